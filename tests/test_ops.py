@@ -1,0 +1,92 @@
+"""One line an op: value as NumPy's, push and pull by complex step and adjoint identity, float32 stays float32."""
+
+import numpy as np
+import pytest
+from checks import check_linear
+
+from trpo_np import ops
+from trpo_np.autodiff import linearize
+
+rng = np.random.default_rng(0)
+
+
+def r(*shape):
+    return rng.standard_normal(shape)
+
+
+def p(*shape):
+    return rng.uniform(0.5, 2.0, shape)
+
+
+INDEX = rng.integers(0, 4, (3, 2))
+CASES = {
+    "exp": (ops.exp, r(3, 2)), "expm1": (ops.expm1, r(3)), "log": (ops.log, p(3, 2)), "log1p": (ops.log1p, p(2)),
+    "sin": (ops.sin, r(3)), "cos": (ops.cos, r(3)), "sqrt": (ops.sqrt, p(3)), "square": (ops.square, r(2, 3)),
+    "tanh": (ops.tanh, r(3, 4)), "sigmoid": (ops.sigmoid, r(3, 4)), "softplus": (ops.softplus, 5 * r(7)),
+    "relu": (ops.relu, r(5, 5)), "elu": (ops.elu, r(5, 5)), "abs": (ops.abs, r(7)),
+    "add": (ops.add, r(3, 2), r(3, 2)), "add broadcast": (ops.add, r(3, 2), r(2)), "add column": (ops.add, r(3, 1), r(2)),
+    "subtract": (ops.subtract, r(2), r(3, 2)), "multiply": (ops.multiply, r(3, 2), r(3, 1)), "divide": (ops.divide, r(3, 2), p(2)),
+    "negative": (ops.negative, r(3)), "power": (lambda x: ops.power(x, 3), r(3)),
+    "where": (lambda a, b: ops.where(np.array([True, False, True]), a, b), r(2, 3), r(3)),
+    "maximum": (ops.maximum, r(4, 3), r(3)), "minimum": (ops.minimum, r(4, 3), r(4, 1)),
+    "clip": (lambda x: ops.clip(x, -0.5, 0.7), r(20)),
+    "matmul": (ops.matmul, r(5, 3), r(3, 2)), "matmul batch": (ops.matmul, r(4, 5, 3), r(3, 2)),
+    "matmul vector": (ops.matmul, r(3), r(3, 2)), "matmul x": (lambda x: x @ CONSTANT, r(4, 3)),
+    "matmul w": (lambda w: CONSTANT.T @ w, r(3, 2)),
+    "transpose": (ops.transpose, r(2, 3)), "transpose axes": (lambda x: ops.transpose(x, (2, 0, 1)), r(2, 3, 4)),
+    "reshape": (lambda x: ops.reshape(x, (3, -1)), r(2, 3, 4)), "expand_dims": (lambda x: ops.expand_dims(x, 1), r(2, 3)),
+    "broadcast_to": (lambda x: ops.broadcast_to(x, (4, 3)), r(3)),
+    "getitem slice": (lambda x: x[1:, ::2], r(3, 4)), "getitem repeated": (lambda x: x[np.array([0, 0, 2])], r(3, 2)),
+    "take_along_axis": (lambda x: ops.take_along_axis(x, INDEX, -1), r(3, 4)),
+    "concatenate": (lambda a, b: ops.concatenate([a, b], -1), r(2, 3), r(2, 1)),
+    "concatenate constant": (lambda a: ops.concatenate([a, np.ones((2, 2)), a], 1), r(2, 3)),
+    "stack": (lambda a, b: ops.stack([a, b], 1), r(2, 3), r(2, 3)),
+    "sum": (ops.sum, r(2, 3)), "sum axis": (lambda x: ops.sum(x, axis=1), r(2, 3)),
+    "sum keep": (lambda x: ops.sum(x, axis=0, keepdims=True), r(2, 3)),
+    "mean": (ops.mean, r(2, 3)), "mean axis": (lambda x: ops.mean(x, axis=(0, 2)), r(2, 3, 2)),
+    "var": (lambda x: ops.var(x, axis=-1, keepdims=True), r(2, 5)),
+    "logsumexp": (ops.logsumexp, r(2, 3)), "log_softmax": (ops.log_softmax, r(2, 3)), "softmax": (ops.softmax, r(2, 3)),
+    "operators": (lambda a, b: (2 - a) / (1 + b) ** 2 * -a + (3 * a - 1) @ CONSTANT, r(4, 3), p(4, 3)),
+}
+CONSTANT = rng.standard_normal((3, 3))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_derivative(name):
+    fun, *xs = CASES[name]
+    check_linear(fun, *xs)
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if not n.startswith(("matmul x", "matmul w", "operators"))])
+def test_float32_stays_float32(name):
+    fun, *xs = CASES[name]
+    xs = [x.astype(np.float32) for x in xs]
+    if name == "concatenate constant":
+        fun = lambda a: ops.concatenate([a, np.ones((2, 2), np.float32), a], 1)  # noqa: E731
+    y, J = linearize(fun, *xs)
+    assert y.dtype == np.float32
+    assert J.push(*xs).dtype == np.float32
+    gs = J.pull(y)
+    assert all(g.dtype == np.float32 for g in (gs if len(xs) > 1 else [gs]))
+
+
+@pytest.mark.parametrize("name, x", [("exp", r(3)), ("tanh", r(3)), ("sum", r(3, 2)), ("mean", r(3, 2)), ("var", r(3)), ("abs", r(4)),
+                                     ("sqrt", p(3)), ("log1p", p(3)), ("expm1", p(3)), ("square", r(3)), ("transpose", r(2, 3))])
+def test_numpy_names_mean_what_numpy_means(name, x):
+    np.testing.assert_allclose(getattr(ops, name)(x), getattr(np, name)(x), rtol=1e-14)
+
+
+def test_plain_arrays_stay_plain():
+    assert type(ops.tanh(r(3)) + 1) is np.ndarray and ops.softmax(r(2, 3)).shape == (2, 3)
+
+
+def test_extremes_stay_finite():
+    big = np.array([-1e4, -50.0, 0.0, 50.0, 1e4])
+    for op in (ops.sigmoid, ops.softplus, ops.elu, ops.log_softmax, ops.softmax, ops.logsumexp):
+        with np.errstate(over="raise", invalid="raise"):
+            y, J = linearize(op, big)
+            assert np.isfinite(y).all() and np.isfinite(J.pull(np.ones_like(y))).all()
+
+
+def test_every_op_is_offered():
+    assert all(hasattr(ops, name) for name in ops.__all__)

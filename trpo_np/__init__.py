@@ -1,0 +1,21 @@
+"""Trust Region Policy Optimization in NumPy: a page of autodiff, exact Fisher products, compiled kernels, MPI ranks.
+
+The public names load on first use (PEP 562); `import trpo_np` itself loads nothing, not even NumPy.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {"TRPO": "trpo", "load_policy": "checkpoint", "evaluate_policy": "evaluation", "make_vec_env": "envs"}
+__all__ = [*_HOME]
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module 'trpo_np' has no attribute {name!r}; its names are {', '.join(__all__)}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,294 @@
+"""A safe .npz: named arrays and one JSON record, nothing that can run code.
+
+The file is an uncompressed zip of `.npy` 1.0 members: plain `np.load(path, allow_pickle=False)` opens it.
+Its first member, `meta`, is the record as bytes: {"format": 1, "sha256": ..., and the caller's fields}.
+The sha256 covers, for each array in turn, the line `name dtype shape` and then the array's bytes.
+
+zipfile and np.load forgive too much: names given twice, trailing bytes, CRCs nobody looks at, headers that
+are evaluated. Here a content has one spelling: the reader takes names, sizes and CRCs from the directory,
+makes the zip's headers anew and compares. Each check comes before the next one takes memory.
+"""
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+import secrets
+import struct
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable, Container
+from io import BufferedReader
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1                                               # raise it when an older reader would misread a file
+_MAX_MEMBERS, _MAX_NAME, _MAX_JSON = 4096, 200, 2**22    # bound what is read before the caller's check
+_MAX_BYTES = 2**32 - 2**20                               # 32-bit offsets, less room for the directory
+
+_PART = "[A-Za-z0-9_-][A-Za-z0-9_.-]*"                   # no dot in front, hence no `..`
+_NAME = re.compile(f"{_PART}(?:/{_PART})*")
+_DIM = rb"(?:0|[1-9][0-9]{0,17})"
+_NPY = re.compile(rb"\x93NUMPY\x01\x00(..)({'descr': '(<f[248]|<[iu][248]|\|[iub]1)', 'fortran_order': "
+                  rb"False, 'shape': \((|%b,|%b(?:, %b){1,31})\), } *\n)" % (_DIM, _DIM, _DIM), re.DOTALL)
+_END = struct.Struct("<4s4H2LH")
+
+
+class FileError(ValueError):
+    """Something in an archive is not as needed; the message names the file and the member or field."""
+
+
+def write_archive(path: str | os.PathLike, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    """Write `arrays` and the JSON record `meta`, whole or not at all; same content, same bytes.
+
+    Names are letters, digits, `_`, `-`, `.`, in parts joined by `/`; arrays are bool, int, uint or finite
+    float, of any shape and memory order. Makes missing folders. Raises FileError for what `read_archive`
+    would refuse, OSError where nothing can be written; an older file at `path` then stays as it was.
+    """
+    path = os.fsdecode(path)
+    try:
+        pieces = _pack(arrays, meta)
+    except FileError as error:
+        raise FileError(f"{path}: {error}") from error
+    _replace(os.path.realpath(path), pieces)      # realpath: a link stays, the file it points to is replaced
+
+
+def read_archive(path: str | os.PathLike, check: Callable[[dict, dict], object] | None = None,
+                 max_bytes: int = 2**32) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return `(meta, arrays)` as `write_archive` was given them, from `path` or `path.npz`.
+
+    `check(meta, {name: (dtype, shape)})` is called before memory is taken for the arrays; it refuses the file
+    by a FileError or another ValueError. The arrays are native and writable. Raises FileNotFoundError where
+    there is no file, FileError for all else.
+    """
+    path = given = os.fsdecode(path)
+    if not os.path.exists(path):
+        path += ".npz"
+    if not os.path.exists(path):
+        raise FileNotFoundError(errno.ENOENT, f"no archive, nor with .npz, seen from {os.getcwd()}", given)
+    try:
+        if not os.path.isfile(path):              # asked before open, which would wait for a pipe's writer
+            raise FileError("is a folder, pipe or device; need a regular file")
+        with open(path, "rb") as file:
+            return _unpack(file, check, max_bytes)
+    except ValueError as error:
+        raise FileError(f"{path}: {error}") from error
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+# ---- for writer and reader
+
+def _npy_header(array: np.ndarray) -> bytes:
+    # Not np.lib.format: its padding has changed between NumPy versions, and with it would our bytes.
+    text = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
+    text += " " * (-(len(text) + 11) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+def _zip_headers(name: str, offset: int, size: int, crc: int) -> tuple[bytes, bytes]:
+    """Return a stored member's local header and directory entry; the date, 33, is always 1 January 1980."""
+    filename = f"{name}.npy".encode()
+    shared = struct.pack("<5H3L2H", 20, 0, 0, 0, 33, crc, size, size, len(filename), 0)
+    return (b"PK\3\4" + shared + filename,
+            b"PK\1\2\x14\0" + shared + struct.pack("<3H2L", 0, 0, 0, 0, offset) + filename)
+
+
+def _check_name(name: str, taken: Container[str]) -> None:
+    if not isinstance(name, str) or len(name) > _MAX_NAME or not _NAME.fullmatch(name) or name in taken:
+        raise FileError(f"member name {name!r:.250}: need a new one, of letters, digits, _ - . in parts "
+                        f"joined by /, none with a dot in front, at most {_MAX_NAME} long")
+
+
+def _vet(name: str, array: np.ndarray, digest: Any) -> None:
+    """Refuse what is not a number, and add the array to the digest."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = np.count_nonzero(~np.isfinite(array))
+        raise FileError(f"array {name}: has NaN or infinity in {bad} of {array.size} places; need none")
+    if array.dtype.kind == "b" and (array.view(np.uint8) > 1).any():      # NumPy computes nonsense with it
+        raise FileError(f"array {name}: has a bool that is neither 0 nor 1")
+    digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+    digest.update(array.reshape(-1).data)
+
+
+# ---- writing
+
+def _pack(arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> list[Any]:
+    """Return the file as a list of buffers; an array that is contiguous is not copied."""
+    if len(arrays) >= _MAX_MEMBERS:
+        raise FileError(f"{len(arrays)} arrays given; need fewer than {_MAX_MEMBERS}")
+    digest, contents = hashlib.sha256(), {}
+    for name, array in arrays.items():
+        _check_name(name, taken=("meta",))
+        array = np.asarray(array)
+        array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")     # ascontiguousarray loses 0-d
+        if not _NPY.fullmatch(_npy_header(array)):                              # the reader's pattern decides
+            raise FileError(f"array {name}: has dtype {array.dtype} and {array.ndim} dimensions; need bool, "
+                            "int8-64, uint8-64 or float16-64, and at most 32")
+        _vet(name, array, digest)
+        contents[name] = array
+    fields = []
+    for key, value in [("format", FORMAT), ("sha256", digest.hexdigest()), *meta.items()]:
+        try:
+            fields.append(f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}")
+        except (TypeError, ValueError, RecursionError) as error:
+            raise FileError(f"meta field {key!r}: {error}; need what JSON can hold") from error
+    record = ("{" + ", ".join(fields) + "}").encode()
+    _parse(record)                                # refuse now what reading would: keys 1 and "1", our names
+
+    pieces: list[Any] = []
+    directory, offset = b"", 0
+    for name, array in {"meta": np.frombuffer(record, np.uint8), **contents}.items():
+        head = _npy_header(array)
+        size = len(head) + array.nbytes
+        if offset + size > _MAX_BYTES:
+            raise FileError(f"array {name}: would end at byte {offset + size}; need at most {_MAX_BYTES}")
+        local, entry = _zip_headers(name, offset, size, zlib.crc32(array.data, zlib.crc32(head)))
+        pieces += [local + head, array.data]
+        directory += entry
+        offset += len(local) + size
+    n = len(contents) + 1
+    return [*pieces, directory, _END.pack(b"PK\5\6", 0, 0, n, n, len(directory), offset, 0)]
+
+
+def _replace(path: str, pieces: list[Any]) -> None:
+    """Write beside `path`, force to the disk, rename: a kill leaves the old file or the new one."""
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name[:60]}.{secrets.token_hex(8)}.tmp")
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):     # root's rename would replace /dev/null too
+            raise OSError(errno.EINVAL, "a folder, pipe or device has this name")
+        os.makedirs(folder, exist_ok=True)
+        with open(temporary, "xb") as file:       # not tempfile, whose files only their owner may read
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot save: {error.strerror}; need a writable folder and free space "
+                      "(an older file is unchanged)", path) from error
+    finally:                                      # after a KeyboardInterrupt too; after the rename it is gone
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+    with contextlib.suppress(OSError):            # make the rename last; Windows has no means for it
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+# ---- reading
+
+def _unpack(file: BufferedReader, check: Callable | None, max_bytes: int) -> tuple[dict, dict]:
+    size = os.fstat(file.fileno()).st_size
+    if size > max_bytes:
+        raise FileError(f"has {size} bytes; need at most max_bytes = {max_bytes}")
+    members = _members(file, size)
+    dtype, shape, *_ = members.get("meta", (None, ()))
+    if next(iter(members)) != "meta" or dtype != np.uint8 or len(shape) != 1 or shape[0] > _MAX_JSON:
+        raise FileError(f"member meta: is {dtype} of shape {shape}; need it first, at most {_MAX_JSON} uint8")
+    meta = _parse(_body(file, "meta", *members.pop("meta")).tobytes())
+    expected = meta.pop("sha256", None)
+    if check is not None:
+        check(meta, {name: (dtype.newbyteorder("="), shape) for name, (dtype, shape, *_) in members.items()})
+    arrays, digest = {}, hashlib.sha256()
+    for name, member in members.items():
+        array = _body(file, name, *member)
+        _vet(name, array, digest)
+        arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if digest.hexdigest() != expected:
+        raise FileError(f"meta field sha256: is {expected!r:.80}, the arrays give {digest.hexdigest()}")
+    return meta, arrays
+
+
+def _members(file: BufferedReader, size: int) -> dict[str, tuple]:
+    """Return what `_body` needs to know of each member; reads the zip's structure and 1 KB of a member."""
+    end = _read(file, max(size - 22, 0), 22)
+    n, length, start = struct.unpack_from("<HLL", end, 10)
+    if end != _END.pack(b"PK\5\6", 0, 0, n, n, length, start, 0):
+        raise FileError("does not end with a zip's end record of 22 bytes: no archive, cut short or added to")
+    if not 0 < n <= _MAX_MEMBERS or start + length + 22 != size or length > n * (50 + _MAX_NAME):
+        raise FileError(f"has {n} members and its directory at bytes {start} to {start + length}; need 1 to "
+                        f"{_MAX_MEMBERS}, and up to byte {size - 22}")
+    directory, at, offset = _read(file, start, length), 0, 0
+    members: dict[str, tuple] = {}
+    while at < length:
+        crc, _, size, n_name = struct.unpack_from("<3LH", directory[at:at + 46].ljust(46), 16)
+        name = directory[at + 46:at + 46 + n_name].decode("ascii", "backslashreplace").removesuffix(".npy")
+        _check_name(name, taken=members)
+        local, entry = _zip_headers(name, offset, size, crc)
+        body, at = offset + len(local), at + len(entry)
+        if (directory[at - len(entry):at] != entry or _read(file, offset, len(local)) != local
+                or body + size > start):
+            raise FileError(f"member {name}: does not have the headers of {size} plain bytes at {offset}; "
+                            "need it uncompressed, without extras, right behind the member before it")
+        members[name] = _npy_member(name, _read(file, body, min(size, 1024)), body, size, crc)
+        offset = body + size
+    if len(members) != n or offset != start:
+        raise FileError(f"has {len(members)} members up to byte {offset}; need {n}, and up to byte {start}")
+    return members
+
+
+def _npy_member(name: str, peek: bytes, start: int, size: int, crc: int) -> tuple:
+    match = _NPY.match(peek)
+    if not match or struct.unpack("<H", match[1])[0] != len(match[2]):
+        raise FileError(f"member {name}: begins {peek[:100]!r}; need .npy 1.0 of plain little-endian numbers")
+    dtype, shape = np.dtype(match[3].decode()), tuple(int(dim) for dim in re.findall(rb"\d+", match[4]))
+    found, limit = size - match.end(), sys.maxsize // dtype.itemsize      # NumPy's limit skips lengths of 0
+    if math.prod(shape) * dtype.itemsize != found or math.prod(dim or 1 for dim in shape) > limit:
+        raise FileError(f"member {name}: has {found} bytes; need as many as {dtype} of shape {shape} takes")
+    return dtype, shape, match[0], start + match.end(), crc
+
+
+def _body(file: BufferedReader, name: str, dtype: np.dtype, shape: tuple, head: bytes, start: int,
+          crc: int) -> np.ndarray:
+    """Return the array at byte `start`; `head` is what was parsed, so the CRC must cover those very bytes."""
+    array = np.empty(shape, dtype)
+    file.seek(start)
+    if file.readinto(array.data) != array.nbytes or zlib.crc32(array.data, zlib.crc32(head)) != crc:
+        raise FileError(f"member {name}: does not have its CRC-32, {crc:#010x}: the file is damaged")
+    return array
+
+
+def _read(file: BufferedReader, start: int, n: int) -> bytes:
+    file.seek(start)
+    data = file.read(n)
+    if len(data) != n:
+        raise FileError(f"has {len(data)} bytes from byte {start} on; need {n}: no archive, or cut short")
+    return data
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    """Return the JSON record without its version, which is looked at before anything else in it."""
+    version = re.match(rb'{"format": ([0-9]{1,18})[,}]', text)
+    if not version or len(text) > _MAX_JSON:
+        raise FileError(f"member meta: is {text[:40]!r} of {len(text)} bytes; need JSON that begins with "
+                        f'{{"format": {FORMAT}, at most {_MAX_JSON} bytes')
+    if int(version[1]) != FORMAT:
+        raise FileError(f"meta field format: is {int(version[1])}; this trpo_np reads {FORMAT}"
+                        + (", upgrade trpo_np to read the file" if int(version[1]) > FORMAT else ""))
+    try:
+        record = json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_number,
+                            parse_float=_number, parse_int=_number)
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"member meta: {error}; need strict JSON") from error
+    del record["format"]
+    return record
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"field {key!r:.80} is there twice")
+    return dict(pairs)
+
+
+def _number(text: str) -> int | float:
+    if len(text) > 100 or not math.isfinite(float(text)):      # NaN, 1e999; and endless digits are slow
+        raise ValueError(f"{text[:40]} is no finite number of at most 100 digits")
+    return int(text) if text.lstrip("-").isdigit() else float(text)

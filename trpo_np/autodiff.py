@@ -1,0 +1,222 @@
+"""The derivative of a program is a linear map, and a linear map is a pair: push (J v) and pull (J' g).
+
+A primitive declares that pair for each of its arguments; `linearize` runs a program once and returns the pair of
+the whole. The tape is a list of (parent slots, Linear) in the order of evaluation: nothing to sort, no recursion,
+no global state. A pair stays valid as long as the arrays that it captured are not overwritten.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .params import Params
+
+
+class Linear(NamedTuple):
+    """A linear map J: `push(dx)` is J dx, tangents forward; `pull(g)` is J' g, cotangents back."""
+
+    push: Callable
+    pull: Callable
+
+
+class Var:
+    """A value under trace: an array and its slot on the tape. It lives only while `linearize` runs its program."""
+
+    __slots__ = ("value", "tape", "slot")
+    __array_ufunc__ = None  # so that `ndarray @ Var` reaches Var.__rmatmul__
+
+    def __init__(self, value, tape: list, parents=()):
+        self.value, self.tape, self.slot = value, tape, len(tape)
+        tape.append(parents)
+
+    shape = property(lambda self: np.shape(self.value))
+    ndim = property(lambda self: np.ndim(self.value))
+    size = property(lambda self: np.size(self.value))
+    dtype = property(lambda self: self.value.dtype)
+    T = property(lambda self: transpose(self))
+
+    def __len__(self):
+        return len(self.value)
+
+    def __repr__(self):
+        return f"Var({self.value!r})"
+
+    def __bool__(self):
+        raise TypeError("a program under trace cannot branch on a Var; branch on its .value, or use ops.where")
+
+    def __array__(self, *_args, **_kwargs):
+        raise TypeError("a NumPy function was given a Var; use the function of the same name in trpo_np.ops")
+
+
+def primitive(fun: Callable, *rules, joint: Callable | None = None, traced: Callable | None = None) -> Callable:
+    """Make an op of a NumPy function and the derivative in each of its arguments.
+
+    `rules[i](y, *args, **options)` returns the Linear (or a pair of functions) of argument i. `joint(wanted, y, *args,
+    **options)` returns one pair for all arguments whose positions are in `wanted`: its push takes a tangent for each of
+    them, its pull returns a tuple. On plain arrays the op is `fun` itself; rules run only while tracing, on plain
+    arrays, and only for arguments that depend on the input. `traced`, if given, computes the value while tracing: a compiled
+    kernel that agrees with `fun` to rounding.
+    """
+    name = getattr(fun, "__name__", repr(fun))
+
+    def op(*args, **options):
+        wanted = [i for i, arg in enumerate(args) if isinstance(arg, Var)]
+        if not wanted:
+            return fun(*args, **options)
+        tape = args[wanted[0]].tape
+        if any(args[i].tape is not tape for i in wanted):
+            raise ValueError(f"{name}: its arguments come from different linearize calls")
+        values = [arg.value if isinstance(arg, Var) else arg for arg in args]
+        y = (traced or fun)(*values, **options)
+        if joint is not None:
+            parents = [(tuple(args[i].slot for i in wanted), joint(wanted, y, *values, **options))]
+        else:
+            if missing := [i for i in wanted if i >= len(rules) or rules[i] is None]:
+                raise TypeError(f"{name} has no derivative in argument {missing[0]}; pass a plain array there")
+            parents = [((args[i].slot,), rules[i](y, *values, **options)) for i in wanted]
+        return Var(y, tape, parents)
+
+    op.__name__, op.__doc__ = name, fun.__doc__
+    return op
+
+
+def linearize(fun: Callable, *xs) -> tuple[Any, Linear]:
+    """Run `fun(*xs)` once; return its value and the Linear of its derivative there.
+
+    Each x is an array or a Params; of a Params, `fun` sees the names and push and pull see the flat vector. `push` takes
+    one tangent for each x; `pull` returns one cotangent for each x (not in a tuple if there is only one).
+    """
+    tape: list = []
+    inputs: list = []
+    for x in xs:
+        inputs.append({k: Var(a, tape) for k, a in x.items()} if isinstance(x, Params) else Var(np.asarray(x), tape))
+    y = fun(*inputs)
+    if not isinstance(y, Var) or y.tape is not tape:
+        raise ValueError("linearize: the output does not depend on the input (or is not one array)")
+    out, shape = y.slot, y.shape
+
+    def push(*dxs):
+        tangents: list = [None] * len(tape)
+        for x, var, dx in zip(xs, inputs, dxs, strict=True):
+            if isinstance(x, Params):
+                for name, dx_name in x.like(dx).items():
+                    tangents[var[name].slot] = dx_name
+            else:
+                tangents[var.slot] = dx
+        for slot in range(out + 1):
+            for parents, (forward, _) in tape[slot]:
+                dy = forward(*[tangents[i] for i in parents])
+                tangents[slot] = dy if tangents[slot] is None else tangents[slot] + dy
+        return tangents[out]
+
+    def pull(g):
+        if np.shape(g) != shape:
+            raise ValueError(f"pull: the cotangent has shape {np.shape(g)}, the output {shape}")
+        cotangents: list = [None] * len(tape)
+        cotangents[out] = g
+        for slot in range(out, -1, -1):
+            if cotangents[slot] is None:
+                continue
+            for parents, (_, backward) in tape[slot]:
+                gs = backward(cotangents[slot])
+                for i, g_i in zip(parents, gs if len(parents) > 1 else (gs,)):
+                    cotangents[i] = g_i if cotangents[i] is None else cotangents[i] + g_i
+            if tape[slot]:
+                cotangents[slot] = None  # free the memory of what has been passed on
+        results = []
+        for x, var in zip(xs, inputs):
+            if isinstance(x, Params):
+                flat = np.zeros(x.flat.shape, np.result_type(g, x.flat))
+                for name, (where, _) in x.layout.items():
+                    if cotangents[var[name].slot] is not None:
+                        flat[where] = cotangents[var[name].slot].ravel()
+                results.append(flat)
+            else:
+                g_x = cotangents[var.slot]
+                results.append(np.zeros_like(var.value) if g_x is None else g_x)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    return y.value, Linear(push, pull)
+
+
+def value_and_grad(fun: Callable, x) -> tuple[Any, Any]:
+    """Return the value of a scalar function and its gradient, flat if `x` is a Params."""
+    y, J = linearize(fun, x)
+    if np.shape(y) != ():
+        raise ValueError(f"value_and_grad: the function must return a scalar, not shape {np.shape(y)}")
+    return y, J.pull(np.ones_like(y))
+
+
+# --- Python's operators -----------------------------------------------------------------------------------------------
+
+def unbroadcast(g, shape):
+    """Sum a cotangent over the axes along which an argument of `shape` was broadcast."""
+    if np.shape(g) == shape:
+        return g
+    lead = np.ndim(g) - len(shape)
+    g = np.sum(g, axis=tuple(range(lead))) if lead else g
+    axes = tuple(i for i, n in enumerate(shape) if n == 1 and g.shape[i] != 1)
+    return np.sum(g, axis=axes, keepdims=True) if axes else g
+
+
+def scale(d, y, x) -> Linear:
+    """Declare an elementwise derivative: multiply by `d` in both directions."""
+    shape, out = np.shape(x), np.shape(y)
+    if shape == out:
+        return Linear(lambda dx: d * dx, lambda g: d * g)
+    return Linear(lambda dx: np.broadcast_to(d * dx, out), lambda g: unbroadcast(d * g, shape))
+
+
+def itself(y, x, *_args) -> Linear:
+    """Declare that the derivative is the identity, up to broadcasting."""
+    shape, out = np.shape(x), np.shape(y)
+    if shape == out:
+        return Linear(lambda dx: dx, lambda g: g)
+    return Linear(lambda dx: np.broadcast_to(dx, out), lambda g: unbroadcast(g, shape))
+
+
+def _swap(x):
+    return np.swapaxes(x, -1, -2) if np.ndim(x) > 1 else x
+
+
+def _matmul(x, w):
+    if np.ndim(x) < 1 or np.ndim(w) != 2:
+        raise ValueError(f"matmul: (..., n) @ (n, m) is what this op does, not {np.shape(x)} @ {np.shape(w)}")
+    return np.matmul(x, w)
+
+
+def _matmul_w(y, x, w):
+    rows = x.reshape(-1, x.shape[-1])
+    return Linear(lambda dw: x @ dw, lambda g: rows.T @ g.reshape(rows.shape[0], -1))
+
+
+def _getitem_x(y, x, index):
+    def pull(g):
+        out = np.zeros(x.shape, g.dtype)
+        np.add.at(out, index, g)  # an index may name an element twice
+        return out
+    return Linear(lambda dx: dx[index], pull)
+
+
+def _transpose_x(y, x, axes=None):
+    back = None if axes is None else np.argsort(axes)
+    return Linear(lambda dx: np.transpose(dx, axes), lambda g: np.transpose(g, back))
+
+
+add = primitive(np.add, itself, lambda y, a, b: itself(y, b))
+subtract = primitive(np.subtract, itself, lambda y, a, b: scale(-1, y, b))
+multiply = primitive(np.multiply, lambda y, a, b: scale(b, y, a), lambda y, a, b: scale(a, y, b))
+divide = primitive(np.divide, lambda y, a, b: scale(1 / b, y, a), lambda y, a, b: scale(-y / b, y, b))
+negative = primitive(np.negative, lambda y, x: scale(-1, y, x))
+power = primitive(np.power, lambda y, x, c: scale(c * x ** (c - 1), y, x))
+matmul = primitive(_matmul, lambda y, x, w: Linear(lambda dx: dx @ w, lambda g: g @ w.T), _matmul_w)
+transpose = primitive(np.transpose, _transpose_x)
+getitem = primitive(lambda x, index: x[index], _getitem_x)
+
+for _name, _op in dict(add=add, sub=subtract, mul=multiply, truediv=divide, matmul=matmul).items():
+    setattr(Var, f"__{_name}__", lambda a, b, op=_op: op(a, b))
+    setattr(Var, f"__r{_name}__", lambda a, b, op=_op: op(b, a))
+setattr(Var, "__neg__", lambda a: negative(a))
+setattr(Var, "__pow__", lambda a, c: power(a, c))
+setattr(Var, "__getitem__", lambda a, index: getitem(a, index))

@@ -1,0 +1,131 @@
+"""Models and files: a policy, its normalisation, the optimiser and the counters <-> one archive.
+
+The record says what the policy is (class, arguments, spaces), how it was trained and how far; the arrays are
+    parameters/<name>      the policy's and the critic's parameters, in the order of the flat vector
+    observations/<name>    count, mean, m2 of the running statistics, if observations are normalised
+    training/<name>        what only training needs: Adam's moments, the statistics of returns
+NumPy is all that is needed to load and to predict.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from . import ops, policies, spaces
+from .archive import FileError, read_archive, write_archive
+from .policies import POLICIES, Policy
+
+__all__ = ["FileError", "load_policy", "read_model", "resolve_policy", "write_model"]
+
+
+def resolve_policy(policy: Any) -> type[Policy]:
+    """Return the class of a policy given by class or by name."""
+    if isinstance(policy, type) and issubclass(policy, Policy):
+        return policy
+    if isinstance(policy, str) and policy in POLICIES:
+        return POLICIES[policy]
+    raise ValueError(f"policy is {policy!r}; it can be {', '.join(map(repr, POLICIES))}" + policies.nearest(policy, POLICIES)
+                     + ", or a subclass of trpo_np.policies.Policy")
+
+
+def write_model(path, policy: Policy, policy_kwargs: dict, record: dict, training: dict) -> str:
+    """Write a policy with the `record` and the arrays of its training; return the path, which ends in .npz."""
+    path = str(path) if str(path).endswith(".npz") else f"{path}.npz"
+    arrays = {f"parameters/{name}": array for name, array in policy.params.items()}
+    if policy.normalizer.enabled:
+        arrays |= {f"observations/{name}": array for name, array in policy.normalizer.moments.arrays().items()}
+    arrays |= {f"training/{name}": array for name, array in training.items()}
+    about = {"class": type(policy).__name__, "kwargs": {key: _to_json(value) for key, value in policy_kwargs.items()},
+             "normalize": policy.normalizer.enabled, "dtype": policy.dtype.name,
+             "observation_space": policy.observation_space.to_json(), "action_space": policy.action_space.to_json(),
+             "rng": policy.rng.bit_generator.state}
+    write_archive(path, arrays, {"policy": about, **record})
+    return path
+
+
+def read_model(path, policy: Any = None, policy_kwargs: dict | None = None) -> tuple[Policy, dict, dict, dict]:
+    """Return the policy of a file, its keyword arguments, its record and the arrays of its training.
+
+    `policy` (a class) and `policy_kwargs` are needed where the file names a class or a function that is not this package's own.
+    """
+    built: list = []
+
+    def check(record, entries):
+        built.append(_build(record, entries, policy, policy_kwargs or {}))
+
+    record, arrays = read_archive(path, check)
+    model, kwargs = built[0]
+    model.install({name: arrays[f"parameters/{name}"] for name in model.policy_weights | model.critic_weights})
+    if model.normalizer.enabled:
+        model.normalizer.restore({name: arrays[f"observations/{name}"] for name in ("count", "mean", "m2")})
+    try:
+        model.rng.bit_generator.state = record["policy"]["rng"]
+    except (TypeError, ValueError, KeyError) as error:
+        raise FileError(f"{path}: policy.rng is not the state of a PCG64 generator ({error})") from None
+    training = {name.removeprefix("training/"): array for name, array in arrays.items() if name.startswith("training/")}
+    return model, kwargs, record, training
+
+
+def load_policy(path, policy: Any = None, policy_kwargs: dict | None = None) -> Policy:
+    """Return the policy of a file, ready to `predict`; needs nothing but NumPy."""
+    return read_model(path, policy, policy_kwargs)[0]
+
+
+def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Policy, dict]:
+    """Make the policy that a record describes, without parameters; refuse entries that it does not imply."""
+    about = _field(record, "policy", dict)
+    kwargs = dict(_field(about, "kwargs", dict, "policy.")) | changes
+    for key, value in kwargs.items():
+        if isinstance(value, dict) and set(value) == {"function"}:
+            raise FileError(f"policy.kwargs.{key} is the function {value['function']!r}, which a file cannot hold; "
+                            f"pass it with policy_kwargs={{{key!r}: ...}}")
+    name = _field(about, "class", str, "policy.")
+    if policy is None and name not in POLICIES:
+        raise FileError(f"policy.class is {name!r}, not one of {', '.join(POLICIES)}; pass the class with policy=")
+    cls = resolve_policy(name if policy is None else policy)
+    total = sum(int(np.prod(shape)) for _, shape in entries.values())
+    described = []
+    for key in ("observation_space", "action_space"):
+        try:
+            space = spaces.from_json(_field(about, key, dict, "policy."))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise FileError(f"policy.{key} cannot be read ({type(error).__name__}: {error})") from None
+        if space.width > total:  # each input and each output has weights in the file
+            raise FileError(f"policy.{key} has {space.width} numbers, the file's arrays only {total}")
+        described.append(space)
+    try:
+        model = cls(*described, normalize=_field(about, "normalize", bool, "policy."),
+                    dtype=_field(about, "dtype", str, "policy."), **kwargs)
+    except (TypeError, ValueError) as error:
+        raise FileError(f"policy.kwargs do not make a {cls.__name__}: {error}") from None
+    needed = {f"parameters/{name}": (model.dtype.name, w.shape) for name, w in (model.policy_weights | model.critic_weights).items()}
+    if model.normalizer.enabled:
+        width = (model.observation_space.width,)
+        needed |= {"observations/count": ("float64", ()), "observations/mean": ("float64", width), "observations/m2": ("float64", width)}
+    for name, (dtype, shape) in needed.items():
+        if name not in entries:
+            raise FileError(f"{name} is missing; the policy needs it with shape {shape}")
+        if (np.dtype(entries[name][0]).name, tuple(entries[name][1])) != (dtype, tuple(shape)):
+            raise FileError(f"{name} is {np.dtype(entries[name][0]).name} {tuple(entries[name][1])}; the policy needs {dtype} {shape}")
+    if extra := [name for name in entries if name not in needed and not name.startswith("training/")]:
+        raise FileError(f"{extra[0]} is not a part of the policy that the file describes")
+    return model, kwargs
+
+
+def _field(record: dict, key: str, kind: type, prefix: str = ""):
+    value = record.get(key)
+    if not isinstance(value, kind):
+        raise FileError(f"{prefix}{key} is {value!r:.100}; a {kind.__name__} is needed")
+    return value
+
+
+def _to_json(value: Any) -> Any:
+    """Write a function as the name of an op, or as a mark that the caller must bring it."""
+    if callable(value):
+        name = getattr(value, "__name__", repr(value)).lstrip("_")
+        return name if getattr(ops, name, None) is value and name in policies.nn.ACTIVATIONS else {"function": name}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _to_json(item) for key, item in value.items()}
+    return value.item() if isinstance(value, np.generic) else value

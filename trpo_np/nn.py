@@ -1,0 +1,89 @@
+"""Layers as (init, apply) pairs, after JAX's stax: no base class, no state.
+
+`init(shape) -> (shape of one output, {name: Weight})` says which parameters inputs of `shape` (without the batch) need and how to
+draw them; nothing is drawn yet, so a file's parameters can be checked before any memory is taken. `apply(params, x)`
+computes, from any mapping of names to arrays or traced values.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from . import ops
+
+ACTIVATIONS = {"tanh": ops.tanh, "relu": ops.relu, "elu": ops.elu, "sigmoid": ops.sigmoid}
+
+
+class Weight(NamedTuple):
+    """A parameter to be: its shape, and `draw(rng, shape)`, which returns its first value."""
+
+    shape: tuple
+    draw: Callable
+
+
+class Layer(NamedTuple):
+    """A pure function with parameters: which ones it needs and how it is applied."""
+
+    init: Callable
+    apply: Callable
+
+
+def orthogonal(rng: np.random.Generator, shape: tuple, gain: float = 1.0) -> np.ndarray:
+    """Draw a matrix (n_in, n_out) with orthonormal rows or columns, times `gain` (Saxe et al., arXiv:1312.6120).
+
+    Axes before the last are one: a convolution's (kh, kw, c_in, c_out) is orthogonal as (kh * kw * c_in, c_out).
+    """
+    n_in, n_out = int(np.prod(shape[:-1])), shape[-1]
+    q, r = np.linalg.qr(rng.standard_normal((max(n_in, n_out), min(n_in, n_out))))
+    q = q * np.sign(np.diag(r))  # makes the draw uniform over orthogonal matrices
+    return gain * (q if n_in >= n_out else q.T).reshape(shape)
+
+
+def dense(name: str, n_out: int, gain: float = np.sqrt(2)) -> Layer:
+    """Affine map x @ w + b to `n_out` numbers, with orthogonal w (n_in, n_out) and zero b."""
+    def init(shape):
+        return (n_out,), {f"{name}/w": Weight((shape[-1], n_out), lambda rng, s: orthogonal(rng, s, gain)),
+                          f"{name}/b": Weight((n_out,), lambda rng, s: np.zeros(s))}
+
+    def apply(params, x):
+        return x @ params[f"{name}/w"] + params[f"{name}/b"]
+    return Layer(init, apply)
+
+
+def elementwise(fun: Callable) -> Layer:
+    """Apply an op to each number, such as `ops.tanh`: no parameters."""
+    return Layer(lambda shape: (shape, {}), lambda params, x: fun(x))
+
+
+def flatten() -> Layer:
+    """Make one row of each sample."""
+    def apply(params, x):
+        return ops.reshape(x, (x.shape[0], -1))
+    return Layer(lambda shape: ((int(np.prod(shape)),), {}), apply)
+
+
+def serial(*layers: Layer) -> Layer:
+    """Apply layers one after the other."""
+    def init(shape):
+        weights: dict = {}
+        for layer in layers:
+            shape, new = layer.init(shape)
+            if twice := weights.keys() & new.keys():
+                raise ValueError(f"two layers share the parameter name {sorted(twice)[0]!r}; give each layer its own name")
+            weights.update(new)
+        return shape, weights
+
+    def apply(params, x):
+        for layer in layers:
+            x = layer.apply(params, x)
+        return x
+    return Layer(init, apply)
+
+
+def mlp(name: str, widths, activation: Callable) -> Layer:
+    """Stack dense layers `name0`, `name1`, ... of `widths`, each followed by `activation`."""
+    layers = []
+    for i, width in enumerate(widths):
+        layers += [dense(f"{name}{i}", width), elementwise(activation)]
+    return serial(*layers)

@@ -1,0 +1,197 @@
+"""Every primitive: a NumPy function beside its derivative, in order of difficulty; derived ops at the end.
+
+A rule sees the output `y` and the arguments, and returns the pair (push, pull). `scale(d, y, x)` is the pair of an
+elementwise function with derivative d, `itself` that of a linear one with derivative 1. Rules are safe for complex
+numbers (`.T`, never the conjugate), so the complex step can check them. What Python's operators do to a traced value
+(add, multiply, matmul, ...) stands in autodiff.py and is offered here too.
+"""
+
+import numpy as np
+
+from . import kernels
+from .autodiff import (Linear, Var, add, divide, getitem, itself, matmul, multiply, negative, power, primitive, scale,
+                       subtract, transpose, unbroadcast)
+
+__all__ = ["abs", "add", "broadcast_to", "clip", "concatenate", "cos", "divide", "elu", "exp", "expand_dims", "expm1",
+           "getitem", "log", "log1p", "log_softmax", "logsumexp", "matmul", "maximum", "mean", "minimum", "multiply",
+           "negative", "power", "primitive", "relu", "reshape", "sigmoid", "sin", "softmax", "softplus", "sqrt",
+           "square", "stack", "stop_gradient", "subtract", "sum", "take_along_axis", "tanh", "transpose", "var", "where"]
+
+
+def _sigmoid(x):
+    return 0.5 * np.tanh(0.5 * x) + 0.5  # does not overflow
+
+
+def _softplus(x):
+    return np.where(np.real(x) > 0, x, 0) + np.log1p(np.exp(np.where(np.real(x) > 0, -x, x)))
+
+
+def _relu(x):
+    return np.where(np.real(x) > 0, x, x.dtype.type(0) if hasattr(x, "dtype") else 0.0)
+
+
+def _elu(x):
+    return np.where(np.real(x) > 0, x, np.expm1(np.where(np.real(x) > 0, 0, x)))
+
+
+def _abs(x):
+    return np.where(np.real(x) < 0, -x, x)
+
+
+def _traced_tanh(x):
+    """Take the compiled approximation for a batch of float32 and NumPy's for all else."""
+    if x.dtype == np.float32 and x.ndim == 2 and x.flags.c_contiguous:
+        return kernels.tanh32(x)
+    return np.tanh(x)
+
+
+# --- elementwise, one argument ----------------------------------------------------------------------------------------
+
+exp = primitive(np.exp, lambda y, x: scale(y, y, x))
+expm1 = primitive(np.expm1, lambda y, x: scale(y + 1, y, x))
+log = primitive(np.log, lambda y, x: scale(1 / x, y, x))
+log1p = primitive(np.log1p, lambda y, x: scale(1 / (1 + x), y, x))
+sin = primitive(np.sin, lambda y, x: scale(np.cos(x), y, x))
+cos = primitive(np.cos, lambda y, x: scale(-np.sin(x), y, x))
+sqrt = primitive(np.sqrt, lambda y, x: scale(0.5 / y, y, x))
+square = primitive(np.square, lambda y, x: scale(2 * x, y, x))
+tanh = primitive(np.tanh, lambda y, x: scale(1 - y * y, y, x), traced=_traced_tanh)
+sigmoid = primitive(_sigmoid, lambda y, x: scale(y * (1 - y), y, x))
+softplus = primitive(_softplus, lambda y, x: scale(_sigmoid(x), y, x))
+relu = primitive(_relu, lambda y, x: scale((np.real(x) > 0).astype(np.real(x).dtype), y, x))
+elu = primitive(_elu, lambda y, x: scale(np.where(np.real(x) > 0, 1, y + 1), y, x))
+abs = primitive(_abs, lambda y, x: scale(np.sign(np.real(x)), y, x))
+
+
+# --- elementwise, several arguments -----------------------------------------------------------------------------------
+
+def _where(condition, a, b):
+    return np.where(condition, a, b)
+
+
+def _mask(keep, y):
+    return np.asarray(keep).astype(np.real(y).dtype)
+
+
+where = primitive(_where, None, lambda y, c, a, b: scale(_mask(c, y), y, a), lambda y, c, a, b: scale(1 - _mask(c, y), y, b))
+maximum = primitive(lambda a, b: np.where(np.real(a) >= np.real(b), a, b),
+                    lambda y, a, b: scale(_mask(np.real(a) >= np.real(b), y), y, a),
+                    lambda y, a, b: scale(_mask(np.real(a) < np.real(b), y), y, b))
+minimum = primitive(lambda a, b: np.where(np.real(a) <= np.real(b), a, b),
+                    lambda y, a, b: scale(_mask(np.real(a) <= np.real(b), y), y, a),
+                    lambda y, a, b: scale(_mask(np.real(a) > np.real(b), y), y, b))
+
+
+def _clip(x, low, high):
+    return np.where(np.real(x) < low, low, np.where(np.real(x) > high, high, x)).astype(x.dtype)
+
+
+clip = primitive(_clip, lambda y, x, low, high: scale(_mask((np.real(x) >= low) & (np.real(x) <= high), y), y, x))
+
+
+# --- shape ------------------------------------------------------------------------------------------------------------
+
+def _reshape_x(y, x, shape):
+    return Linear(lambda dx: dx.reshape(y.shape), lambda g: g.reshape(x.shape))
+
+
+def _expand_dims_x(y, x, axis):
+    return Linear(lambda dx: np.expand_dims(dx, axis), lambda g: np.squeeze(g, axis))
+
+
+def _broadcast_to_x(y, x, shape):
+    return itself(y, x)
+
+
+def _take_along_axis_x(y, x, index, axis=-1):
+    grid = list(np.ogrid[tuple(slice(n) for n in index.shape)])
+    grid[axis] = index
+
+    def pull(g):
+        out = np.zeros(x.shape, g.dtype)
+        np.add.at(out, tuple(grid), g)  # an index may name an element twice
+        return out
+    return Linear(lambda dx: np.take_along_axis(dx, index, axis), pull)
+
+
+def _concatenate(*xs, axis=-1):
+    return np.concatenate(xs, axis)
+
+
+def _concatenate_joint(wanted, y, *xs, axis=-1):
+    sizes = [np.shape(x)[axis] for x in xs]
+    borders = np.cumsum(sizes)[:-1]
+
+    def push(*dxs):
+        dx = dict(zip(wanted, dxs))
+        return np.concatenate([dx[i] if i in dx else np.zeros(np.shape(x), y.dtype) for i, x in enumerate(xs)], axis)
+
+    def pull(g):
+        parts = np.split(g, borders, axis)
+        return tuple(parts[i] for i in wanted) if len(wanted) > 1 else parts[wanted[0]]
+    return Linear(push, pull)
+
+
+reshape = primitive(np.reshape, _reshape_x)
+expand_dims = primitive(np.expand_dims, _expand_dims_x)
+broadcast_to = primitive(np.broadcast_to, _broadcast_to_x)
+take_along_axis = primitive(np.take_along_axis, _take_along_axis_x)
+_concatenate_all = primitive(_concatenate, joint=_concatenate_joint)
+
+
+def concatenate(arrays, axis=-1):
+    """Join arrays along an existing axis (by default the last)."""
+    return _concatenate_all(*arrays, axis=axis)
+
+
+def stack(arrays, axis=0):
+    """Join arrays along a new axis."""
+    return concatenate([expand_dims(x, axis) for x in arrays], axis)
+
+
+# --- sums -------------------------------------------------------------------------------------------------------------
+
+def _sum_x(y, x, axis=None, keepdims=False):
+    def push(dx):
+        return np.sum(dx, axis=axis, keepdims=keepdims)
+
+    def pull(g):
+        return np.broadcast_to(g if keepdims or axis is None else np.expand_dims(g, axis), x.shape)
+    return Linear(push, pull)
+
+
+sum = primitive(np.sum, _sum_x)
+
+
+# --- derived ----------------------------------------------------------------------------------------------------------
+
+def mean(x, axis=None, keepdims=False):
+    """Average over `axis` (an int, a tuple, or None for all)."""
+    total = sum(x, axis=axis, keepdims=keepdims)
+    return total * (total.size / x.size)
+
+
+def var(x, axis=None, keepdims=False):
+    """Average squared distance from the mean over `axis`."""
+    return mean(square(x - mean(x, axis, keepdims=True)), axis, keepdims)
+
+
+def logsumexp(x, axis=-1, keepdims=False):
+    """log sum exp x along `axis`, without overflow."""
+    top = np.max(np.real(stop_gradient(x)), axis=axis, keepdims=True)
+    return log(sum(exp(x - top), axis=axis, keepdims=keepdims)) + (top if keepdims else np.squeeze(top, axis))
+
+
+def log_softmax(x, axis=-1):
+    """Logarithm of the softmax along `axis`."""
+    return x - logsumexp(x, axis, keepdims=True)
+
+
+def softmax(x, axis=-1):
+    """exp x / sum exp x along `axis`."""
+    return exp(log_softmax(x, axis))
+
+
+def stop_gradient(x):
+    """Take the value only: what follows does not see that it depends on the input."""
+    return x.value if isinstance(x, Var) else x

@@ -1,0 +1,75 @@
+"""Solvers that know vectors and functions only: conjugate gradient, backtracking line search, Adam."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> float:
+    """Inner product accumulated in float64 (einsum would accumulate in the arrays' own type)."""
+    return float(np.dot(a.astype(np.float64, copy=False), b.astype(np.float64, copy=False)))
+
+
+def conjugate_gradient(A: Callable, b: np.ndarray, iters: int = 10, tol: float = 1e-10) -> tuple[np.ndarray, int]:
+    """Solve A x = b for a symmetric positive (semi-)definite A, given as a function; return x and the products used.
+
+    Starts from zero. Stops after `iters` products, when |b - A x|^2 <= tol |b|^2, or on a direction of no curvature.
+    """
+    x, r = np.zeros_like(b), b.copy()
+    p, rr = b.copy(), dot(b, b)
+    target = tol * rr
+    for i in range(iters):
+        if rr <= target:
+            return x, i
+        Ap = A(p)
+        curvature = dot(p, Ap)
+        if not curvature > 0:  # also for NaN
+            return x, i + 1
+        alpha = rr / curvature
+        x = x + b.dtype.type(alpha) * p
+        r = r - b.dtype.type(alpha) * Ap
+        rr, before = dot(r, r), rr
+        p = r + b.dtype.type(rr / before) * p
+    return x, iters
+
+
+class Accepted(NamedTuple):
+    """What a line search found: the point, what `evaluate` said of it, the fraction of the step (0: none was accepted)."""
+
+    x: np.ndarray
+    result: tuple
+    fraction: float
+
+
+def line_search(evaluate: Callable, acceptable: Callable, x: np.ndarray, step: np.ndarray, steps: int = 10,
+                shrink: float = 0.5) -> Accepted:
+    """Try x + step, x + shrink step, x + shrink^2 step, ... until `acceptable(*evaluate(point))`.
+
+    `x` itself, the very same array, comes back if none of `steps` points is acceptable.
+    """
+    result: tuple = ()
+    for i in range(steps):
+        point = x + x.dtype.type(shrink**i) * step
+        result = evaluate(point)
+        if acceptable(*result):
+            return Accepted(point, result, shrink**i)
+    return Accepted(x, result, 0.0)
+
+
+class Adam:
+    """Step a vector against its gradient, scaled by running moments (Kingma & Ba, arXiv:1412.6980)."""
+
+    def __init__(self, size: int, dtype="float32", beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8):
+        self.m, self.v, self.t = np.zeros(size, dtype), np.zeros(size, dtype), 0
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+
+    def step(self, x: np.ndarray, g: np.ndarray, stepsize: float) -> None:
+        """Update `x` in place."""
+        self.t += 1
+        self.m *= self.beta1
+        self.m += (1 - self.beta1) * g
+        self.v *= self.beta2
+        self.v += (1 - self.beta2) * (g * g)
+        rate = stepsize * np.sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)
+        x -= x.dtype.type(rate) * self.m / (np.sqrt(self.v) + x.dtype.type(self.epsilon))

@@ -1,0 +1,63 @@
+"""Named arrays that are views of one flat vector.
+
+The gradient, conjugate gradient, Adam, an all-reduce over ranks and the saved file all see the same vector;
+the network sees names.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+
+class Params(Mapping):
+    """Name the pieces of a flat vector.
+
+    ``params.flat`` is the vector, ``params["pi/fc0/w"]`` a view of its piece: writing to one writes to the other.
+    ``layout`` maps each name to its slice of the vector and its shape, in the order of the vector.
+    """
+
+    __slots__ = ("flat", "layout", "_arrays")
+
+    def __init__(self, flat: np.ndarray, layout: dict):
+        self.flat, self.layout = flat, layout
+        self._arrays = {name: flat[where].reshape(shape) for name, (where, shape) in layout.items()}
+
+    @classmethod
+    def pack(cls, arrays: Mapping, dtype="float32") -> "Params":
+        """Copy named arrays, in their order, into one new vector of `dtype`."""
+        layout, size = {}, 0
+        for name, array in arrays.items():
+            layout[name] = (slice(size, size + np.size(array)), np.shape(array))
+            size += np.size(array)
+        params = cls(np.empty(size, dtype), layout)
+        for name, array in arrays.items():
+            params[name][...] = array
+        return params
+
+    def like(self, flat: np.ndarray) -> "Params":
+        """Give the same names to another vector (shared, not copied)."""
+        if flat.shape != self.flat.shape:
+            raise ValueError(f"a vector of {self.flat.size} parameters is needed, not one of shape {flat.shape}")
+        return Params(flat, self.layout)
+
+    def select(self, names: Iterable[str]) -> "Params":
+        """View the block of the vector that holds `names`, which must stand side by side in it."""
+        names = list(names)
+        start = self.layout[names[0]][0].start if names else 0
+        layout, at = {}, start
+        for name in names:
+            where, shape = self.layout[name]
+            if where.start != at:
+                raise ValueError(f"the parameters {names} do not stand side by side in the vector ({name!r} does not fit)")
+            layout[name] = (slice(at - start, where.stop - start), shape)
+            at = where.stop
+        return Params(self.flat[start:at], layout)
+
+    def __getitem__(self, name):
+        return self._arrays[name]
+
+    def __iter__(self):
+        return iter(self.layout)
+
+    def __len__(self):
+        return len(self.layout)

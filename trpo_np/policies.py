@@ -1,0 +1,223 @@
+"""Policies: two networks, their parameters and the normalisation, from an observation to an action.
+
+A policy has three parts, each a method that a subclass may replace: `encode` turns observations into features,
+`decode` turns features into the parameters of the action distribution (and, for the critic, into a value).
+Policy and critic are functions of parameter arrays, so an old and a new policy are two vectors, not two networks.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from . import nn, ops, spaces
+from .distributions import Bernoulli, Categorical, DiagGaussian, MultiCategorical
+from .normalize import ObservationNormalizer
+from .params import Params
+
+LOG_STD_BOUNDS = (-20.0, 2.0)
+
+
+def make_distribution(space: spaces.Space):
+    """Return the distribution over the actions of a space."""
+    if isinstance(space, spaces.Discrete):
+        return Categorical(space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        return MultiCategorical(space.nvec)
+    if isinstance(space, spaces.MultiBinary):
+        return Bernoulli(space.shape)
+    return DiagGaussian(space.shape)
+
+
+class Policy:
+    """An actor and a critic for given spaces.
+
+    `net_arch` lists the hidden layers: leading ints are shared, then `dict(pi=[...], vf=[...])` splits. Shared layers belong
+    to the policy: the critic reads their output and never moves them. Without shared layers the critic is a network of
+    its own. `act_fun` is "tanh", "relu", "elu", "sigmoid" or an op; `layers=[64, 64]` is short for separate networks of
+    those widths; `log_std_init` starts the logarithm of the standard deviation of Box actions (0 is wide for most robots: -0.5 to -1
+    explores less and learns sooner); `normalize` keeps running statistics of the observations in the model.
+    """
+
+    def __init__(self, observation_space, action_space, *, net_arch=None, act_fun="tanh", layers=None, log_std_init: float = 0.0,
+                 normalize: bool = False, dtype="float32"):
+        self.observation_space = spaces.describe(observation_space, "observation")
+        self.action_space = spaces.describe(action_space, "action")
+        self.dist = make_distribution(self.action_space)
+        self.dtype = np.dtype(dtype)
+        self.normalizer = ObservationNormalizer(self.observation_space.width, normalize, dtype)
+        shared, pi, vf = parse_net_arch(net_arch, layers)
+        fun = parse_activation(act_fun)
+        gaussian = isinstance(self.dist, DiagGaussian)
+        self.trunk = nn.serial(self.encoder("shared"), nn.mlp("shared/fc", shared, fun))
+        self.pi_head = nn.serial(nn.mlp("pi/fc", pi, fun), nn.dense("pi/out", self.dist.dim if gaussian else self.dist.size, 0.01))
+        self.vf_head = nn.serial(nn.mlp("vf/fc", vf, fun), nn.dense("vf/out", 1, 1.0))
+        shape, self.policy_weights = self.trunk.init((self.observation_space.width,))
+        self.policy_weights |= self.pi_head.init(shape)[1]
+        if gaussian:
+            self.policy_weights["pi/log_std"] = nn.Weight((self.dist.dim,), lambda rng, s: np.full(s, float(log_std_init)))
+        self.critic_weights = self.vf_head.init(shape)[1]
+        self.params = Params.pack({})  # until `draw` or `install`
+        self.rng = np.random.default_rng(0)
+
+    def draw(self, rng: np.random.Generator) -> "Policy":
+        """Draw new parameters and seed the sampling of actions in `predict`; return the policy."""
+        weights = self.policy_weights | self.critic_weights
+        self.params = Params.pack({name: w.draw(rng, w.shape) for name, w in weights.items()}, self.dtype)
+        self.rng = np.random.default_rng(rng.integers(2**63))
+        return self
+
+    def install(self, arrays: Mapping) -> "Policy":
+        """Take over parameters by name; return the policy."""
+        weights = self.policy_weights | self.critic_weights
+        self.params = Params.pack({name: np.reshape(arrays[name], w.shape) for name, w in weights.items()}, self.dtype)
+        return self
+
+    # --- the networks, as functions of parameters ---------------------------------------------------------------------
+
+    def encoder(self, name: str) -> nn.Layer:
+        """Return the layer that turns encoded observations (n, width) into features; its parameters' names start with `name`."""
+        return nn.serial()
+
+    def pi(self, params, x):
+        """Distribution parameters (n, k) of normalised observations x (n, width); differentiable in the parameters."""
+        out = self.pi_head.apply(params, self.trunk.apply(params, x))
+        if isinstance(self.dist, DiagGaussian):
+            out = ops.concatenate([out, ops.broadcast_to(params["pi/log_std"], out.shape)])
+        return out
+
+    def critic_input(self, params, x):
+        """What the critic reads: the observations, or the shared layers' output, which it cannot change."""
+        return self.trunk.apply(params, x)
+
+    def vf(self, params, features):
+        """Values (n,) of `critic_input`; differentiable in the critic's parameters."""
+        return self.vf_head.apply(params, features)[..., 0]
+
+    def value(self, x) -> np.ndarray:
+        """Values (n,) of normalised observations under the current parameters."""
+        return self.vf(self.params, self.critic_input(self.params, x))
+
+    def bound(self, params: Params) -> Params:
+        """Move a log standard deviation that left its bounds back to them, in place; return the parameters."""
+        if "pi/log_std" in params:
+            np.clip(params["pi/log_std"], *LOG_STD_BOUNDS, out=params["pi/log_std"])
+        return params
+
+    # --- acting -------------------------------------------------------------------------------------------------------
+
+    def observe(self, obs: Any) -> tuple[np.ndarray, bool]:
+        """Encode and normalise one observation or a batch; return rows (n, width) and whether it was a single one."""
+        count = self.observation_space.count(obs)
+        x = self.observation_space.encode(obs, 1 if count is None else count).astype(self.dtype, copy=False)
+        if not np.isfinite(x).all():
+            raise ValueError(f"the observation holds {first_bad(x)}; only finite numbers can be predicted from")
+        return self.normalizer(x), count is None
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """Make of raw actions what the action space takes: clipped to the bounds, counted from its start, in its type."""
+        space = self.action_space
+        if isinstance(space, spaces.Box):
+            actions = np.minimum(np.maximum(actions, space.low), space.high)
+            return actions.astype(space.dtype, copy=False)
+        if isinstance(space, spaces.Discrete):
+            return actions + space.start
+        if isinstance(space, spaces.MultiDiscrete):
+            return (actions + np.array(space.start)).reshape(*actions.shape[:-1], *space.shape)
+        return actions
+
+    def from_env(self, actions: Any, n: int) -> np.ndarray:
+        """Make raw actions (n, ...) of actions of the action space: the inverse of `to_env`, but for clipping."""
+        space, actions = self.action_space, np.asarray(actions)
+        if isinstance(space, spaces.Discrete):
+            return actions.reshape(n) - space.start
+        if isinstance(space, spaces.MultiDiscrete):
+            return actions.reshape(n, -1) - np.array(space.start)
+        return actions.reshape(n, *space.shape)
+
+    def predict(self, obs, state=None, mask=None, deterministic=False):
+        """Return (actions, state) for one observation or a batch: the most likely actions if `deterministic`, else drawn.
+
+        One Discrete action is an integer scalar (hashable), a batch an array. `state` and `mask` are for recurrent policies
+        and come back as None from others.
+        """
+        x, single = self.observe(obs)
+        params = self.pi(self.params, x)
+        if deterministic:
+            actions = self.dist.mode(params)
+        else:
+            actions = self.dist.sample(params, self.dist.noise(self.rng, len(x)).astype(self.dtype))
+        actions = self.to_env(actions)
+        return (actions[0] if single else actions), None
+
+    def action_probability(self, obs, state=None, mask=None, actions=None, logp=False):
+        """Return the distribution of the action, or the probability (density) of given `actions`, (n, 1).
+
+        Without actions: probabilities for Discrete (a list of them for MultiDiscrete, of ones for MultiBinary), [mean, std] for
+        Box. With `logp` the logarithm of the probability of the given actions.
+        """
+        x, single = self.observe(obs)
+        params = self.pi(self.params, x)
+        if actions is not None:
+            log_p = self.dist.logp(params.astype(np.float64), self.from_env(actions, len(x)))[:, None]
+            return log_p if logp else np.exp(log_p)
+        if logp:
+            raise ValueError("action_probability: logp=True needs the actions whose log-probability is wanted")
+        if isinstance(self.dist, DiagGaussian):
+            parts = [self.dist.mode(params), self.dist.std(params)]
+        else:
+            parts = self.dist.probabilities(params)
+        if isinstance(parts, list):
+            return [part[0] if single else part for part in parts]
+        return parts[0] if single else parts
+
+
+class MlpPolicy(Policy):
+    """Fully connected networks, 64-64 tanh by default."""
+
+
+POLICIES = {"MlpPolicy": MlpPolicy}
+
+
+def parse_activation(fun: str | Callable) -> Callable:
+    """Return the op of an activation's name; an op passes through."""
+    if callable(fun):
+        return fun
+    if fun not in nn.ACTIVATIONS:
+        raise ValueError(f"act_fun is {fun!r}; it can be {', '.join(map(repr, nn.ACTIVATIONS))} or a function of trpo_np.ops")
+    return nn.ACTIVATIONS[fun]
+
+
+def parse_net_arch(net_arch, layers) -> tuple[list, list, list]:
+    """Return the widths of the shared, the policy's and the critic's layers."""
+    if net_arch is not None and layers is not None:
+        raise ValueError("give net_arch or layers, not both")
+    if net_arch is None:
+        widths = [64, 64] if layers is None else list(layers)
+        net_arch = [dict(pi=widths, vf=widths)]
+    shared, split = [], {}
+    for i, item in enumerate(net_arch):
+        if isinstance(item, dict):
+            if i != len(net_arch) - 1 or item.keys() - {"pi", "vf"}:
+                raise ValueError(f"net_arch is {net_arch}; after the shared widths comes one dict(pi=[...], vf=[...]), last")
+            split = item
+        else:
+            shared.append(item)
+    pi, vf = list(split.get("pi", [])), list(split.get("vf", []))
+    for width in shared + pi + vf:
+        if not isinstance(width, (int, np.integer)) or isinstance(width, bool) or width < 1:
+            raise ValueError(f"net_arch holds {width!r}; a layer's width is an integer of at least 1")
+    return shared, pi, vf
+
+
+def first_bad(rows: np.ndarray) -> str:
+    """Say where a batch of rows holds its first number that is not finite."""
+    row, column = np.argwhere(~np.isfinite(rows))[0][:2]
+    return f"{rows[row, column]} in row {row}, field {column}"
+
+
+def nearest(name: Any, known) -> str:
+    """Suggest the known name that a mistyped one is nearest to, or nothing."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

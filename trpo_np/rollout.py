@@ -1,0 +1,112 @@
+"""Collect a segment of experience; values and advantages come in one batch afterwards.
+
+Arrays are (T, n): time by environment. `valid` is False on rows that an autoreset inserted: they count in nothing.
+"""
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import kernels
+from .policies import Policy, first_bad
+
+
+@dataclass
+class Segment:
+    """What T steps of n environments brought."""
+
+    obs: np.ndarray  # (T, n, width), as the environment gave them
+    actions: np.ndarray  # (T, n, ...), raw: neither clipped nor shifted
+    rewards: np.ndarray  # (T, n), raw
+    terminated: np.ndarray
+    truncated: np.ndarray
+    valid: np.ndarray
+    last_obs: np.ndarray  # (n, width), after the last step
+    final: list  # (t, environment, last observation) of each truncated episode
+    episodes: list = field(default_factory=list)  # (return, length) of each finished episode
+    env_seconds: float = 0.0
+    policy_seconds: float = 0.0
+
+
+class Runner:
+    """Step environments with a policy, segment after segment; episodes go on from one segment to the next."""
+
+    def __init__(self, policy: Policy, stepper):
+        self.policy, self.stepper, n = policy, stepper, stepper.num_envs
+        self.obs = np.zeros((n, policy.observation_space.width), policy.dtype)
+        self.returns, self.lengths = np.zeros(n), np.zeros(n, int)
+
+    def restart(self, seeds: list) -> None:
+        """Start new episodes in all environments."""
+        self.obs = self._checked(self.stepper.reset(seeds))
+        self.returns[:], self.lengths[:] = 0.0, 0
+
+    def collect(self, steps: int, rng: np.random.Generator, on_step=None) -> Segment | None:
+        """Take `steps` steps in each environment, drawing all noise at once; None if `on_step(locals)` returned False."""
+        policy, stepper, n = self.policy, self.stepper, self.stepper.num_envs
+        dist, params, normalize = policy.dist, policy.params, policy.normalizer
+        noise = dist.noise(rng, steps, n).astype(policy.dtype)
+        seg = Segment(obs=np.empty((steps, *self.obs.shape), policy.dtype),
+                      actions=np.empty((steps, n, *dist.action_shape), np.result_type(dist.action_dtype, np.int8)),
+                      rewards=np.zeros((steps, n)), terminated=np.zeros((steps, n), bool), truncated=np.zeros((steps, n), bool),
+                      valid=np.ones((steps, n), bool), last_obs=self.obs, final=[])
+        clock = time.perf_counter
+        for t in range(steps):
+            seg.obs[t] = self.obs
+            started = clock()
+            seg.actions[t] = actions = dist.sample(policy.pi(params, normalize(self.obs)), noise[t])
+            env_actions = policy.to_env(actions)
+            acted = clock()
+            step = stepper.step(env_actions)
+            stepped = clock()
+            seg.policy_seconds += acted - started
+            seg.env_seconds += stepped - acted
+            seg.rewards[t], seg.terminated[t], seg.truncated[t], seg.valid[t] = step.rewards, step.terminated, step.truncated, step.valid
+            self.obs = self._checked(step.obs)
+            self._count(seg, step, t)
+            if on_step is not None and on_step(dict(t=t, actions=env_actions, rewards=step.rewards, dones=step.terminated | step.truncated,
+                                                    new_obs=step.obs)) is False:
+                return None
+        seg.last_obs = self.obs.copy()
+        return seg
+
+    def _count(self, seg: Segment, step: Any, t: int) -> None:
+        """Keep returns and lengths of the episodes that are under way; note those that ended."""
+        self.returns += step.rewards
+        self.lengths += step.valid
+        for i in np.flatnonzero(step.terminated | step.truncated):
+            seg.episodes.append((float(self.returns[i]), int(self.lengths[i])))
+            self.returns[i], self.lengths[i] = 0.0, 0
+        for i, row in step.final:
+            seg.final.append((t, i, row))
+        if not math.isfinite(step.rewards.sum()):
+            i = int(np.flatnonzero(~np.isfinite(step.rewards))[0])
+            raise ValueError(f"environment {i} gave the reward {step.rewards[i]}; rewards must be finite numbers")
+
+    def _checked(self, obs: np.ndarray) -> np.ndarray:
+        flat = obs.ravel()
+        if not math.isfinite(flat @ flat) and not np.isfinite(obs).all():  # the product can also overflow
+            i = int(np.argwhere(~np.isfinite(obs))[0][0])
+            raise ValueError(f"environment {i} gave an observation with {first_bad(obs)} (counted over the flattened observation); "
+                             "observations must be finite numbers")
+        return obs
+
+
+def advantages(rewards, values, last_value, final_values, terminated, truncated, gamma: float, lam: float):
+    """Return generalised advantage estimates and the critic's targets, (T, n) float64 (Schulman et al., arXiv:1506.02438).
+
+        delta[t] = r[t] + gamma (1 - terminated[t]) V(next observation) - V(s[t])
+        A[t]     = delta[t] + gamma lam (1 - done[t]) A[t + 1]
+
+    `values` (T, n) and `last_value` (n,) are V of what was acted on; `final_values` (T, n) is V of an episode's last observation
+    where it was truncated (0 there: do not bootstrap). Where an episode both terminated and was truncated, it terminated.
+    """
+    done = terminated | truncated
+    following = np.concatenate([values[1:], last_value[None]]).astype(np.float64)
+    following = np.where(done, np.where(terminated, 0.0, final_values), following)
+    delta = rewards + gamma * following - values
+    adv = kernels.discounted_sum(delta, done.astype(np.float64), gamma * lam)
+    return adv, adv + values

@@ -1,0 +1,223 @@
+"""Observation and action spaces as plain descriptions: JSON in the file, NumPy in the network, no gymnasium needed.
+
+`describe` reads a gymnasium space by its attributes. Every description has
+    width               how many numbers the network sees of one observation
+    encode(x, n)        (n, width) float32 from n observations, stacked as gymnasium stacks them (or one, unstacked, for n = 1)
+    count(x)            None if x is one observation, n if it is a batch of n; a ValueError says what else it is
+    to_json()           the description as a dict, read back by `from_json`
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+def _leaf_count(space, x) -> int | None:
+    shape = np.shape(x)
+    if shape == space.shape:
+        return None
+    if len(shape) == len(space.shape) + 1 and shape[1:] == space.shape:
+        return shape[0]
+    want = ", ".join(map(str, space.shape))
+    raise ValueError(f"an observation of shape {shape} does not fit: one has shape {space.shape}, "
+                     f"a batch (n{', ' + want if want else ','})")
+
+
+def _one_hot(x, sizes) -> np.ndarray:
+    """One-hot code of integers x (n, len(sizes)), side by side."""
+    out = np.zeros((len(x), int(np.sum(sizes))), np.float32)
+    starts = np.cumsum([0, *sizes[:-1]])
+    if np.any(x < 0) or np.any(x >= sizes):
+        bad = tuple(np.argwhere((x < 0) | (x >= sizes))[0])
+        raise ValueError(f"the observation {x[bad]} is outside the space: {sizes[bad[1]]} values, counted from 0")
+    np.put_along_axis(out, (x + starts).astype(int), 1.0, axis=1)
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """Arrays of numbers within bounds (either may be infinite)."""
+
+    shape: tuple
+    dtype: str
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def width(self):
+        return int(np.prod(self.shape))
+
+    def count(self, x):
+        return _leaf_count(self, x)
+
+    def encode(self, x, n):
+        return np.array(x, np.float32).reshape(n, -1)
+
+    def to_json(self):
+        return {"kind": "Box", "shape": list(self.shape), "dtype": self.dtype,
+                "low": _bounds_to_json(self.low), "high": _bounds_to_json(self.high)}
+
+
+@dataclass(frozen=True, eq=False)
+class Discrete:
+    """Integers start .. start + n - 1."""
+
+    n: int
+    start: int = 0
+    shape: tuple = ()
+
+    @property
+    def width(self):
+        return self.n
+
+    def count(self, x):
+        return _leaf_count(self, x)
+
+    def encode(self, x, n):
+        return _one_hot(np.asarray(x).reshape(n, 1) - self.start, [self.n])
+
+    def to_json(self):
+        return {"kind": "Discrete", "n": self.n, "start": self.start}
+
+
+@dataclass(frozen=True, eq=False)
+class MultiDiscrete:
+    """An array of integers, each below its own number of values."""
+
+    nvec: tuple
+    shape: tuple
+    start: tuple
+
+    @property
+    def width(self):
+        return int(np.sum(self.nvec))
+
+    def count(self, x):
+        return _leaf_count(self, x)
+
+    def encode(self, x, n):
+        return _one_hot(np.asarray(x).reshape(n, -1) - np.array(self.start), list(self.nvec))
+
+    def to_json(self):
+        return {"kind": "MultiDiscrete", "nvec": list(self.nvec), "shape": list(self.shape), "start": list(self.start)}
+
+
+@dataclass(frozen=True, eq=False)
+class MultiBinary:
+    """An array of bits."""
+
+    shape: tuple
+
+    @property
+    def width(self):
+        return int(np.prod(self.shape))
+
+    def count(self, x):
+        return _leaf_count(self, x)
+
+    def encode(self, x, n):
+        return np.array(x, np.float32).reshape(n, -1)
+
+    def to_json(self):
+        return {"kind": "MultiBinary", "shape": list(self.shape)}
+
+
+@dataclass(frozen=True, eq=False)
+class Fields:
+    """Several spaces by name (Dict) or by position (Tuple), encoded side by side."""
+
+    kind: str
+    keys: tuple
+    spaces: tuple
+
+    @property
+    def width(self):
+        return sum(space.width for space in self.spaces)
+
+    def _values(self, x):
+        try:
+            return [x[key] for key in self.keys]
+        except (KeyError, IndexError, TypeError):
+            given = sorted(x) if isinstance(x, dict) else f"{type(x).__name__} {x!r}"[:200]
+            raise ValueError(f"the observation needs the fields {list(self.keys)}, given: {given}") from None
+
+    def count(self, x):
+        counts = {space.count(value) for space, value in zip(self.spaces, self._values(x))}
+        if len(counts) != 1:
+            raise ValueError(f"the fields {list(self.keys)} hold different numbers of observations: {counts}")
+        return counts.pop()
+
+    def encode(self, x, n):
+        return np.concatenate([space.encode(value, n) for space, value in zip(self.spaces, self._values(x))], axis=1)
+
+    def to_json(self):
+        return {"kind": self.kind, "keys": list(self.keys), "spaces": [space.to_json() for space in self.spaces]}
+
+
+Space = Box | Discrete | MultiDiscrete | MultiBinary | Fields
+
+
+def describe(space: Any, what: str = "observation") -> Space:
+    """Describe a gymnasium space (or pass a description through); `what` names it in errors."""
+    if isinstance(space, Space):
+        return space
+    kind = type(space).__name__
+    if kind == "Box":
+        if np.dtype(space.dtype).kind not in "fiub":
+            raise ValueError(f"the {what} space is a Box of dtype {space.dtype}; a numeric dtype is needed")
+        return Box(tuple(space.shape), np.dtype(space.dtype).name, np.asarray(space.low), np.asarray(space.high))
+    if kind == "Discrete":
+        return Discrete(int(space.n), int(getattr(space, "start", 0)))
+    if kind == "MultiDiscrete":
+        nvec = np.asarray(space.nvec)
+        start = getattr(space, "start", np.zeros_like(nvec))
+        return MultiDiscrete(tuple(int(n) for n in nvec.ravel()), nvec.shape, tuple(int(s) for s in np.ravel(start)))
+    if kind == "MultiBinary":
+        return MultiBinary(tuple(space.shape))
+    if what == "observation" and kind == "Dict":
+        return Fields("Dict", tuple(space.spaces), tuple(describe(s, what) for s in space.spaces.values()))
+    if what == "observation" and kind == "Tuple":
+        return Fields("Tuple", tuple(range(len(space.spaces))), tuple(describe(s, what) for s in space.spaces))
+    hint = "; give its parts one space, for example with a wrapper that makes one Box or MultiDiscrete of them" * (
+        kind in ("Tuple", "Dict"))
+    known = "Box, Discrete, MultiDiscrete, MultiBinary" + ", Dict, Tuple" * (what == "observation")
+    raise ValueError(f"the {what} space is a {kind} ({space}); this can be one of {known}{hint}")
+
+
+def from_json(data: dict) -> Space:
+    """Read back what `to_json` wrote."""
+    match data["kind"]:
+        case "Box":
+            shape = tuple(map(int, data["shape"]))
+            low, high = (_bounds_from_json(data[key], shape, data["dtype"]) for key in ("low", "high"))
+            return Box(shape, np.dtype(data["dtype"]).name, low, high)
+        case "Discrete":
+            return Discrete(int(data["n"]), int(data["start"]))
+        case "MultiDiscrete":
+            return MultiDiscrete(tuple(data["nvec"]), tuple(data["shape"]), tuple(data["start"]))
+        case "MultiBinary":
+            return MultiBinary(tuple(data["shape"]))
+        case "Dict" | "Tuple":
+            return Fields(data["kind"], tuple(data["keys"]), tuple(from_json(s) for s in data["spaces"]))
+    raise ValueError(f"unknown kind of space {data['kind']!r}")
+
+
+def difference(given: Space, needed: Space) -> str | None:
+    """Name the first field in which two descriptions differ, or return None."""
+    a, b = given.to_json(), needed.to_json()
+    for key in sorted(a.keys() | b.keys(), key=lambda k: k != "kind"):
+        if a.get(key) != b.get(key):
+            return f"{key} is {a.get(key)}, {b.get(key)} is needed"
+    return None
+
+
+def _bounds_to_json(bound):
+    # JSON knows no infinity; an image's bounds are one number
+    values = [x if np.isfinite(x) else str(x) for x in np.ravel(bound).astype(float).tolist()]
+    return values[0] if values and all(x == values[0] for x in values) else values
+
+
+def _bounds_from_json(data, shape, dtype):
+    bound = np.array([float(x) for x in data] if isinstance(data, list) else float(data))
+    return np.broadcast_to(bound.astype(dtype) if bound.ndim == 0 else bound.astype(dtype).reshape(shape), shape)

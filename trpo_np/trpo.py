@@ -1,0 +1,398 @@
+"""Trust Region Policy Optimization (Schulman et al., arXiv:1502.05477): the step, and the class around it."""
+
+import inspect
+import math
+import time
+from collections import deque
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import callbacks, kernels, ops, spaces
+from .autodiff import linearize, value_and_grad
+from .checkpoint import read_model, resolve_policy, write_model
+from .comm import connect
+from .envs import adapt
+from .logger import Logger, Progress, configure
+from .normalize import RewardNormalizer
+from .optim import Adam, conjugate_gradient, dot, line_search
+from .params import Params
+from .rollout import Runner, Segment, advantages
+from .settings import check_settings, from_json, now, to_json
+
+NOISE, SHUFFLE, ENVS, INIT = range(4)  # independent streams of random numbers
+
+
+class Batch(NamedTuple):
+    """Samples of this rank; `weights` sum to 1 over the samples of all ranks."""
+
+    obs: np.ndarray
+    actions: np.ndarray
+    advantages: np.ndarray
+    weights: np.ndarray
+
+
+def fisher_operator(policy, params: Params, obs, weights, comm, damping: float):
+    """Return v -> (F + damping) v, where F is the Fisher information of the policy averaged with `weights`.
+
+    One pass through the network serves every product. At `params` the gradient of KL(old || new) in the distribution's
+    parameters is zero, so J' M J is the Hessian of the mean KL, exactly.
+    """
+    phi, J = linearize(lambda p: policy.pi(p, obs), params)
+    w = weights[:, None].astype(phi.dtype)
+
+    def product(v):
+        return comm.sum(J.pull(policy.dist.fisher(phi, J.push(v)) * w)) + v.dtype.type(damping) * v
+    return product
+
+
+def trust_region_step(policy, params: Params, batch: Batch, comm, *, max_kl=0.01, cg_iters=10, cg_damping=1e-2, entcoeff=0.0,
+                      fvp_subsample=5, linesearch_steps=10, linesearch_shrink=0.5, kl_tolerance=1.5) -> tuple[np.ndarray, dict]:
+    """Return the new policy parameters, a flat vector, and what happened; the old vector itself if no step was accepted.
+
+    Maximises the surrogate mean[ratio * advantage] + entcoeff * mean[entropy] subject to mean KL(old || new) <= max_kl.
+    """
+    dist, weights = policy.dist, batch.weights
+
+    # the policy on the batch, linearized once; its formulas on distribution parameters run in float64
+    old, J = linearize(lambda p: policy.pi(p, batch.obs), params)
+    old64 = old.astype(np.float64)
+    old_logp = dist.logp(old64, batch.actions)
+
+    def surrogate(phi):
+        ratio = ops.exp(dist.logp(phi, batch.actions) - old_logp)
+        return ops.sum(ratio * (weights * batch.advantages)) + entcoeff * ops.sum(dist.entropy(phi) * weights)
+
+    def evaluate(flat):
+        new = policy.pi(policy.bound(params.like(flat)), batch.obs).astype(np.float64)
+        gain, kl = comm.sum(np.array([surrogate(new) - before, np.sum(dist.kl(old64, new) * weights)]))
+        return float(gain), float(kl)
+
+    def acceptable(gain, kl):
+        return np.isfinite(gain) and np.isfinite(kl) and kl <= kl_tolerance * max_kl and gain >= 0
+
+    # gradient g, direction x with F x = g, and the longest step beta x with beta^2 x'F x / 2 <= max_kl
+    before, dphi = value_and_grad(surrogate, old64)
+    g = comm.sum(J.pull(dphi.astype(old.dtype)))
+    info = dict(gradient_norm=np.sqrt(dot(g, g)), expected_gain=0.0, gain=0.0, kl=0.0, step_fraction=0.0, cg_products=0)
+    some = slice(None, None, fvp_subsample)
+    share = comm.sum(np.sum(weights[some]))
+    if not (np.isfinite(info["gradient_norm"]) and info["gradient_norm"] > 0 and share > 0):
+        return params.flat, info
+    fisher = fisher_operator(policy, params, batch.obs[some], weights[some] / share, comm, cg_damping)
+    x, info["cg_products"] = conjugate_gradient(fisher, g, cg_iters)
+    curvature = dot(x, fisher(x))
+    if not (np.isfinite(curvature) and curvature > 0):
+        return params.flat, info
+    full_step = x * x.dtype.type(np.sqrt(2 * max_kl / curvature))
+    info["expected_gain"] = dot(g, full_step)
+
+    # the longest acceptable part of it
+    found = line_search(evaluate, acceptable, params.flat, full_step, linesearch_steps, linesearch_shrink)
+    if found.fraction:
+        info.update(gain=found.result[0], kl=found.result[1], step_fraction=found.fraction)
+    return found.x, info
+
+
+def explained_variance(prediction, target) -> float:
+    """1 - Var[target - prediction] / Var[target]: 1 is perfect, 0 as good as a constant, below 0 worse."""
+    spread = np.var(target)
+    return float(1 - np.var(target - prediction) / spread) if spread > 0 else math.nan
+
+
+class TRPO:
+    """Train a policy by trust region policy optimization; stable-baselines' interface.
+
+    policy: a policy class or its name, such as "MlpPolicy". env: a gymnasium id, Env or VectorEnv, a DummyVecEnv, or None.
+    gamma: discount, 0.99 to 0.999; nearer 1 where what counts comes late. lam: GAE's trade of variance (1) for bias (0), 0.9 to 1.
+    timesteps_per_batch: environment steps per rank and update, over all of a rank's environments; more is slower and steadier.
+    max_kl: trust region, 0.001 (pixels) to 0.05; the knob to try first. kl_tolerance: a step within this multiple of it is accepted.
+    cg_iters, cg_damping: conjugate gradient; 0.1 damping suits control tasks. fvp_subsample: curvature from every k-th sample.
+    linesearch_steps, linesearch_shrink: how many shorter steps to try, each times this. entcoeff: weight of an entropy bonus.
+    vf_stepsize, vf_iters, vf_batch_size: Adam's stepsize, passes over the batch and minibatch of the critic.
+    normalize_observations, normalize_rewards: running statistics inside the model and its file. normalize_advantage: mean 0, spread 1.
+    bootstrap_truncated: value the state in which a time limit cut an episode (False: as if it had ended, as in stable-baselines).
+    max_kl and vf_stepsize may be functions of the remaining progress (1 at the start, 0 at the end).
+    seed: same seed, same bits, on the same machine and versions. verbose: 1 prints a table. tensorboard_log: a folder.
+    dtype: "float32", or "float64" for checks. comm: an mpi4py communicator; by default that of the launcher.
+    """
+
+    def __init__(self, policy, env, gamma=0.99, timesteps_per_batch=1024, max_kl=0.01, cg_iters=10, lam=0.98, entcoeff=0.0,
+                 cg_damping=1e-2, vf_stepsize=3e-4, vf_iters=3, verbose=0, tensorboard_log=None, policy_kwargs=None, seed=None, *,
+                 vf_batch_size=128, fvp_subsample=5, linesearch_steps=10, linesearch_shrink=0.5, kl_tolerance=1.5,
+                 normalize_advantage=True, normalize_observations=False, normalize_rewards=False, bootstrap_truncated=True,
+                 dtype="float32", comm=None):
+        given = locals()
+        self.settings = {name: given[name] for name in SETTINGS}
+        check_settings(self.settings)
+        self.policy_class, self.policy_kwargs = resolve_policy(policy), dict(policy_kwargs or {})
+        self.verbose, self.tensorboard_log = verbose, tensorboard_log
+        self.comm = connect(comm)
+        self.seed = self.comm.bcast(np.random.SeedSequence().entropy if seed is None else seed)
+        self.num_timesteps = self.updates = self.skipped_updates = self.episodes = 0
+        self.reward_normalizer = RewardNormalizer(gamma, normalize_rewards)
+        self.recent = deque(maxlen=100)  # (return, length) of the latest episodes of all ranks
+        self.loggers: list = []
+        self.restart_pending = True
+        self.env = env
+        if env is not None:
+            self.set_env(env)
+
+    # --- environment --------------------------------------------------------------------------------------------------
+
+    def get_env(self):
+        """Return the environment (None if there is none)."""
+        return self.env
+
+    def set_env(self, env) -> None:
+        """Train on this environment from now on; its spaces must be the model's."""
+        stepper = adapt(env)
+        if "policy" in vars(self):
+            for what in ("observation_space", "action_space"):
+                if differs := spaces.difference(getattr(stepper, what), getattr(self.policy, what)):
+                    raise ValueError(f"the environment's {what} does not fit the model: {differs}")
+        if stepper.num_envs > self.settings["timesteps_per_batch"]:
+            raise ValueError(f"timesteps_per_batch is {self.settings['timesteps_per_batch']}, fewer than the {stepper.num_envs} "
+                             "environments; each must take at least one step")
+        if "policy" not in vars(self):
+            self._install(self.policy_class(stepper.observation_space, stepper.action_space, dtype=self.settings["dtype"],
+                                            normalize=self.settings["normalize_observations"], **self.policy_kwargs).draw(self._rng(INIT)))
+        self.env, self._stepper, self.restart_pending = env, stepper, True
+
+    def _install(self, policy) -> None:
+        self.policy = policy
+        self.adam = Adam(policy.params.select(policy.critic_weights).flat.size, policy.dtype)
+
+    def __getattr__(self, name):
+        if name in ("policy", "_stepper"):
+            raise AttributeError(f"this model has no {'environment' if name == '_stepper' else 'network'} yet; call set_env(env) first")
+        if name in vars(self).get("settings", {}):
+            return self.settings[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def _rng(self, stream: int, *more: int) -> np.random.Generator:
+        """Make the generator of a stream for the coming update: counters are all that must be saved."""
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.comm.rank * (stream != INIT), stream, self.updates, *more)))
+
+    # --- training -----------------------------------------------------------------------------------------------------
+
+    def learn(self, total_timesteps, callback=None, seed=None, log_interval=1, tb_log_name="TRPO", reset_num_timesteps=True,
+              progress_bar=False):
+        """Train for at least `total_timesteps` environment steps (over all ranks) in whole batches; return the model.
+
+        Episodes start anew. `callback`: a BaseCallback, a list of them, or a function of (locals, globals) that stops training by
+        returning False. `log_interval`: updates per table. `reset_num_timesteps=False` continues the count and the logs.
+        """
+        stepper, policy, comm = self._stepper, self.policy, self.comm
+        if total_timesteps < 0 or log_interval < 1:
+            raise ValueError(f"total_timesteps is {total_timesteps} and log_interval {log_interval}; "
+                             "steps of at least 0 and an interval of at least 1 are needed")
+        kernels.compile_all()
+        self.seed = self.seed if seed is None else seed
+        self.num_timesteps = 0 if reset_num_timesteps else self.num_timesteps
+        start_timesteps, total = self.num_timesteps, self.num_timesteps + int(total_timesteps)
+        runner, steps = Runner(policy, stepper), -(-self.settings["timesteps_per_batch"] // stepper.num_envs)
+        logger = self._open_logger(tb_log_name)
+        callback = callbacks.as_callback(callback)
+        callback.init_callback(self)
+        self.restart_pending = True
+        started, shares, going = time.perf_counter(), np.zeros(3), True
+        with logger, closing(Progress(total_timesteps, enabled=progress_bar and comm.rank == 0)) as progress:
+            callback.on_training_start(locals(), globals())
+            while self.num_timesteps < total and going:
+                if self.restart_pending:
+                    runner.restart([int(self._rng(ENVS, i).integers(2**31)) for i in range(stepper.num_envs)])
+                    self.reward_normalizer.restart(stepper.num_envs)
+                    self.restart_pending = False
+                callback.on_rollout_start()
+                segment = runner.collect(steps, self._rng(NOISE), self._step_hook(callback))
+                if segment is None:
+                    break
+                self.num_timesteps += int(comm.sum(segment.valid.sum()))
+                for episodes in comm.gather(segment.episodes):
+                    self.recent.extend(episodes)
+                    self.episodes += len(episodes)
+                going = bool(comm.bcast(callback.on_rollout_end() is not False))
+                clock = time.perf_counter()
+                stats = self._update(segment, remaining=max(0.0, 1 - (self.num_timesteps - start_timesteps) / max(total_timesteps, 1)))
+                shares += segment.env_seconds, segment.policy_seconds, time.perf_counter() - clock
+                for key, value in stats.items():
+                    logger.record(f"train/{key}", value)
+                seconds = time.perf_counter() - started
+                progress.update(self.num_timesteps - start_timesteps)
+                if self.updates % log_interval == 0 or self.num_timesteps >= total:
+                    self._record(logger, (self.num_timesteps - start_timesteps) / seconds, seconds, shares)
+                    progress.clear()
+                    logger.dump(self.num_timesteps)
+            callback.on_training_end()
+        return self
+
+    def _update(self, seg: Segment, remaining: float) -> dict:
+        """Improve policy and critic from one segment; return what to log."""
+        policy, comm, s = self.policy, self.comm, self.settings
+        valid = seg.valid
+        shape, rows = valid.shape, seg.obs.reshape(-1, seg.obs.shape[-1])
+        x = policy.normalizer(rows)
+        values = policy.value(x).reshape(shape)
+        last_value = policy.value(policy.normalizer(seg.last_obs))
+        final_values = np.zeros(shape)
+        if seg.final and s["bootstrap_truncated"]:
+            t, i, final = zip(*seg.final)
+            final_values[t, i] = policy.value(policy.normalizer(np.stack(final)))
+        rewards = self.reward_normalizer(seg.rewards, seg.terminated | seg.truncated, valid, comm)
+        adv, targets = advantages(rewards, values, last_value, final_values, seg.terminated, seg.truncated, s["gamma"], s["lam"])
+
+        keep = valid.ravel()
+        x, adv, targets = x[keep], adv[valid], targets[valid]
+        actions = seg.actions.reshape(-1, *seg.actions.shape[2:])[keep]
+        n = float(comm.sum(float(len(adv))))
+        weights = np.full(len(adv), 1 / n)
+        if s["normalize_advantage"]:
+            adv = adv - comm.sum(np.sum(adv)) / n
+            spread = math.sqrt(comm.sum(np.sum(np.square(adv))) / n)
+            adv = adv / spread if spread > 1e-8 else adv
+        whole = policy.params
+        head = whole.select(policy.policy_weights)
+        flat, info = trust_region_step(policy, head, Batch(x, actions, adv, weights), comm, max_kl=now(s["max_kl"], remaining),
+                                       **{name: s[name] for name in STEP_SETTINGS})
+        head.flat[:] = flat
+        value_loss = self._fit_critic(x, targets, now(s["vf_stepsize"], remaining))
+        policy.normalizer.merge(rows[keep], comm)
+        self.updates += 1
+        self.skipped_updates += not info["step_fraction"]
+        phi = policy.pi(policy.params, x[:1024])
+        return {**info, "entropy": float(np.mean(policy.dist.entropy(phi))), "value_loss": value_loss,
+                "explained_variance": explained_variance(values[valid], targets), "n_updates": self.updates,
+                "skipped_updates": self.skipped_updates}
+
+    def _fit_critic(self, x, targets, stepsize: float) -> float:
+        """Fit the critic to `targets` by minibatch Adam; return the mean squared error of the last pass."""
+        policy, s, rng = self.policy, self.settings, self._rng(SHUFFLE)
+        critic = policy.params.select(policy.critic_weights)
+        features = policy.critic_input(policy.params, x)
+        targets = targets.astype(policy.dtype)
+        count, loss = -(-len(targets) // s["vf_batch_size"]), math.nan
+        for _ in range(s["vf_iters"]):
+            total = 0.0
+            for batch in np.array_split(rng.permutation(len(targets)), count):
+                inputs, goal = features[batch], targets[batch]
+                error, grad = value_and_grad(lambda p: ops.mean(ops.square(policy.vf(p, inputs) - goal)), critic)
+                self.adam.step(critic.flat, self.comm.mean(grad), stepsize)
+                total += float(error) * len(batch)
+            loss = total / len(targets)
+        return loss
+
+    def _step_hook(self, callback):
+        """Make what the runner calls after each step, or None if no callback wants it."""
+        if not callback.wants_steps:
+            return None
+        before, width = self.num_timesteps, self._stepper.num_envs * self.comm.size
+
+        def hook(step_locals):
+            self.num_timesteps = before + (step_locals["t"] + 1) * width
+            callback.update_locals(step_locals)
+            return callback.on_step()
+        return hook
+
+    def _open_logger(self, name: str) -> Logger:
+        if self.comm.rank:
+            return Logger([])
+        logger = configure(None, ["stdout"] * bool(self.verbose))
+        if self.tensorboard_log:
+            logger.outputs += configure(f"{self.tensorboard_log}/{name}", ["tensorboard"]).outputs
+        logger.outputs += self.loggers
+        return logger
+
+    def _record(self, logger: Logger, rate: float, seconds: float, shares) -> None:
+        if self.recent:
+            returns, lengths = zip(*self.recent)
+            logger.record("rollout/ep_rew_mean", float(np.mean(returns)))
+            logger.record("rollout/ep_len_mean", float(np.mean(lengths)))
+        logger.record("rollout/episodes", self.episodes)
+        logger.record("time/fps", rate)
+        logger.record("time/time_elapsed", seconds)
+        logger.record("time/total_timesteps", self.num_timesteps)
+        for name, share in zip(("environment", "policy", "update"), shares / max(shares.sum(), 1e-9)):
+            logger.record(f"time/share_{name}", float(share))
+
+    # --- acting -------------------------------------------------------------------------------------------------------
+
+    def predict(self, obs, state=None, mask=None, deterministic=False):
+        """Return (actions, state) for one observation or a batch of any size."""
+        return self.policy.predict(obs, state, mask, deterministic)
+
+    def action_probability(self, obs, state=None, mask=None, actions=None, logp=False):
+        """Return the distribution of actions, or the probability (density) of given `actions`; see Policy.action_probability."""
+        return self.policy.action_probability(obs, state, mask, actions, logp)
+
+    def fisher_vector_product(self, v, obs, state=None, mask=None, damping=0.0):
+        """Return (F + damping) v, with F the Hessian of the mean KL(policy || .) over the batch `obs` at the current policy.
+
+        `v` covers the policy's parameters, the leading part of the flat vector, or all of it (the critic has no curvature).
+        """
+        policy, kept = self.policy, self.policy.params.select(self.policy.policy_weights)
+        v = np.asarray(v, policy.dtype)
+        if v.shape not in (kept.flat.shape, policy.params.flat.shape):
+            raise ValueError(f"v has shape {v.shape}; {kept.flat.size} (policy) or {policy.params.flat.size} (all) numbers are needed")
+        x, _ = policy.observe(obs)
+        product = fisher_operator(policy, kept, x, np.full(len(x), 1 / (len(x) * self.comm.size)), self.comm, damping)
+        out = damping * v
+        out[:kept.flat.size] = product(v[:kept.flat.size])
+        return out
+
+    # --- parameters and files -----------------------------------------------------------------------------------------
+
+    def get_parameters(self) -> dict:
+        """Return copies of the parameters by name, in the order of the flat vector."""
+        return {name: array.copy() for name, array in self.policy.params.items()}
+
+    def load_parameters(self, source, exact_match=True) -> None:
+        """Set parameters from a dict of arrays or a saved file; without `exact_match` some may be missing."""
+        if not isinstance(source, dict):
+            source = dict(read_model(source, self.policy_class, self.policy_kwargs)[0].params)
+        params = self.policy.params
+        if unknown := source.keys() - params.keys():
+            raise ValueError(f"the model has no parameter {sorted(unknown)[0]!r}; its parameters are {', '.join(params)}")
+        if exact_match and (missing := params.keys() - source.keys()):
+            raise ValueError(f"the parameter {sorted(missing)[0]!r} is missing (exact_match=False allows that)")
+        for name, array in source.items():
+            if np.shape(array) != params[name].shape:
+                raise ValueError(f"{name} has shape {np.shape(array)}; {params[name].shape} is needed")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} holds numbers that are not finite")
+        for name, array in source.items():
+            params[name][...] = array
+        self.policy.bound(params)
+
+    def save(self, path) -> str:
+        """Write the model to `path`.npz, whole or not at all; return the file's path."""
+        training = {"adam_m": self.adam.m, "adam_v": self.adam.v}
+        training |= {f"returns_{name}": array for name, array in self.reward_normalizer.moments.arrays().items()}
+        record = {"algorithm": {name: to_json(value) for name, value in self.settings.items()},
+                  "progress": {"seed": self.seed, "num_timesteps": self.num_timesteps, "updates": self.updates, "adam_steps": self.adam.t,
+                               "skipped_updates": self.skipped_updates, "episodes": self.episodes, "recent": list(map(list, self.recent))}}
+        return write_model(path, self.policy, self.policy_kwargs, record, training)
+
+    @classmethod
+    def load(cls, path, env=None, policy=None, **changes) -> "TRPO":
+        """Read a model back, ready to predict and to go on training; `changes` replace arguments of the constructor."""
+        network, kwargs, record, training = read_model(path, policy, changes.get("policy_kwargs"))
+        settings = {name: from_json(value) for name, value in record["algorithm"].items()} | changes
+        settings["policy_kwargs"] = kwargs
+        model = cls(type(network), None, **{"seed": record["progress"]["seed"], **settings})
+        model._install(network)
+        progress = record["progress"]
+        model.num_timesteps, model.updates = progress["num_timesteps"], progress["updates"]
+        model.skipped_updates, model.episodes = progress["skipped_updates"], progress["episodes"]
+        model.recent.extend(map(tuple, progress["recent"]))
+        model.adam.m, model.adam.v, model.adam.t = training["adam_m"], training["adam_v"], progress["adam_steps"]
+        model.reward_normalizer.moments.restore({name: training[f"returns_{name}"] for name in ("count", "mean", "m2")})
+        if env is not None:
+            model.set_env(env)
+        return model
+
+
+NOT_SETTINGS = ("self", "policy", "env", "verbose", "tensorboard_log", "policy_kwargs", "seed", "comm")
+SETTINGS = [name for name in inspect.signature(TRPO.__init__).parameters if name not in NOT_SETTINGS]
+STEP_SETTINGS = ("cg_iters", "cg_damping", "entcoeff", "fvp_subsample", "linesearch_steps", "linesearch_shrink", "kl_tolerance")
