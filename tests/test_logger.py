@@ -518,9 +518,28 @@ def test_progress_by_tqdm():
     progress.update(300)
     progress.close()
     assert "300/1.00k" in screen(stream.getvalue())[0] and stream.getvalue().endswith("\n")
-    unknown = Progress(None, stream=Terminal(), clock=clock)
-    unknown.update(5)
-    unknown.close()
+
+
+def test_progress_by_tqdm_never_wraps_and_needs_no_total(monkeypatch):
+    pytest.importorskip("tqdm")
+    monkeypatch.setenv("COLUMNS", "50")
+    stream = Terminal()
+    progress = Progress(None, stream=stream, clock=Clock())
+    progress.update(5, note="x" * 60)
+    progress.close()
+    assert len(screen(stream.getvalue())[0]) == 49 and screen(stream.getvalue())[0].startswith("5.00 steps")
+
+
+def test_progress_by_tqdm_shows_on_a_terminal_that_reports_no_size():
+    pytest.importorskip("tqdm")
+    pty = pytest.importorskip("pty")
+    reader, writer = pty.openpty()  # a new pseudo-terminal is 0 x 0, as in some containers
+    with open(writer, "w") as stream:
+        progress = Progress(100, stream=stream, clock=Clock())
+        progress.update(50)
+        assert b"50/100" in os.read(reader, 10_000)
+        progress.close()
+    os.close(reader)
 
 
 def test_progress_update_is_cheap():

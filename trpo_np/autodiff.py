@@ -45,6 +45,9 @@ class Var:
     def __bool__(self):
         raise TypeError("a program under trace cannot branch on a Var; branch on its .value, or use ops.where")
 
+    def __eq__(self, _other):
+        raise TypeError("a Var cannot be compared under trace; compare its .value")
+
     def __array__(self, *_args, **_kwargs):
         raise TypeError("a NumPy function was given a Var; use the function of the same name in trpo_np.ops")
 
@@ -54,16 +57,19 @@ def primitive(fun: Callable, *rules, joint: Callable | None = None, traced: Call
 
     `rules[i](y, *args, **options)` returns the Linear (or a pair of functions) of argument i. `joint(wanted, y, *args,
     **options)` returns one pair for all arguments whose positions are in `wanted`: its push takes a tangent for each of
-    them, its pull returns a tuple. On plain arrays the op is `fun` itself; rules run only while tracing, on plain
+    them, its pull returns a tuple (one cotangent, not in a tuple, if only one is wanted). On plain arrays the op is `fun` itself; rules run only while tracing, on plain
     arrays, and only for arguments that depend on the input. `traced`, if given, computes the value while tracing: a compiled
     kernel that agrees with `fun` to rounding.
     """
     name = getattr(fun, "__name__", repr(fun))
 
     def op(*args, **options):
-        wanted = [i for i, arg in enumerate(args) if isinstance(arg, Var)]
-        if not wanted:
+        for arg in args:
+            if type(arg) is Var:
+                break
+        else:
             return fun(*args, **options)
+        wanted = [i for i, arg in enumerate(args) if type(arg) is Var]
         tape = args[wanted[0]].tape
         if any(args[i].tape is not tape for i in wanted):
             raise ValueError(f"{name}: its arguments come from different linearize calls")
@@ -102,6 +108,8 @@ def linearize(fun: Callable, *xs) -> tuple[Any, Linear]:
             if isinstance(x, Params):
                 for name, dx_name in x.like(dx).items():
                     tangents[var[name].slot] = dx_name
+            elif np.shape(dx) != var.shape:
+                raise ValueError(f"push: a tangent has shape {np.shape(dx)}, its input {var.shape}")
             else:
                 tangents[var.slot] = dx
         for slot in range(out + 1):

@@ -50,6 +50,10 @@ class BaseCallback:
         self.num_timesteps = self.model.num_timesteps
         return self._on_rollout_end()
 
+    def on_update_end(self) -> bool:
+        """Called after each update; False stops training."""
+        return self._on_update_end()
+
     def on_training_end(self) -> None:
         """Called once, after the last update."""
         self._on_training_end()
@@ -64,6 +68,8 @@ class BaseCallback:
         return True
 
     def _on_rollout_end(self) -> Any: ...
+
+    def _on_update_end(self) -> Any: ...
 
     def _on_training_end(self) -> None: ...
 

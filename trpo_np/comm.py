@@ -42,10 +42,10 @@ class Ranks:
 
     def sum(self, x):
         """Sum arrays or numbers over ranks; a new array of the same type."""
-        x = np.ascontiguousarray(x)
+        x = np.asarray(x, order="C")
         out = np.empty_like(x)
         self.mpi.Allreduce(x, out)
-        return out
+        return out[()]  # of a number, a number
 
     def mean(self, x):
         """Average arrays or numbers over ranks."""

@@ -103,7 +103,7 @@ class Bernoulli:
         self.size, self.action_shape = int(np.prod(shape)), tuple(shape)
 
     def _flat(self, params, actions):
-        return np.reshape(actions, (*params.shape[:-1], self.size))
+        return np.reshape(actions, (*params.shape[:-1], self.size)).astype(np.int8)  # 1 - 2 * uint8 would wrap
 
     def logp(self, params, actions):
         return -ops.sum(ops.softplus((1 - 2 * self._flat(params, actions)) * params), axis=-1)

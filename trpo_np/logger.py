@@ -304,11 +304,11 @@ class Progress:
     def _show(self) -> None:
         self.due, self.is_shown = self.clock() + self.pause, True
         notes = [f"{key} {shown(value)}" for key, value in plain(self.notes).items()]
+        columns = shutil.get_terminal_size().columns - 1  # a line that wraps could not be rewritten
         if self.bar is not None:
-            self.bar.n = self.done
+            self.bar.n, self.bar.ncols = self.done, columns
             self.bar.set_postfix_str("  ".join(notes))
         elif self.on_terminal:
-            columns = shutil.get_terminal_size().columns - 1  # a line that wraps could not be rewritten
             self._rewrite(self._line(notes)[:columns])
         else:
             self.stream.write(self._line(notes) + "\n")
@@ -348,4 +348,5 @@ def _tqdm_bar(total: int, stream: Any) -> Any:
     class Bar(tqdm):
         monitor_interval = 0  # Progress keeps the time: no watching thread
 
-    return Bar(total=total or None, file=stream, unit=" steps", unit_scale=True, dynamic_ncols=True)
+    # Sizes are given (Progress keeps the width): on a terminal that reports 0 x 0, tqdm would show nothing.
+    return Bar(total=total or None, file=stream, unit=" steps", unit_scale=True, ncols=79, nrows=24)

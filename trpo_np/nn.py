@@ -42,12 +42,14 @@ def orthogonal(rng: np.random.Generator, shape: tuple, gain: float = 1.0) -> np.
 
 def dense(name: str, n_out: int, gain: float = np.sqrt(2)) -> Layer:
     """Affine map x @ w + b to `n_out` numbers, with orthogonal w (n_in, n_out) and zero b."""
+    w, b = f"{name}/w", f"{name}/b"
+
     def init(shape):
-        return (n_out,), {f"{name}/w": Weight((shape[-1], n_out), lambda rng, s: orthogonal(rng, s, gain)),
-                          f"{name}/b": Weight((n_out,), lambda rng, s: np.zeros(s))}
+        return (n_out,), {w: Weight((shape[-1], n_out), lambda rng, s: orthogonal(rng, s, gain)),
+                          b: Weight((n_out,), lambda rng, s: np.zeros(s))}
 
     def apply(params, x):
-        return x @ params[f"{name}/w"] + params[f"{name}/b"]
+        return x @ params[w] + params[b]
     return Layer(init, apply)
 
 

@@ -131,9 +131,9 @@ class Policy:
         """Make raw actions (n, ...) of actions of the action space: the inverse of `to_env`, but for clipping."""
         space, actions = self.action_space, np.asarray(actions)
         if isinstance(space, spaces.Discrete):
-            return actions.reshape(n) - space.start
+            return spaces.count_from_zero(actions.reshape(n, 1), [space.n], [space.start], "action")[:, 0]
         if isinstance(space, spaces.MultiDiscrete):
-            return actions.reshape(n, -1) - np.array(space.start)
+            return spaces.count_from_zero(actions.reshape(n, -1), space.nvec, space.start, "action")
         return actions.reshape(n, *space.shape)
 
     def predict(self, obs, state=None, mask=None, deterministic=False):

@@ -66,25 +66,27 @@ class Runner:
             seg.env_seconds += stepped - acted
             seg.rewards[t], seg.terminated[t], seg.truncated[t], seg.valid[t] = step.rewards, step.terminated, step.truncated, step.valid
             self.obs = self._checked(step.obs)
-            self._count(seg, step, t)
+            seg.final += [(t, i, row) for i, row in step.final]
             if on_step is not None and on_step(dict(t=t, actions=env_actions, rewards=step.rewards, dones=step.terminated | step.truncated,
                                                     new_obs=step.obs)) is False:
                 return None
         seg.last_obs = self.obs.copy()
+        self._count(seg)
         return seg
 
-    def _count(self, seg: Segment, step: Any, t: int) -> None:
-        """Keep returns and lengths of the episodes that are under way; note those that ended."""
-        self.returns += step.rewards
-        self.lengths += step.valid
-        for i in np.flatnonzero(step.terminated | step.truncated):
-            seg.episodes.append((float(self.returns[i]), int(self.lengths[i])))
-            self.returns[i], self.lengths[i] = 0.0, 0
-        for i, row in step.final:
-            seg.final.append((t, i, row))
-        if not math.isfinite(step.rewards.sum()):
-            i = int(np.flatnonzero(~np.isfinite(step.rewards))[0])
-            raise ValueError(f"environment {i} gave the reward {step.rewards[i]}; rewards must be finite numbers")
+    def _count(self, seg: Segment) -> None:
+        """Note the episodes that ended, in order of time; carry the returns and lengths of those under way."""
+        if not np.isfinite(seg.rewards).all():
+            t, i = np.argwhere(~np.isfinite(seg.rewards))[0]
+            raise ValueError(f"environment {i} gave the reward {seg.rewards[t, i]}; rewards must be finite numbers")
+        start = np.zeros(len(self.returns), int)
+        for t, i in np.argwhere(seg.terminated | seg.truncated):
+            rows = slice(start[i], t + 1)
+            seg.episodes.append((float(self.returns[i] + seg.rewards[rows, i].sum()), int(self.lengths[i] + seg.valid[rows, i].sum())))
+            self.returns[i], self.lengths[i], start[i] = 0.0, 0, t + 1
+        for i, first in enumerate(start):
+            self.returns[i] += seg.rewards[first:, i].sum()
+            self.lengths[i] += seg.valid[first:, i].sum()
 
     def _checked(self, obs: np.ndarray) -> np.ndarray:
         flat = obs.ravel()

@@ -7,6 +7,7 @@
     to_json()           the description as a dict, read back by `from_json`
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +25,22 @@ def _leaf_count(space, x) -> int | None:
                      f"a batch (n{', ' + want if want else ','})")
 
 
-def _one_hot(x, sizes) -> np.ndarray:
+def count_from_zero(x, sizes, starts, what: str = "observation") -> np.ndarray:
+    """Subtract `starts` from integers x (n, len(sizes)); a ValueError names the first that is not one of the `sizes` values."""
+    x, sizes, starts = np.asarray(x), np.array(sizes), np.array(starts)
+    if x.dtype.kind not in "biuf":
+        raise ValueError(f"the {what} is {x.ravel()[0]!r}; integers are needed")
+    fits = (x >= starts) & (x < starts + sizes) & (x == np.floor(x))
+    if not fits.all():
+        row, column = np.argwhere(~fits)[0]
+        raise ValueError(f"the {what} {x[row, column]} is outside the space: {sizes[column]} values, counted from {starts[column]}")
+    return x.astype(int) - starts
+
+
+def _one_hot(x, sizes, starts) -> np.ndarray:
     """One-hot code of integers x (n, len(sizes)), side by side."""
     out = np.zeros((len(x), int(np.sum(sizes))), np.float32)
-    starts = np.cumsum([0, *sizes[:-1]])
-    if np.any(x < 0) or np.any(x >= sizes):
-        bad = tuple(np.argwhere((x < 0) | (x >= sizes))[0])
-        raise ValueError(f"the observation {x[bad]} is outside the space: {sizes[bad[1]]} values, counted from 0")
-    np.put_along_axis(out, (x + starts).astype(int), 1.0, axis=1)
+    np.put_along_axis(out, count_from_zero(x, sizes, starts) + np.cumsum([0, *sizes[:-1]]), 1.0, axis=1)
     return out
 
 
@@ -75,7 +84,7 @@ class Discrete:
         return _leaf_count(self, x)
 
     def encode(self, x, n):
-        return _one_hot(np.asarray(x).reshape(n, 1) - self.start, [self.n])
+        return _one_hot(np.reshape(x, (n, 1)), [self.n], [self.start])
 
     def to_json(self):
         return {"kind": "Discrete", "n": self.n, "start": self.start}
@@ -97,7 +106,7 @@ class MultiDiscrete:
         return _leaf_count(self, x)
 
     def encode(self, x, n):
-        return _one_hot(np.asarray(x).reshape(n, -1) - np.array(self.start), list(self.nvec))
+        return _one_hot(np.reshape(x, (n, -1)), self.nvec, self.start)
 
     def to_json(self):
         return {"kind": "MultiDiscrete", "nvec": list(self.nvec), "shape": list(self.shape), "start": list(self.start)}
@@ -160,9 +169,9 @@ Space = Box | Discrete | MultiDiscrete | MultiBinary | Fields
 
 def describe(space: Any, what: str = "observation") -> Space:
     """Describe a gymnasium space (or pass a description through); `what` names it in errors."""
-    if isinstance(space, Space):
+    if isinstance(space, Space) and not (what == "action" and isinstance(space, Fields)):
         return space
-    kind = type(space).__name__
+    kind = space.kind if isinstance(space, Fields) else type(space).__name__
     if kind == "Box":
         if np.dtype(space.dtype).kind not in "fiub":
             raise ValueError(f"the {what} space is a Box of dtype {space.dtype}; a numeric dtype is needed")
@@ -189,22 +198,32 @@ def from_json(data: dict) -> Space:
     """Read back what `to_json` wrote."""
     match data["kind"]:
         case "Box":
-            shape = tuple(map(int, data["shape"]))
+            shape = _integers(data["shape"], 0)
             low, high = (_bounds_from_json(data[key], shape, data["dtype"]) for key in ("low", "high"))
             return Box(shape, np.dtype(data["dtype"]).name, low, high)
         case "Discrete":
-            return Discrete(int(data["n"]), int(data["start"]))
+            return Discrete(*_integers([data["n"]], 1), *_integers([data["start"]]))
         case "MultiDiscrete":
-            return MultiDiscrete(tuple(data["nvec"]), tuple(data["shape"]), tuple(data["start"]))
+            nvec, shape, start = _integers(data["nvec"], 1), _integers(data["shape"], 0), _integers(data["start"])
+            if not len(nvec) == len(start) == math.prod(shape):
+                raise ValueError(f"nvec, start and shape do not belong together: {len(nvec)}, {len(start)} numbers, shape {shape}")
+            return MultiDiscrete(nvec, shape, start)
         case "MultiBinary":
-            return MultiBinary(tuple(data["shape"]))
+            return MultiBinary(_integers(data["shape"], 0))
         case "Dict" | "Tuple":
+            if len(data["keys"]) != len(data["spaces"]):
+                raise ValueError(f"{len(data['keys'])} keys do not belong to {len(data['spaces'])} spaces")
             return Fields(data["kind"], tuple(data["keys"]), tuple(from_json(s) for s in data["spaces"]))
     raise ValueError(f"unknown kind of space {data['kind']!r}")
 
 
 def difference(given: Space, needed: Space) -> str | None:
     """Name the first field in which two descriptions differ, or return None."""
+    if isinstance(given, Fields) and isinstance(needed, Fields) and (given.kind, given.keys) == (needed.kind, needed.keys):
+        for key, *pair in zip(given.keys, given.spaces, needed.spaces):
+            if differs := difference(*pair):
+                return f"[{key!r}] {differs}"
+        return None
     a, b = given.to_json(), needed.to_json()
     for key in sorted(a.keys() | b.keys(), key=lambda k: k != "kind"):
         if a.get(key) != b.get(key):
@@ -214,10 +233,19 @@ def difference(given: Space, needed: Space) -> str | None:
 
 def _bounds_to_json(bound):
     # JSON knows no infinity; an image's bounds are one number
-    values = [x if np.isfinite(x) else str(x) for x in np.ravel(bound).astype(float).tolist()]
+    values = [x if math.isfinite(x) else str(x) for x in np.ravel(bound).tolist()]
     return values[0] if values and all(x == values[0] for x in values) else values
 
 
 def _bounds_from_json(data, shape, dtype):
-    bound = np.array([float(x) for x in data] if isinstance(data, list) else float(data))
-    return np.broadcast_to(bound.astype(dtype) if bound.ndim == 0 else bound.astype(dtype).reshape(shape), shape)
+    def number(x):
+        return x if isinstance(x, int) else float(x)  # 64-bit integers do not fit a float
+    bound = np.array([number(x) for x in data] if isinstance(data, list) else number(data), dtype)
+    return np.broadcast_to(bound.reshape(shape) if bound.ndim else bound, shape)
+
+
+def _integers(values, least=None) -> tuple:
+    for x in values:
+        if type(x) is not int or (least is not None and x < least):
+            raise ValueError(f"{x!r} is not an integer" + f" of at least {least}" * (least is not None))
+    return tuple(values)

@@ -5,94 +5,22 @@ import math
 import time
 from collections import deque
 from contextlib import closing
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import callbacks, kernels, ops, spaces
-from .autodiff import linearize, value_and_grad
+from .autodiff import value_and_grad
 from .checkpoint import read_model, resolve_policy, write_model
 from .comm import connect
 from .envs import adapt
 from .logger import Logger, Progress, configure
 from .normalize import RewardNormalizer
-from .optim import Adam, conjugate_gradient, dot, line_search
-from .params import Params
+from .optim import Adam
 from .rollout import Runner, Segment, advantages
 from .settings import check_settings, from_json, now, to_json
+from .trust_region import Batch, fisher_operator, trust_region_step
 
 NOISE, SHUFFLE, ENVS, INIT = range(4)  # independent streams of random numbers
-
-
-class Batch(NamedTuple):
-    """Samples of this rank; `weights` sum to 1 over the samples of all ranks."""
-
-    obs: np.ndarray
-    actions: np.ndarray
-    advantages: np.ndarray
-    weights: np.ndarray
-
-
-def fisher_operator(policy, params: Params, obs, weights, comm, damping: float):
-    """Return v -> (F + damping) v, where F is the Fisher information of the policy averaged with `weights`.
-
-    One pass through the network serves every product. At `params` the gradient of KL(old || new) in the distribution's
-    parameters is zero, so J' M J is the Hessian of the mean KL, exactly.
-    """
-    phi, J = linearize(lambda p: policy.pi(p, obs), params)
-    w = weights[:, None].astype(phi.dtype)
-
-    def product(v):
-        return comm.sum(J.pull(policy.dist.fisher(phi, J.push(v)) * w)) + v.dtype.type(damping) * v
-    return product
-
-
-def trust_region_step(policy, params: Params, batch: Batch, comm, *, max_kl=0.01, cg_iters=10, cg_damping=1e-2, entcoeff=0.0,
-                      fvp_subsample=5, linesearch_steps=10, linesearch_shrink=0.5, kl_tolerance=1.5) -> tuple[np.ndarray, dict]:
-    """Return the new policy parameters, a flat vector, and what happened; the old vector itself if no step was accepted.
-
-    Maximises the surrogate mean[ratio * advantage] + entcoeff * mean[entropy] subject to mean KL(old || new) <= max_kl.
-    """
-    dist, weights = policy.dist, batch.weights
-
-    # the policy on the batch, linearized once; its formulas on distribution parameters run in float64
-    old, J = linearize(lambda p: policy.pi(p, batch.obs), params)
-    old64 = old.astype(np.float64)
-    old_logp = dist.logp(old64, batch.actions)
-
-    def surrogate(phi):
-        ratio = ops.exp(dist.logp(phi, batch.actions) - old_logp)
-        return ops.sum(ratio * (weights * batch.advantages)) + entcoeff * ops.sum(dist.entropy(phi) * weights)
-
-    def evaluate(flat):
-        new = policy.pi(policy.bound(params.like(flat)), batch.obs).astype(np.float64)
-        gain, kl = comm.sum(np.array([surrogate(new) - before, np.sum(dist.kl(old64, new) * weights)]))
-        return float(gain), float(kl)
-
-    def acceptable(gain, kl):
-        return np.isfinite(gain) and np.isfinite(kl) and kl <= kl_tolerance * max_kl and gain >= 0
-
-    # gradient g, direction x with F x = g, and the longest step beta x with beta^2 x'F x / 2 <= max_kl
-    before, dphi = value_and_grad(surrogate, old64)
-    g = comm.sum(J.pull(dphi.astype(old.dtype)))
-    info = dict(gradient_norm=np.sqrt(dot(g, g)), expected_gain=0.0, gain=0.0, kl=0.0, step_fraction=0.0, cg_products=0)
-    some = slice(None, None, fvp_subsample)
-    share = comm.sum(np.sum(weights[some]))
-    if not (np.isfinite(info["gradient_norm"]) and info["gradient_norm"] > 0 and share > 0):
-        return params.flat, info
-    fisher = fisher_operator(policy, params, batch.obs[some], weights[some] / share, comm, cg_damping)
-    x, info["cg_products"] = conjugate_gradient(fisher, g, cg_iters)
-    curvature = dot(x, fisher(x))
-    if not (np.isfinite(curvature) and curvature > 0):
-        return params.flat, info
-    full_step = x * x.dtype.type(np.sqrt(2 * max_kl / curvature))
-    info["expected_gain"] = dot(g, full_step)
-
-    # the longest acceptable part of it
-    found = line_search(evaluate, acceptable, params.flat, full_step, linesearch_steps, linesearch_shrink)
-    if found.fraction:
-        info.update(gain=found.result[0], kl=found.result[1], step_fraction=found.fraction)
-    return found.x, info
 
 
 def explained_variance(prediction, target) -> float:
@@ -210,12 +138,14 @@ class TRPO:
                 if segment is None:
                     break
                 self.num_timesteps += int(comm.sum(segment.valid.sum()))
-                for episodes in comm.gather(segment.episodes):
-                    self.recent.extend(episodes)
-                    self.episodes += len(episodes)
+                new_episodes = [episode for rank in comm.gather(segment.episodes) for episode in rank]
+                self.recent.extend(new_episodes)
+                self.episodes += len(new_episodes)
+                callback.update_locals(dict(segment=segment, new_episodes=new_episodes))
                 going = bool(comm.bcast(callback.on_rollout_end() is not False))
                 clock = time.perf_counter()
                 stats = self._update(segment, remaining=max(0.0, 1 - (self.num_timesteps - start_timesteps) / max(total_timesteps, 1)))
+                going = going and bool(comm.bcast(callback.on_update_end() is not False))
                 shares += segment.env_seconds, segment.policy_seconds, time.perf_counter() - clock
                 for key, value in stats.items():
                     logger.record(f"train/{key}", value)

@@ -1,0 +1,69 @@
+"""What every bench script needs: timing, the machine's description, one JSON line per result."""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # one thread on both sides; before NumPy loads
+
+
+def arguments(description: str, **extra) -> argparse.Namespace:
+    """Parse --quick, --json and a script's own options (name -> dict of add_argument)."""
+    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--quick", action="store_true", help="seconds instead of minutes: shows that the script works, not the figures")
+    p.add_argument("--json", metavar="FILE", help="append the results here (default: bench/results/NAME.jsonl; not with --quick)")
+    for name, options in extra.items():
+        p.add_argument(f"--{name.replace('_', '-')}", **options)
+    args = p.parse_args()
+    print(json.dumps(machine()), flush=True)
+    return args
+
+
+def machine() -> dict:
+    """Describe what the figures depend on."""
+    cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
+    about = {"date": datetime.date.today().isoformat(), "cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version(),
+             "threads": os.environ["OMP_NUM_THREADS"]}
+    for package in ("numpy", "numba", "gymnasium", "mujoco", "torch", "sb3-contrib"):
+        try:
+            about[package] = version(package)
+        except PackageNotFoundError:
+            pass
+    return about
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if os.path.exists(path) else []
+
+
+def save(args: argparse.Namespace, results: dict) -> None:
+    """Write the machine, the command and the results as one line."""
+    if args.quick and not args.json:
+        return
+    path = Path(args.json) if args.json else RESULTS / f"{Path(sys.argv[0]).stem}.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    with open(path, "a") as file:
+        file.write(json.dumps({"machine": machine(), "command": " ".join(["python", *sys.argv]), **results}) + "\n")
+
+
+def best(fun, seconds: float = 0.5, repeats: int = 5) -> float:
+    """Return the shortest mean time of one call, in seconds, over `repeats` rounds."""
+    fun()
+    started = time.perf_counter()
+    fun()
+    number = max(1, int(seconds / repeats / max(time.perf_counter() - started, 1e-9)))
+    rounds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        for _ in range(number):
+            fun()
+        rounds.append((time.perf_counter() - started) / number)
+    return min(rounds)

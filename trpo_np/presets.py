@@ -1,0 +1,45 @@
+"""Settings that work: `tuned` for learning fast, `baselines` for comparing with openai/baselines.
+
+A preset is the keyword arguments of TRPO. The sources are rl-baselines3-zoo's trpo.yml, tianshou's examples and "What Matters
+In On-Policy Reinforcement Learning" (arXiv:2006.05990); bench/learn.py shows what each environment reaches with them.
+"""
+
+from typing import Any
+
+from .settings import LinearSchedule
+
+# Continuous control: normalised observations and rewards, small initial spread, a critic that is fitted well.
+_CONTROL: dict[str, Any] = dict(
+    timesteps_per_batch=2048, gamma=0.99, lam=0.95, max_kl=0.02, cg_iters=10, cg_damping=0.1, fvp_subsample=1, linesearch_shrink=0.8,
+    vf_stepsize=1e-3, vf_iters=10, normalize_observations=True, normalize_rewards=True, policy_kwargs=dict(log_std_init=-0.5))
+
+# A few discrete actions, short episodes, rewards of order one: no normalisation, smaller batches.
+_CLASSIC: dict[str, Any] = dict(
+    timesteps_per_batch=1024, gamma=0.99, lam=0.98, max_kl=0.01, cg_iters=10, cg_damping=1e-3, fvp_subsample=1, linesearch_shrink=0.8,
+    vf_stepsize=1e-3, vf_iters=20)
+
+# What differs from the above, by the name of the environment without its version.
+_TUNED: dict[str, dict[str, Any]] = {
+    "CartPole": _CLASSIC,
+    "HalfCheetah": _CONTROL | dict(max_kl=0.04),
+    "Swimmer": _CONTROL | dict(gamma=0.9999),
+}
+
+_BASELINES: dict[str, Any] = dict(
+    timesteps_per_batch=1024, gamma=0.99, lam=0.98, max_kl=0.01, cg_iters=10, cg_damping=0.1, fvp_subsample=5, linesearch_shrink=0.5,
+    vf_stepsize=1e-3, vf_iters=5, vf_batch_size=64, normalize_observations=True, bootstrap_truncated=False,
+    policy_kwargs=dict(net_arch=[dict(pi=[32, 32], vf=[32, 32])]))
+
+
+def tuned(env_id: str) -> dict[str, Any]:
+    """Return the best known settings for an environment; for one that is not listed, those of continuous control."""
+    return dict(_TUNED.get(env_id.split("/")[-1].split("-v")[0], _CONTROL))
+
+
+def baselines(env_id: str) -> dict[str, Any]:
+    """Return openai/baselines' settings for MuJoCo (run_mujoco of trpo_mpi), the same for all environments."""
+    return dict(_BASELINES)
+
+
+PRESETS = {"tuned": tuned, "baselines": baselines}
+__all__ = ["PRESETS", "LinearSchedule", "baselines", "tuned"]
