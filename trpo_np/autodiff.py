@@ -57,9 +57,9 @@ def primitive(fun: Callable, *rules, joint: Callable | None = None, traced: Call
 
     `rules[i](y, *args, **options)` returns the Linear (or a pair of functions) of argument i. `joint(wanted, y, *args,
     **options)` returns one pair for all arguments whose positions are in `wanted`: its push takes a tangent for each of
-    them, its pull returns a tuple (one cotangent, not in a tuple, if only one is wanted). On plain arrays the op is `fun` itself; rules run only while tracing, on plain
-    arrays, and only for arguments that depend on the input. `traced`, if given, computes the value while tracing: a compiled
-    kernel that agrees with `fun` to rounding.
+    them, its pull returns a tuple (or, if only one is wanted, its cotangent). On plain arrays the op is `fun` itself; rules
+    run only while tracing, on plain arrays, and only for arguments that depend on the input. `traced`, if given, computes
+    the value while tracing: a compiled kernel that agrees with `fun` to rounding.
     """
     name = getattr(fun, "__name__", repr(fun))
 

@@ -44,18 +44,19 @@ class ObservationNormalizer:
     """Shift and scale observations to mean 0 and spread 1, clipped at `clip`; the identity unless `enabled`."""
 
     def __init__(self, size: int, enabled: bool, dtype="float32", clip: float = 10.0):
-        self.moments, self.enabled, self.dtype, self.clip = Moments(size), enabled, np.dtype(dtype), clip
+        self.moments, self.enabled, self.dtype = Moments(size), enabled, np.dtype(dtype)
+        self.clip = self.dtype.type(clip if enabled else np.inf)
         self._freeze()
 
     def _freeze(self):
-        self._shift = self.moments.mean.astype(self.dtype)
-        self._factor = (1 / np.maximum(self.moments.std, 1e-4)).astype(self.dtype)
+        self.shift = self.moments.mean.astype(self.dtype)
+        self.factor = (1 / np.maximum(self.moments.std, 1e-4)).astype(self.dtype)
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         """Normalise rows (n, size)."""
         if not self.enabled:
             return obs
-        x = (obs - self._shift) * self._factor
+        x = (obs - self.shift) * self.factor
         return np.minimum(np.maximum(x, -self.clip), self.clip)
 
     def merge(self, rows: np.ndarray, comm) -> None:

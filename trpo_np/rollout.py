@@ -47,8 +47,8 @@ class Runner:
     def collect(self, steps: int, rng: np.random.Generator, on_step=None) -> Segment | None:
         """Take `steps` steps in each environment, drawing all noise at once; None if `on_step(locals)` returned False."""
         policy, stepper, n = self.policy, self.stepper, self.stepper.num_envs
-        dist, params, normalize = policy.dist, policy.params, policy.normalizer
-        noise = dist.noise(rng, steps, n).astype(policy.dtype)
+        dist = policy.dist
+        act = policy.actor(dist.noise(rng, steps, n).astype(policy.dtype))
         seg = Segment(obs=np.empty((steps, *self.obs.shape), policy.dtype),
                       actions=np.empty((steps, n, *dist.action_shape), np.result_type(dist.action_dtype, np.int8)),
                       rewards=np.zeros((steps, n)), terminated=np.zeros((steps, n), bool), truncated=np.zeros((steps, n), bool),
@@ -57,7 +57,7 @@ class Runner:
         for t in range(steps):
             seg.obs[t] = self.obs
             started = clock()
-            seg.actions[t] = actions = dist.sample(policy.pi(params, normalize(self.obs)), noise[t])
+            seg.actions[t] = actions = act(t, self.obs)
             env_actions = policy.to_env(actions)
             acted = clock()
             step = stepper.step(env_actions)

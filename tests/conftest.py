@@ -1,0 +1,40 @@
+"""One suite, two modes: compiled kernels where numba is installed, plain NumPy with TRPO_NP_NUMBA=0.
+
+A kernel runs its plain twin until `compile_all`, so without the fixture below the default run would test only that.
+"""
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # before NumPy loads: the arrays here are small
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from trpo_np import kernels  # noqa: E402
+
+settings.register_profile("trpo_np", max_examples=25, deadline=None, derandomize=True, database=None)
+settings.load_profile("trpo_np")
+
+
+def pytest_report_header():
+    return f"trpo_np kernels: {'compiled' if kernels.available() else 'plain NumPy'}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernel_mode():
+    """Compile every kernel before the first test, or none."""
+    assert kernels.compile_all() == kernels.available()
+
+
+@pytest.fixture
+def plain_kernels(monkeypatch):
+    """Run one test with the plain NumPy twins, whatever the mode of the suite."""
+    for kernel in kernels.ALL:
+        monkeypatch.setattr(kernel, "compiled", None)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

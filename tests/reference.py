@@ -1,0 +1,128 @@
+"""Slow and obvious versions of what the package does fast, and ranks without MPI."""
+
+import threading
+
+import numpy as np
+
+# --- sums over time ---------------------------------------------------------------------------------------------------
+
+def discounted_sum(delta, cut, decay):
+    """out[t] = sum over k >= t of decay^(k - t) delta[k], up to the first cut at or after t. O(T^2)."""
+    out = np.zeros(np.shape(delta))
+    steps, n = out.shape
+    for i in range(n):
+        for t in range(steps):
+            weight = 1.0
+            for k in range(t, steps):
+                out[t, i] += weight * delta[k, i]
+                weight *= decay * (1 - cut[k, i])
+    return out
+
+
+def gae(rewards, values, last_value, final_values, terminated, truncated, gamma, lam):
+    """Generalised advantages as a weighted mean of k-step returns, written out: A = sum (gamma lam)^l delta. O(T^2)."""
+    steps, n = np.shape(rewards)
+    out = np.zeros((steps, n))
+    for i in range(n):
+        for t in range(steps):
+            for k in range(t, steps):
+                if terminated[k, i]:
+                    after = 0.0
+                elif truncated[k, i]:
+                    after = final_values[k, i]
+                else:
+                    after = values[k + 1, i] if k + 1 < steps else last_value[i]
+                out[t, i] += (gamma * lam) ** (k - t) * (rewards[k, i] + gamma * after - values[k, i])
+                if terminated[k, i] or truncated[k, i]:
+                    break
+    return out
+
+
+def scaled_rewards(segments, gamma, clip):
+    """Divide the rewards of each segment by the spread of all discounted sums seen so far, one number at a time.
+
+    A segment is (rewards, done, valid), (T, n) each. The sum starts anew after an episode's end and after an invalid row.
+    """
+    running, seen, results = {}, [], []
+    for rewards, done, valid in segments:
+        for i in range(rewards.shape[1]):
+            for t in range(len(rewards)):
+                running[i] = rewards[t, i] + gamma * running.get(i, 0.0)
+                if valid[t, i]:
+                    seen.append(running[i])
+                if done[t, i] or not valid[t, i]:
+                    running[i] = 0.0
+        spread = max(np.std(seen), 1e-4)
+        results.append(np.array([[min(max(r / spread, -clip), clip) for r in row] for row in rewards]))
+    return results
+
+
+# --- solvers ----------------------------------------------------------------------------------------------------------
+
+def adam(x, gradients, stepsize, beta1=0.9, beta2=0.999, epsilon=1e-8):
+    """Kingma & Ba, Algorithm 1 with the epsilon of the last lines of their section 2 (as in stable-baselines), in float64."""
+    x = [float(v) for v in x]
+    m, v = [0.0] * len(x), [0.0] * len(x)
+    for t, g in enumerate(gradients, 1):
+        rate = stepsize * (1 - beta2**t) ** 0.5 / (1 - beta1**t)
+        for i in range(len(x)):
+            m[i] = beta1 * m[i] + (1 - beta1) * g[i]
+            v[i] = beta2 * v[i] + (1 - beta2) * g[i] ** 2
+            x[i] -= rate * m[i] / (v[i] ** 0.5 + epsilon)
+    return np.array(x)
+
+
+# --- codes ------------------------------------------------------------------------------------------------------------
+
+def one_hot(x, nvec):
+    """Code of one array of integers, a position at a time."""
+    code = []
+    for value, n in zip(np.ravel(x), np.ravel(nvec)):
+        code += [1.0 if k == value else 0.0 for k in range(n)]
+    return np.array(code)
+
+
+# --- ranks ------------------------------------------------------------------------------------------------------------
+
+class ThreadRank:
+    """One of several ranks that are threads of this process; collectives wait for all, as MPI's do."""
+
+    def __init__(self, rank, size, barrier, slots):
+        self.rank, self.size, self._barrier, self._slots = rank, size, barrier, slots
+
+    def gather(self, x):
+        self._barrier.wait()
+        self._slots[self.rank] = x
+        self._barrier.wait()
+        return list(self._slots)
+
+    def sum(self, x):
+        return sum(np.array(y) for y in self.gather(x))
+
+    def mean(self, x):
+        return self.sum(x) / self.size
+
+    def bcast(self, x):
+        return self.gather(x)[0]
+
+
+def on_ranks(size, fun):
+    """Run `fun(comm)` on `size` ranks at once; return the list of results, or raise what a rank raised."""
+    barrier, slots = threading.Barrier(size, timeout=20), [None] * size
+    results, errors = [None] * size, []
+
+    def run(rank):
+        try:
+            results[rank] = fun(ThreadRank(rank, size, barrier, slots))
+        except BaseException as error:
+            errors.append(error)
+            barrier.abort()
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise next((e for e in errors if not isinstance(e, threading.BrokenBarrierError)), errors[0])
+    return results

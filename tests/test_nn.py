@@ -1,0 +1,103 @@
+"""Layers: which parameters they ask for, how these are drawn, and that they compute what the textbook says."""
+
+import numpy as np
+import pytest
+from checks import check_linear
+
+from trpo_np import nn, ops
+from trpo_np.params import Params
+
+
+def draw(layer, shape, seed=0, dtype="float64"):
+    rng = np.random.default_rng(seed)
+    return Params.pack({name: w.draw(rng, w.shape) for name, w in layer.init(shape)[1].items()}, dtype)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4), (7, 1), (1, 7), (3, 3, 2, 8), (2, 2, 1, 16)])
+@pytest.mark.parametrize("gain", [1.0, 0.01, np.sqrt(2)])
+def test_orthogonal(shape, gain, rng):
+    w = nn.orthogonal(rng, shape, gain)
+    assert w.shape == shape
+    matrix = w.reshape(-1, shape[-1])
+    gram = matrix.T @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.T
+    np.testing.assert_allclose(gram, gain**2 * np.eye(len(gram)), atol=1e-14)
+
+
+def test_orthogonal_is_uniform_over_orthogonal_matrices():
+    """Haar's first two moments are E q = 0 and E q_ij^2 = 1/n; without the sign correction the diagonal's mean is not 0."""
+    rng, n = np.random.default_rng(0), 4000
+    draws = np.array([nn.orthogonal(rng, (3, 3)) for _ in range(n)])
+    assert np.abs(draws.mean(0)).max() < 4 / np.sqrt(3 * n)
+    assert np.abs((draws**2).mean(0) - 1 / 3).max() < 4 * np.sqrt(4 / 45 / n)
+
+
+def test_draws_come_from_the_generator_alone():
+    layer = nn.mlp("fc", [8, 4], ops.tanh)
+    np.testing.assert_array_equal(draw(layer, (3,)).flat, draw(layer, (3,)).flat)
+    assert (draw(layer, (3,), seed=1).flat != draw(layer, (3,)).flat).any()
+
+
+def test_dense(rng):
+    layer = nn.dense("out", 4, gain=0.5)
+    shape, weights = layer.init((3,))
+    assert shape == (4,) and {name: w.shape for name, w in weights.items()} == {"out/w": (3, 4), "out/b": (4,)}
+    params = draw(layer, (3,))
+    assert not params["out/b"].any()
+    np.testing.assert_allclose(params["out/w"] @ params["out/w"].T, 0.25 * np.eye(3), atol=1e-14)
+    params["out/b"][:] = rng.standard_normal(4)
+    x = rng.standard_normal((5, 3))
+    expected = [[sum(x[i, k] * params["out/w"][k, j] for k in range(3)) + params["out/b"][j] for j in range(4)] for i in range(5)]
+    np.testing.assert_allclose(layer.apply(params, x), expected, rtol=1e-13)
+    check_linear(lambda p, z: layer.apply(p, z), params, x)
+
+
+def test_nothing_is_drawn_by_init():
+    weights = nn.dense("big", 10**6).init((10**6,))[1]  # 4 TB if it were
+    assert weights["big/w"].shape == (10**6, 10**6)
+
+
+def test_hidden_layers_have_gain_sqrt2_and_zero_bias():
+    params = draw(nn.mlp("fc", [6, 5], ops.tanh), (4,))
+    assert list(params) == ["fc0/w", "fc0/b", "fc1/w", "fc1/b"]
+    for name in ("fc0", "fc1"):
+        np.testing.assert_allclose(np.linalg.svd(params[f"{name}/w"], compute_uv=False), np.sqrt(2), rtol=1e-13)
+        assert not params[f"{name}/b"].any()
+
+
+@pytest.mark.parametrize("name", nn.ACTIVATIONS)
+def test_mlp_is_layer_after_layer(name, rng):
+    fun, x = nn.ACTIVATIONS[name], rng.standard_normal((6, 4))
+    layer = nn.mlp("fc", [5, 3], fun)
+    params = draw(layer, (4,))
+    params.flat[:] += 0.1 * rng.standard_normal(params.flat.shape)
+    expected = fun(fun(x @ params["fc0/w"] + params["fc0/b"]) @ params["fc1/w"] + params["fc1/b"])
+    np.testing.assert_array_equal(layer.apply(params, x), expected)
+    assert layer.init((4,))[0] == (3,)
+    check_linear(lambda p, z: layer.apply(p, z), params, x)
+
+
+def test_activations_are_the_textbook_ones(rng):
+    x = rng.standard_normal((3, 4)) * 3
+    expected = {"tanh": np.tanh(x), "relu": np.maximum(x, 0), "elu": np.where(x > 0, x, np.exp(x) - 1), "sigmoid": 1 / (1 + np.exp(-x))}
+    assert expected.keys() == nn.ACTIVATIONS.keys()
+    for name, fun in nn.ACTIVATIONS.items():
+        np.testing.assert_allclose(fun(x), expected[name], rtol=1e-12)
+
+
+def test_flatten_and_elementwise(rng):
+    x = rng.standard_normal((5, 2, 3))
+    layer = nn.serial(nn.flatten(), nn.elementwise(ops.sin))
+    assert layer.init((2, 3)) == ((6,), {})
+    np.testing.assert_array_equal(layer.apply({}, x), np.sin(x.reshape(5, 6)))
+    check_linear(lambda z: layer.apply({}, z), x)
+
+
+def test_empty_serial_is_the_identity(rng):
+    x = rng.standard_normal((2, 3))
+    assert nn.serial().init((3,)) == ((3,), {}) and nn.serial().apply({}, x) is x
+    assert nn.mlp("fc", [], ops.tanh).init((3,)) == ((3,), {})
+
+
+def test_serial_refuses_a_name_given_twice():
+    with pytest.raises(ValueError, match="two layers share the parameter name 'a/b'; give each layer its own name"):
+        nn.serial(nn.dense("a", 3), nn.dense("a", 3)).init((3,))
