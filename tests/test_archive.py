@@ -1,4 +1,4 @@
-"""The archive: what goes in comes out, a kill loses nothing, and no file makes the reader do more than say no."""
+"""The archive: what goes in comes out, a kill loses nothing, and a bad file gets a no and nothing else."""
 import base64
 import errno
 import hashlib
@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import random
-import signal
 import stat
 import struct
 import subprocess
@@ -25,6 +24,7 @@ from trpo_np.archive import FileError, read_archive, write_archive
 
 ARRAYS = {"parameters/pi/fc0/w": np.array([[1.5, -2.0, 0.25], [3.0, -0.0, 1e-40]], np.float32),
           "counts": np.array([1, 2**62]), "done": np.array(True), "none": np.zeros((0, 3))}
+POSIX = pytest.mark.skipif(os.name != "posix", reason="needs links, pipes, umask or SIGKILL")
 META = {"name": "pi \u03c0", "gamma": 0.99, "layers": [64, 64], "rng": {"state": 2**127 + 1}, "seed": None}
 
 
@@ -49,24 +49,25 @@ DTYPES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_dtype_and_layout_comes_back(path, dtype):
     base = np.arange(24).astype(dtype).reshape(2, 3, 4)
-    arrays = {"c": base, "fortran": np.asfortranarray(base), "transposed": base.T, "strided": base[:, ::-2, 1::2],
-              "zero-d": base[1, 2, 3], "scalar": np.array(1, dtype), "empty": base[:0], "e2": np.zeros((2, 0, 3), dtype),
-              "one": base.ravel()[5:6], "broadcast": np.broadcast_to(base[0, 0], (5, 4)),
+    arrays = {"c": base, "fortran": np.asfortranarray(base), "transposed": base.T, "one": base.ravel()[5:6],
+              "strided": base[:, ::-2, 1::2], "zero-d": base[1, 2, 3], "scalar": np.array(1, dtype),
+              "empty": base[:0], "hollow": np.zeros((2, 0, 3), dtype),
+              "broadcast": np.broadcast_to(base[0, 0], (5, 4)),
               "swapped": base.astype(base.dtype.newbyteorder(">")), "ndim32": np.ones((1,) * 32, dtype)}
     write_archive(path, arrays, {})
     meta, back = read_archive(path)
     assert meta == {} and list(back) == list(arrays)
     for name, array in back.items():
-        assert array.dtype == np.dtype(dtype) and array.dtype.isnative and array.shape == np.shape(arrays[name]), name
         np.testing.assert_array_equal(array, arrays[name], name)
-        assert array.flags.writeable and array.flags.owndata and array.flags.aligned and array.flags.c_contiguous
+        assert array.dtype == dtype and array.dtype.isnative and array.shape == arrays[name].shape, name
+        assert array.flags.writeable and array.flags.owndata and array.flags.aligned and array.flags.carray
 
 
 def test_record_comes_back_as_given(path):
     write_archive(path, ARRAYS, META)
     back = read_archive(path)
     assert same(back, (META, ARRAYS))
-    write_archive(path, back[1], back[0])         # what was read can be written: no field of the archive's own in it
+    write_archive(path, back[1], back[0])         # nothing of the archive's own is left in what was read
     assert same(read_archive(path), back)
 
 
@@ -104,7 +105,8 @@ def test_path_may_lack_its_ending(tmp_path, path, monkeypatch):
 def test_same_content_same_bytes(tmp_path, monkeypatch):
     write_archive(tmp_path / "a", ARRAYS, META)
     monkeypatch.setattr("time.time", lambda: 0.0)
-    write_archive(tmp_path / "b", {name: np.array(array, order="F") for name, array in ARRAYS.items()}, dict(META))
+    fortran = {name: np.array(array, order="F") for name, array in ARRAYS.items()}
+    write_archive(tmp_path / "b", fortran, dict(META))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -140,6 +142,7 @@ def test_golden_file_of_format_1(path):
     ({"w": np.zeros(2, "c16")}, {}, "array w: has dtype complex128"),
     ({"w": np.zeros(2, "f4,i4")}, {}, r"array w: has dtype \["),
     ({"w": np.zeros(2, "M8[s]")}, {}, r"array w: has dtype datetime64"),
+    ({"w": np.zeros(2, getattr(np.dtypes, "StringDType", object))}, {}, "array w: has dtype"),
     ({"meta": np.zeros(2)}, {}, "member name 'meta': need a new one"),
     ({"../w": np.zeros(2)}, {}, r"member name '\.\./w': need"),
     ({"a b": np.zeros(2)}, {}, "member name 'a b': need"),
@@ -178,7 +181,7 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path, path, monkeypatc
         raise error
 
     if function == "write":
-        monkeypatch.setattr(archive, "_pack", lambda arrays, meta: (b"x" if i < 3 else fail() for i in range(9)))
+        monkeypatch.setattr(archive, "_pack", lambda *args: (b"x" if i < 3 else fail() for i in range(9)))
     elif function == "open":
         monkeypatch.setattr(archive, "open", fail, raising=False)
     else:
@@ -187,10 +190,21 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path, path, monkeypatc
         write_archive(path, {}, {})
     monkeypatch.undo()
     if isinstance(error, OSError):
-        assert caught.value.errno == errno.ENOSPC and path in str(caught.value) and "free space" in str(caught.value)
+        assert caught.value.errno == errno.ENOSPC and caught.value.filename == path
+        assert "No space left on device; need a writable folder and free space" in str(caught.value)
     assert os.listdir(tmp_path) == ["model.npz"] and same(read_archive(path), (META, ARRAYS))
 
 
+@POSIX
+def test_the_file_is_on_the_disk_before_its_name_is(tmp_path, path, monkeypatch):
+    steps, replace, fsync = [], os.replace, os.fsync
+    monkeypatch.setattr(os, "replace", lambda *names: (steps.append("rename"), replace(*names)))
+    monkeypatch.setattr(os, "fsync", lambda file: (steps.append(os.fstat(file).st_ino), fsync(file)))
+    write_archive(path, ARRAYS, META)
+    assert steps == [os.stat(path).st_ino, "rename", os.stat(tmp_path).st_ino]
+
+
+@POSIX
 def test_folders_are_made_and_links_and_umask_kept(tmp_path):
     target, link = tmp_path / "runs" / "1" / "model.npz", tmp_path / "latest.npz"
     old = os.umask(0o027)
@@ -198,13 +212,14 @@ def test_folders_are_made_and_links_and_umask_kept(tmp_path):
         write_archive(target, ARRAYS, META)
     finally:
         os.umask(old)
-    assert os.name == "nt" or stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
     link.symlink_to(target)
     write_archive(link, {}, {"new": True})
     assert link.is_symlink() and read_archive(target) == ({"new": True}, {})
     write_archive(tmp_path / ("n" * 251 + ".npz"), {}, {})       # the longest name that a folder can hold
 
 
+@POSIX
 def test_only_files_are_replaced(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.npz").mkdir()
@@ -227,7 +242,7 @@ for k in itertools.count():
 """
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@POSIX
 def test_a_kill_never_leaves_an_unreadable_file(tmp_path):
     rng = random.Random(0)
     paths = [str(tmp_path / str(i) / "model.npz") for i in range(10)]
@@ -240,8 +255,9 @@ def test_a_kill_never_leaves_an_unreadable_file(tmp_path):
             run.kill()
             run.wait()
             meta, arrays = read_archive(path)
-            assert list(arrays) == list("abc") and all((array == meta["k"]).all() for array in arrays.values())
-            assert len(os.listdir(os.path.dirname(path))) <= 2       # the file and the one that was being written
+            assert list(arrays) == list("abc")
+            assert all((array == meta["k"]).all() for array in arrays.values())
+            assert len(os.listdir(os.path.dirname(path))) <= 2       # the file, and what it was about to be
     finally:
         for run in runs:
             run.kill()
@@ -273,19 +289,25 @@ def read_bytes(path, data):
 
 @pytest.fixture
 def small(path):
-    write_archive(path, {"w": np.array([1.5, -2.0], np.float32), "n": np.array(7)}, {"a": 1})
+    write_archive(path, {"w": np.array([1.5, -2.0], np.float32)}, {"a": 1})
     with open(path, "rb") as file:
         return file.read()
 
 
 def test_every_single_bit_flip_is_noticed(path, small):
-    for position in range(len(small)):
-        for bit in range(8):
-            data = bytearray(small)
-            data[position] ^= 1 << bit
-            with pytest.raises(FileError) as caught:
-                read_bytes(path, data)
-            assert path in str(caught.value)
+    with open(path, "r+b", buffering=0) as file:
+        for position, byte in enumerate(small):
+            for flipped in [byte ^ 1 << bit for bit in range(8)] + [byte]:
+                file.seek(position)
+                file.write(bytes([flipped]))
+                try:
+                    read_archive(path)
+                except FileError as error:
+                    assert str(error).startswith(f"{path}: ")
+                    noticed = True
+                else:
+                    noticed = False
+                assert noticed == (flipped != byte), f"byte {position}: {flipped:#x} for {byte:#x}"
 
 
 def test_every_truncation_is_noticed(path, small):
@@ -300,7 +322,7 @@ def test_a_file_that_shrinks_under_the_reader_is_noticed(path, small):
         read_archive(path, check=lambda meta, arrays: os.truncate(path, 10_000))
 
 
-# ---- attacks: files made here by hand, from the published description of the formats, with one thing wrong in each
+# ---- attacks: files made by hand, from the formats and not from archive.py, with one thing wrong in each
 
 def npy(body, descr="'<f4'", shape="(2,)", order="False", magic=b"\x93NUMPY\1\0", text=None, stated=0):
     text = text or f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}"
@@ -312,28 +334,26 @@ def member(content, name="w.npy", **wrong):
     return {"name": name.encode("latin-1"), "content": content, **wrong}
 
 
-def zipped(*members, comment=b"", **wrong):
-    data, directory, extra = b"", b"", wrong.get("extra", b"")
+def zipped(*members, gap=b"", padding=b"", comment=b"", disk=0, n=None, n_all=None):
+    data, directory = bytearray(), bytearray()
     for m in members:
         offset, size = m.get("offset", len(data)), m.get("size", len(m["content"]))
-        shared = struct.pack("<5H3L2H", 20, m.get("flags", 0), m.get("method", 0), m.get("time", 0), 33,
-                             m.get("crc", zlib.crc32(m["content"])), m.get("packed", size), size, len(m["name"]), 0)
+        shared = struct.pack("<5H3L2H", 20, m.get("flags", 0), m.get("method", 0), 0, 33,
+                             m.get("crc", zlib.crc32(m["content"])), m.get("packed", size), size,
+                             len(m["name"]), 0)
         if not m.get("hidden"):
-            directory += b"PK\1\2" + struct.pack("<H", 20) + shared + struct.pack("<3H2L", 0, 0, 0, 0, offset) + m["name"]
+            directory += struct.pack("<4sH26s3H2L", b"PK\1\2", 20, shared, 0, 0, 0, 0, offset) + m["name"]
         if not m.get("absent"):
             data += b"PK\3\4" + m.get("shared", shared) + m.get("local_name", m["name"]) + m["content"]
-    n = wrong.get("n", len(members) - sum(m.get("hidden", 0) for m in members))
-    return data + extra + directory + struct.pack("<4s4H2LH", b"PK\5\6", wrong.get("disk", 0), 0, n, wrong.get("n_all", n),
-                                                  len(directory), len(data + extra), len(comment)) + comment
+    n = len(members) - sum("hidden" in m for m in members) if n is None else n
+    end = struct.pack("<4s4H2LH", b"PK\5\6", disk, 0, n, n if n_all is None else n_all,
+                      len(directory + padding), len(data + gap), len(comment))
+    return bytes(data + gap + directory + padding + end + comment)
 
 
 W = np.array([1.5, -2.0], np.float32)
 SHA = hashlib.sha256(b"w <f4 (2,)\n" + W.tobytes()).hexdigest()
 GOOD = npy(W.tobytes())
-
-
-def sha(body, descr, shape="(2,)"):
-    return hashlib.sha256(f"w {descr} {shape}\n".encode() + body).hexdigest()
 
 
 def meta(digest=SHA, text=None, **wrong):
@@ -343,7 +363,12 @@ def meta(digest=SHA, text=None, **wrong):
 
 
 def record(text):
-    return lambda: zipped(meta(text=text.replace("SHA", SHA) if isinstance(text, str) else text), member(GOOD))
+    text = text if isinstance(text, bytes) else text.replace("SHA", SHA)
+    return lambda: zipped(meta(text=text), member(GOOD))
+
+
+def also(*more, **wrong):
+    return lambda: zipped(meta(), member(GOOD), *more, **wrong)
 
 
 def one(content=GOOD, name="w.npy", digest=SHA, **wrong):
@@ -379,27 +404,28 @@ def test_the_files_made_here_are_good_but_for_what_is_wrong(path):
         assert file.read() == data                # two independent spellings of the format agree
 
 
-HEADERS, END, NPY = "member w: does not have the headers", "does not end with a zip's end record", "member w: begins"
-NAME = "member name .*need a new one"
+END, NAME = "does not end with a zip's end record", "member name .*need a new one"
+HEADERS, NPY = "member w: does not have the headers", "member w: begins"
 ATTACKS = {
     # the end record and the directory
     "empty file": (lambda: b"", "has 0 bytes from byte 0 on"),
     "text": (lambda: b"PK" * 100, END),
-    "pickle": (lambda: pickle.dumps({"w": [1] * 100}), END),
+    "pickled dictionary": (lambda: pickle.dumps({"w": [1] * 100}), END),
     "bytes behind": (lambda: one()() + b"\0", END),
     "bytes in front": (lambda: b"#!" + one()(), "its directory at bytes"),
     "two zips joined": (lambda: one()() + one()(), "its directory at bytes"),
-    "comment": (lambda: zipped(meta(), member(GOOD), comment=b"PK\5\6"), END),
-    "comment that is an end record": (lambda: zipped(meta(), member(GOOD), comment=zipped(n=1)), "directory at bytes"),
-    "several disks": (lambda: zipped(meta(), member(GOOD), disk=1), END),
-    "two counts": (lambda: zipped(meta(), member(GOOD), n_all=3), END),
-    "zip64": (lambda: zipped(meta(), member(GOOD), n=0xffff), "has 65535 members"),
+    "comment": (also(comment=b"PK\5\6"), END),
+    "end record in a comment": (also(comment=zipped(n=1)), "directory at bytes"),
+    "endless directory": (lambda: zipped(meta(), padding=bytes(40_000_000)), "directory at bytes"),
+    "several disks": (also(disk=1), END),
+    "two counts": (also(n_all=3), END),
+    "zip64": (also(n=0xffff), "has 65535 members"),
     "no members": (lambda: zipped(), "has 0 members"),
-    "too many members": (lambda: zipped(meta(), *(member(GOOD, f"{i}.npy") for i in range(5000))), "has 5001 members"),
-    "more counted than there": (lambda: zipped(meta(), member(GOOD), n=3), "has 2 members .*; need 3"),
-    "fewer counted than there": (lambda: zipped(meta(), member(GOOD), n=1), "its directory at bytes|has 2 members"),
+    "too many members": (also(*(member(GOOD, f"{i}.npy") for i in range(5000))), "has 5002 members"),
+    "more counted than there": (also(n=3), "has 2 members .*; need 3"),
+    "fewer counted than there": (also(n=1), "has 2 members .*; need 1"),
     # names
-    "duplicate names": (lambda: zipped(meta(), member(GOOD), member(GOOD)), NAME),
+    "duplicate names": (also(member(GOOD)), NAME),
     "two records": (lambda: zipped(meta(), meta(), member(GOOD)), NAME),
     "parent folder": (one(name="../w.npy"), NAME),
     "parent folder inside": (one(name="a/../../w.npy"), NAME),
@@ -423,18 +449,17 @@ ATTACKS = {
     "size beyond the end": (one(size=2**32 - 1), HEADERS),
     "size into the directory": (one(size=len(GOOD) + 10), HEADERS),
     "size too small": (one(size=len(GOOD) - 4), "member w: has 4 bytes"),
-    "overlapping members": (lambda: zipped(meta(), member(GOOD), member(GOOD, "v.npy", offset=0)),
-                            "member v: does not have the headers"),
-    "quoted overlap": (lambda: zipped(meta(), *(member(GOOD, f"{i}.npy", absent=i > 0) for i in range(1000))),
-                       "member 1: does not have the headers"),
-    "gap before the directory": (lambda: zipped(meta(), member(GOOD), extra=b"hidden"), "2 members up to byte"),
+    "overlapping members": (also(member(GOOD, "v.npy", offset=0)), "member v: does not have the headers"),
+    "quoted overlap": (also(*(member(GOOD, f"{i}.npy", offset=0, absent=True) for i in range(1000))),
+                       "member 0: does not have the headers"),
+    "gap before the directory": (also(gap=b"x"), "2 members up to byte"),
     "hidden member": (lambda: zipped(meta(), member(GOOD, "v.npy", hidden=True), member(GOOD)), HEADERS),
     "other name inside": (one(local_name=b"v.npy"), HEADERS),
     "other sizes inside": (one(shared=bytes(26)), HEADERS),
     "stale CRC": (one(npy(np.float32([1.5, 2.0]).tobytes()), crc=zlib.crc32(GOOD)), "member w: .*CRC-32"),
-    "stale CRC of the record": (lambda: zipped(meta(crc=1), member(GOOD)), "member meta: .*CRC-32, 0x00000001"),
+    "stale CRC of the record": (lambda: zipped(meta(crc=1), member(GOOD)), "member meta: .*CRC-32, 0x0+1"),
     # .npy headers
-    "pickle by np.savez": (by_savez, "does not have the headers|member meta"),
+    "pickle by np.savez": (by_savez, HEADERS + ".*need it as write_archive"),
     "pickle": (one(npy(pickle.dumps([Bomb()]), "'|O'")), NPY),
     "structured dtype": (one(npy(bytes(16), "[('a', '<f4'), ('b', '<i4')]")), NPY),
     "strings": (one(npy(bytes(8), "'<U1'")), NPY),
@@ -454,38 +479,40 @@ ATTACKS = {
     "header of another length": (one(npy(W.tobytes(), stated=70)), NPY),
     "header that never ends": (one(npy(W.tobytes(), text="{'descr': '<f4'" + " " * 60000)), NPY),
     "no header": (one(b""), NPY),
-    "terabytes claimed": (one(npy(bytes(8), "'<f8'", f"({2**40},)")), "member w: has 8 bytes; need as many as float64"),
-    "overflow to the right size": (one(npy(bytes(8), "'<f8'", f"({2**32}, {2**29}, 8)")), "member w: has 8 bytes"),
+    "terabytes claimed": (one(npy(bytes(8), "'<f8'", f"({2**40},)")), "w: has 8 bytes; need as many as"),
+    "overflow to the right size": (one(npy(b"", "'<f8'", f"({2**32}, {2**29})")), "member w: has 0 bytes"),
     "nothing, but of huge shape": (one(npy(b"", "'<f8'", f"(0, {2**58}, {2**58})")), "member w: has 0 bytes"),
     "fewer bytes than shape": (one(npy(W.tobytes(), shape="(1,)")), "member w: has 8 bytes"),
     # the record
     "record of floats": (lambda: zipped(member(GOOD, "meta.npy"), member(GOOD)), "member meta: is float32"),
-    "huge record": (lambda: zipped(meta(text=b" " * (2**22 + 1)), member(GOOD)), "member meta: .*at most 4194304"),
-    "newer format": (record('{"format": 2, "sha256": NaN, not JSON'), "meta field format: is 2; .* upgrade trpo_np"),
+    "huge record": (lambda: zipped(meta(text=b" " * 40_000_000)), "member meta: .*at most 4194304"),
+    "record of two dimensions": (lambda: zipped(member(npy(b"{}", "'|u1'", "(2, 1)"), "meta.npy")),
+                                 r"member meta: is uint8 of shape \(2, 1\)"),
+    "newer format": (record('{"format": 2, "sha256": NaN, not JSON'), "meta field format: is 2; .*upgrade"),
     "format 0": (record('{"format": 0}'), "meta field format: is 0; this trpo_np reads 1$"),
     "format not first": (record('{"sha256": "SHA", "format": 1}'), "member meta: .*need JSON that begins"),
     "format of text": (record('{"format": "1", "sha256": "SHA"}'), "member meta: .*need JSON that begins"),
     "no object": (record('[{"format": 1}]'), "member meta: .*need JSON that begins"),
     "record cut short": (record('{"format": 1, "sha256": "SH'), "member meta: Unterminated"),
     "text behind": (record('{"format": 1, "sha256": "SHA"} {}'), "member meta: Extra data"),
-    "duplicate keys": (record('{"format": 1, "sha256": "SHA", "a": {"b": 1, "c": 2, "b": 3}}'), "field 'b' is there twice"),
+    "duplicate keys": (record('{"format": 1, "a": {"b": 1, "c": 2, "b": 3}}'), "field 'b' is there twice"),
     "two formats": (record('{"format": 1, "sha256": "SHA", "format": 2}'), "field 'format' is there twice"),
-    **{text: (record(f'{{"format": 1, "sha256": "SHA", "a": [{text}]}}'), f"member meta: {text} is no finite number")
+    **{f"record with {text}": (record(f'{{"format": 1, "a": [{text}]}}'), f"meta: {text} is no finite")
        for text in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999")},
-    "endless digits": (record('{"format": 1, "a": ' + "9" * 4_000_000 + "}"), "member meta: 9999.* at most 100 digits"),
-    "deep nesting": (record('{"format": 1, "a": ' + "[" * 200_000 + "]" * 200_000 + "}"), "member meta: .*recursion"),
+    "endless digits": (record('{"format": 1, "a": ' + "9" * 4_000_000 + "}"), "at most 100 digits"),
+    "deep nesting": (record('{"format": 1, "a": ' + "[" * 200_000 + "]" * 200_000 + "}"), "recursion"),
     "not UTF-8": (record(b'{"format": 1, "a": "\xff"}'), "member meta: .*utf-8"),
     "UTF-16": (record('{"format": 1}'.encode("utf-16")), "member meta: .*need JSON that begins"),
     # what the arrays hold
     "NaN": (one(npy(np.float32([0, np.nan]).tobytes())), "array w: has NaN or infinity in 1 of 2"),
-    "infinity": (one(npy(np.float64([-np.inf, 0]).tobytes(), "'<f8'")), "array w: has NaN or infinity in 1 of 2"),
-    "a bool of 2": (one(npy(b"\1\2", "'|b1'"), digest=sha(b"\1\2", "|b1")), "array w: has a bool that is neither"),
+    "infinity": (one(npy(np.float64([-np.inf, 0]).tobytes(), "'<f8'")), "array w: has NaN or infinity"),
+    "a bool of 2": (one(npy(b"\1\2", "'|b1'")), "array w: has a bool that is neither"),
     "other bytes": (one(npy(np.float32([1.5, 2]).tobytes())), "meta field sha256: is '"),
     "other dtype": (one(npy(W.tobytes(), "'<i4'")), "meta field sha256: is '"),
     "other name": (one(name="v.npy"), "meta field sha256: is '"),
     "other shape": (one(npy(W.tobytes(), shape="(2, 1)")), "meta field sha256: is '"),
     "array left out": (lambda: zipped(meta()), "meta field sha256: is '"),
-    "array put in": (lambda: zipped(meta(), member(GOOD), member(GOOD, "v.npy")), "meta field sha256: is '"),
+    "array put in": (also(member(GOOD, "v.npy")), "meta field sha256: is '"),
     "no sha256": (record('{"format": 1}'), "meta field sha256: is None"),
     "sha256 of another type": (record('{"format": 1, "sha256": ["SHA"]}'), r"meta field sha256: is \["),
 }
@@ -508,7 +535,7 @@ def test_attack_is_refused_in_little_memory(tmp_path, path, attack, monkeypatch)
     assert str(caught.value).startswith(f"{path}: ") and len(str(caught.value)) < 600 + len(path)
     assert caught.match(message)
     assert os.listdir() == ["model.npz"]
-    assert peak < 300_000 + 4 * min(len(data), 5_000_000)        # in the order of the file, whatever it claims
+    assert peak < 300_000 + 4 * min(len(data), 5_000_000)     # of the file's order, and bounded for any
 
 
 def test_the_payload_of_the_attacks_is_live(tmp_path, monkeypatch):
@@ -517,10 +544,10 @@ def test_the_payload_of_the_attacks_is_live(tmp_path, monkeypatch):
     assert os.listdir() == ["exploded"]
 
 
-@pytest.mark.parametrize("make", [lambda path: os.mkdir(path), lambda path: os.mkfifo(path),
-                                  lambda path: os.symlink("/dev/zero", path)], ids=["folder", "pipe", "device"])
+@POSIX
+@pytest.mark.parametrize("make", ["mkdir", "mkfifo", "symlink"])
 def test_only_files_are_read(path, make):
-    make(path)
+    getattr(os, make)(*["/dev/zero"] * (make == "symlink"), path)
     caught = []
 
     def read():
@@ -555,14 +582,15 @@ def test_random_damage_with_a_right_crc_raises_nothing_but_file_errors(path):
     """Headers and JSON are mangled before the CRC is taken, so that the parsers themselves see the damage."""
     rng = random.Random(1)
     sources = [meta()["content"], GOOD]
-    for _ in range(2000):
+    scraps = [b"", b"9", b",", b"(", b"}", b'"', b"'", b"e", b"\xff", b" "]
+    for _ in range(1000):
         contents = [bytearray(content) for content in sources]
         for _ in range(rng.randint(1, 3)):
             content = rng.choice(contents)
             at = rng.randrange(6, len(content))
-            content[at:at + rng.randint(0, 2)] = rng.choice([b"", b"9", b",", b"(", b"}", b'"', b"'", b"e", b"\xff", b" "])
+            content[at:at + rng.randint(0, 2)] = rng.choice(scraps)
         try:
-            back = read_bytes(path, zipped(member(bytes(contents[0]), "meta.npy"), member(bytes(contents[1]))))
+            back = read_bytes(path, zipped(member(contents[0], "meta.npy"), member(contents[1])))
         except FileError as error:
             assert str(error).startswith(f"{path}: ")
         else:

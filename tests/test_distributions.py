@@ -162,7 +162,8 @@ def test_gaussian_of_one_number_without_axes():
     dist = DiagGaussian(())
     params = parameters(dist, 7)
     assert dist.mode(params).shape == draws(dist, params).shape == dist.std(params).shape == (7,)
-    np.testing.assert_allclose(dist.logp(params, np.ones(7)), stats.norm.logpdf(1, params[:, 0], np.exp(params[:, 1])), rtol=1e-12)
+    expected = stats.norm.logpdf(1, params[:, 0], np.exp(params[:, 1]))
+    np.testing.assert_allclose(dist.logp(params, np.ones(7)), expected, rtol=1e-12)
 
 
 # --- derivatives ------------------------------------------------------------------------------------------------------
@@ -206,7 +207,8 @@ def test_fisher_is_the_covariance_of_the_score(name):
     row = np.tile(parameters(dist, 1), (len(actions), 1))
     logp, J = linearize(lambda p: dist.logp(p, actions), row)
     score = J.pull(np.ones_like(logp))
-    np.testing.assert_allclose(fisher_matrix(dist, row[0]), np.einsum("a,ai,aj", np.exp(logp), score, score), rtol=1e-12, atol=1e-14)
+    covariance = np.einsum("a,ai,aj", np.exp(logp), score, score)
+    np.testing.assert_allclose(fisher_matrix(dist, row[0]), covariance, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(np.exp(logp) @ score, 0, atol=1e-14)
 
 
@@ -302,7 +304,7 @@ def test_extreme_parameters_stay_finite(name, dtype):
                 y, J = linearize(fun, at)
                 assert y.dtype == dtype and np.isfinite(y).all() and np.isfinite(J.pull(np.ones_like(y))).all()
         assert np.isfinite(dist.fisher(old, new)).all()
-        assert (dist.kl(old, new) >= 0).all()
+        assert (dist.kl(old, new) > -1e-6).all()  # 0 up to rounding, where the rows are equal
 
 
 @each

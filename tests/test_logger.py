@@ -531,12 +531,13 @@ def test_progress_by_tqdm_never_wraps_and_needs_no_total(monkeypatch):
     assert len(screen(stream.getvalue())[0]) == 49 and screen(stream.getvalue())[0].startswith("5.00 steps")
 
 
-def test_progress_by_tqdm_shows_on_a_terminal_that_reports_no_size():
+def test_progress_by_tqdm_shows_on_a_terminal_that_reports_no_size(monkeypatch):
     pytest.importorskip("tqdm")
     pty = pytest.importorskip("pty")
     reader, writer = pty.openpty()  # a new pseudo-terminal is 0 x 0, as in some containers
     with open(writer, "w") as stream:
-        progress = Progress(100, stream=stream, clock=Clock())
+        monkeypatch.setattr(sys, "stderr", stream)  # tqdm asks the size of the standard streams only
+        progress = Progress(100, clock=Clock())
         progress.update(50)
         text = b""  # the kernel hands it over in pieces
         while b"50.0/100" not in text and select.select([reader], [], [], 2)[0]:

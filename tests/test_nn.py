@@ -78,7 +78,8 @@ def test_mlp_is_layer_after_layer(name, rng):
 
 def test_activations_are_the_textbook_ones(rng):
     x = rng.standard_normal((3, 4)) * 3
-    expected = {"tanh": np.tanh(x), "relu": np.maximum(x, 0), "elu": np.where(x > 0, x, np.exp(x) - 1), "sigmoid": 1 / (1 + np.exp(-x))}
+    expected = {"tanh": np.tanh(x), "relu": np.maximum(x, 0), "elu": np.where(x > 0, x, np.exp(x) - 1),
+                "sigmoid": 1 / (1 + np.exp(-x))}
     assert expected.keys() == nn.ACTIVATIONS.keys()
     for name, fun in nn.ACTIVATIONS.items():
         np.testing.assert_allclose(fun(x), expected[name], rtol=1e-12)
@@ -89,6 +90,26 @@ def test_flatten_and_elementwise(rng):
     layer = nn.serial(nn.flatten(), nn.elementwise(ops.sin))
     assert layer.init((2, 3)) == ((6,), {})
     np.testing.assert_array_equal(layer.apply({}, x), np.sin(x.reshape(5, 6)))
+    check_linear(lambda z: layer.apply({}, z), x)
+
+
+def test_named_lets_a_layer_be_used_twice(rng):
+    block = nn.mlp("fc", [4], ops.tanh)
+    layer = nn.serial(nn.named("a", block), nn.named("b", block))
+    params = draw(layer, (3,))
+    shapes = {name: array.shape for name, array in params.items()}
+    assert shapes == {"a/fc0/w": (3, 4), "a/fc0/b": (4,), "b/fc0/w": (4, 4), "b/fc0/b": (4,)}
+    x = rng.standard_normal((5, 3))
+    np.testing.assert_array_equal(layer.apply(params, x), np.tanh(np.tanh(x @ params["a/fc0/w"]) @ params["b/fc0/w"]))
+    check_linear(lambda p: layer.apply(p, x), params)
+    check_linear(lambda p: nn.named("x", layer).apply({f"x/{name}": p[name] for name in layer.init((3,))[1]}, x), params)
+
+
+def test_function_of_a_batch(rng):
+    layer = nn.function(lambda x: ops.concatenate([x, ops.square(x[:, :1])]))
+    assert layer.init((3,)) == ((4,), {}) and nn.function(lambda x: ops.reshape(x, (-1, 2, 3))).init((6,)) == ((2, 3), {})
+    x = rng.standard_normal((5, 3))
+    np.testing.assert_array_equal(layer.apply({}, x), np.hstack([x, x[:, :1] ** 2]))
     check_linear(lambda z: layer.apply({}, z), x)
 
 

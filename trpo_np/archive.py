@@ -47,7 +47,8 @@ def write_archive(path: str | os.PathLike, arrays: dict[str, np.ndarray], meta: 
 
     Names are letters, digits, `_`, `-`, `.`, in parts joined by `/`; arrays are bool, int, uint or finite
     float, of any shape and memory order. Makes missing folders. Raises FileError for what `read_archive`
-    would refuse, OSError where nothing can be written; an older file at `path` then stays as it was.
+    would refuse, OSError where nothing can be written; an older file at `path` then stays as it was. A kill
+    may leave a `.<name>.<random>.tmp` in the folder, to be deleted.
     """
     path = os.fsdecode(path)
     try:
@@ -125,8 +126,9 @@ def _pack(arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> list[Any]:
     for name, array in arrays.items():
         _check_name(name, taken=("meta",))
         array = np.asarray(array)
-        array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")     # ascontiguousarray loses 0-d
-        if not _NPY.fullmatch(_npy_header(array)):                              # the reader's pattern decides
+        if array.dtype.kind in "fiub":
+            array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")  # ascontiguousarray loses 0-d
+        if not _NPY.fullmatch(_npy_header(array)):                          # the reader's pattern decides
             raise FileError(f"array {name}: has dtype {array.dtype} and {array.ndim} dimensions; need bool, "
                             "int8-64, uint8-64 or float16-64, and at most 32")
         _vet(name, array, digest)
@@ -169,8 +171,8 @@ def _replace(path: str, pieces: list[Any]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(error.errno, f"cannot save: {error.strerror}; need a writable folder and free space "
-                      "(an older file is unchanged)", path) from error
+        raise OSError(error.errno, f"cannot save: {error.strerror or error}; need a writable folder and free "
+                      "space (an older file is unchanged)", path) from error
     finally:                                      # after a KeyboardInterrupt too; after the rename it is gone
         with contextlib.suppress(OSError):
             os.remove(temporary)
@@ -226,7 +228,7 @@ def _members(file: BufferedReader, size: int) -> dict[str, tuple]:
         if (directory[at - len(entry):at] != entry or _read(file, offset, len(local)) != local
                 or body + size > start):
             raise FileError(f"member {name}: does not have the headers of {size} plain bytes at {offset}; "
-                            "need it uncompressed, without extras, right behind the member before it")
+                            "need it as write_archive writes: uncompressed, no extras, behind the one before")
         members[name] = _npy_member(name, _read(file, body, min(size, 1024)), body, size, crc)
         offset = body + size
     if len(members) != n or offset != start:

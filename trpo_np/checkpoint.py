@@ -7,6 +7,8 @@ The record says what the policy is (class, arguments, spaces), how it was traine
 NumPy is all that is needed to load and to predict.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,7 +37,9 @@ def write_model(path, policy: Policy, policy_kwargs: dict, record: dict, trainin
     if policy.normalizer.enabled:
         arrays |= {f"observations/{name}": array for name, array in policy.normalizer.moments.arrays().items()}
     arrays |= {f"training/{name}": array for name, array in training.items()}
-    about = {"class": type(policy).__name__, "kwargs": {key: _to_json(value) for key, value in policy_kwargs.items()},
+    cls = type(policy)
+    own = POLICIES.get(cls.__name__) is cls
+    about = {"class": cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}", "kwargs": {key: _to_json(value) for key, value in policy_kwargs.items()},
              "normalize": policy.normalizer.enabled, "dtype": policy.dtype.name,
              "observation_space": policy.observation_space.to_json(), "action_space": policy.action_space.to_json(),
              "rng": policy.rng.bit_generator.state}
@@ -43,24 +47,31 @@ def write_model(path, policy: Policy, policy_kwargs: dict, record: dict, trainin
     return path
 
 
-def read_model(path, policy: Any = None, policy_kwargs: dict | None = None) -> tuple[Policy, dict, dict, dict]:
+def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
+               check_training: Callable | None = None) -> tuple[Policy, dict, dict, dict]:
     """Return the policy of a file, its keyword arguments, its record and the arrays of its training.
 
     `policy` (a class) and `policy_kwargs` are needed where the file names a class or a function that is not this package's own.
+    `check_training(record, entries, policy)` may refuse the rest of the file before memory is taken for it.
     """
     built: list = []
 
     def check(record, entries):
         built.append(_build(record, entries, policy, policy_kwargs or {}))
+        if check_training is not None:
+            check_training(record, entries, built[0][0])
 
     record, arrays = read_archive(path, check)
     model, kwargs = built[0]
     model.install({name: arrays[f"parameters/{name}"] for name in model.policy_weights | model.critic_weights})
     if model.normalizer.enabled:
+        for name in ("count", "m2"):
+            if np.any(arrays[f"observations/{name}"] < 0):
+                raise FileError(f"{path}: observations/{name} holds negative numbers, which squares and counts are not")
         model.normalizer.restore({name: arrays[f"observations/{name}"] for name in ("count", "mean", "m2")})
     try:
         model.rng.bit_generator.state = record["policy"]["rng"]
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise FileError(f"{path}: policy.rng is not the state of a PCG64 generator ({error})") from None
     training = {name.removeprefix("training/"): array for name, array in arrays.items() if name.startswith("training/")}
     return model, kwargs, record, training
@@ -83,7 +94,7 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
     if policy is None and name not in POLICIES:
         raise FileError(f"policy.class is {name!r}, not one of {', '.join(POLICIES)}; pass the class with policy=")
     cls = resolve_policy(name if policy is None else policy)
-    total = sum(int(np.prod(shape)) for _, shape in entries.values())
+    total = sum(math.prod(shape) for _, shape in entries.values())
     described = []
     for key in ("observation_space", "action_space"):
         try:
@@ -121,7 +132,7 @@ def _field(record: dict, key: str, kind: type, prefix: str = ""):
 
 def _to_json(value: Any) -> Any:
     """Write a function as the name of an op, or as a mark that the caller must bring it."""
-    if callable(value):
+    if callable(value) or isinstance(value, policies.nn.Layer):
         name = getattr(value, "__name__", repr(value)).lstrip("_")
         return name if getattr(ops, name, None) is value and name in policies.nn.ACTIVATIONS else {"function": name}
     if isinstance(value, (list, tuple)):

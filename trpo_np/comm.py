@@ -65,6 +65,10 @@ def connect(comm=None):
     if comm is not None:
         return comm if hasattr(comm, "gather") and hasattr(comm, "sum") else Ranks(comm)
     if any(name in os.environ for name in LAUNCHED):
-        from mpi4py import MPI
+        try:
+            from mpi4py import MPI
+        except ImportError as error:
+            raise ImportError("a launcher started this process as one of several ranks, but mpi4py cannot be imported "
+                              f"({error}); pip install 'trpo_np[mpi]'") from error
         return Ranks(MPI.COMM_WORLD)
     return OneProcess()

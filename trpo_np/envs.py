@@ -7,13 +7,19 @@ Observations are encoded and copied on receipt, so an environment may reuse its 
 """
 
 import difflib
+import importlib.util
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from . import spaces
+from .vec_env import DummyVecEnv, VecEnv, row
+
+FRAME = "episode_frame_number"  # in ALE's infos: falls when a game starts anew, rises where only a life was lost
+API = "gymnasium's interface, that of gym 0.26 and later, is"
 
 
 class Step(NamedTuple):
@@ -25,110 +31,254 @@ class Step(NamedTuple):
     truncated: np.ndarray
     final: list
     valid: np.ndarray  # False where the row was an autoreset: no action was taken
+    over: np.ndarray  # True where an episode's score is final: not where one of several lives was lost
 
 
 class EnvList:
-    """One or several `gymnasium.Env`, stepped one after the other without a vector wrapper and reset when they end."""
+    """One or several `gymnasium.Env`, stepped in turn without a vector wrapper and reset when they end."""
 
     def __init__(self, envs: list):
         self.envs, self.num_envs = envs, len(envs)
         self.observation_space = spaces.describe(envs[0].observation_space, "observation")
         self.action_space = spaces.describe(envs[0].action_space, "action")
-        self._valid = np.ones(self.num_envs, bool)
+        self._names = [f"environment {i}" for i in range(self.num_envs)]
+        self._all, self._none = np.ones(self.num_envs, bool), np.zeros(self.num_envs, bool)
+        self._all.flags.writeable = self._none.flags.writeable = False  # handed out again and again
 
     def reset(self, seeds: list) -> np.ndarray:
         """Start an episode in each environment, seeded."""
-        encode = self.observation_space.encode
-        return np.concatenate([encode(env.reset(seed=seed)[0], 1) for env, seed in zip(self.envs, seeds)])
+        return np.concatenate([self._start(i, seed=seed)[0] for i, seed in enumerate(seeds)])
 
     def step(self, actions: np.ndarray) -> Step:
         """Take one action in each environment."""
-        encode, n = self.observation_space.encode, self.num_envs
-        rewards, terminated, truncated = np.empty(n), np.empty(n, bool), np.empty(n, bool)
-        rows, final = [], []
+        rewards, rows, final = np.empty(self.num_envs), [], []
+        terminated = truncated = over = self._none
         for i, env in enumerate(self.envs):
-            obs, rewards[i], terminated[i], truncated[i], _ = env.step(actions[i])
-            row = encode(obs, 1)
-            if terminated[i] or truncated[i]:
-                if not terminated[i]:
-                    final.append((i, row[0]))
-                row = encode(env.reset()[0], 1)
-            rows.append(row)
-        return Step(rows[0] if n == 1 else np.concatenate(rows), rewards, terminated, truncated, final, self._valid)
+            result = env.step(actions[i])
+            try:
+                obs, rewards[i], end, cut, info = result
+            except (TypeError, ValueError):
+                raise ValueError(f"{self._names[i]}: {_not_a_step(result)}") from None
+            encoded = encode(self.observation_space, obs, None, self._names[i])
+            if end or cut:
+                if terminated is self._none:
+                    terminated, truncated, over = (self._none.copy() for _ in range(3))
+                if not end:
+                    final.append((i, encoded[0]))
+                encoded, started = self._start(i)
+                terminated[i], truncated[i], over[i] = bool(end), bool(cut), not _same_game(info, started)
+            rows.append(encoded)
+        obs = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        return Step(obs, rewards, terminated, truncated, final, self._all, over)
+
+    def _start(self, i: int, **seed) -> tuple[np.ndarray, dict]:
+        try:
+            result = self.envs[i].reset(**seed)
+        except TypeError as error:
+            if "seed" not in str(error):
+                raise
+            raise ValueError(f"{self._names[i]}: {error}; {API} reset(seed=None, options=None)") from error
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+            raise ValueError(f"{self._names[i]}: reset() returned {_shown(result)}; {API} (observation, info)")
+        return encode(self.observation_space, result[0], None, self._names[i]), result[1]
 
 
 class Vector:
     """A `gymnasium.vector.VectorEnv` in any autoreset mode."""
 
     def __init__(self, env: VectorEnv):
-        self.env, self.num_envs = env, env.num_envs
-        self.observation_space = spaces.describe(env.single_observation_space, "observation")
-        self.action_space = spaces.describe(env.single_action_space, "action")
         mode = env.metadata.get("autoreset_mode")
         if mode is None:
-            gymnasium.logger.warn(f"{env} does not say its autoreset mode (metadata['autoreset_mode']); NEXT_STEP is assumed")
-        self.mode = AutoresetMode.NEXT_STEP if mode is None else AutoresetMode(mode)
-        self._done = np.zeros(self.num_envs, bool)
+            gymnasium.logger.warn(f"{env} does not say its autoreset mode (metadata['autoreset_mode']): NEXT_STEP is assumed")
+            mode = AutoresetMode.NEXT_STEP
+        self._begin(env, env.num_envs, env.single_observation_space, env.single_action_space, mode)
+        self._own = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
+
+    def _begin(self, env, num_envs: int, observation_space, action_space, mode) -> None:
+        self.env, self.num_envs, self.mode = env, num_envs, AutoresetMode(mode)
+        self._name = type(env).__name__
+        self.observation_space = spaces.describe(observation_space, "observation")
+        self.action_space = spaces.describe(action_space, "action")
+        self._ended, self._frames, self._own = np.zeros(num_envs, bool), np.full(num_envs, np.inf), False
 
     def reset(self, seeds: list) -> np.ndarray:
         """Start an episode in each environment, seeded."""
-        self._done = np.zeros(self.num_envs, bool)
-        return self.observation_space.encode(self.env.reset(seed=seeds)[0], self.num_envs)
+        self._ended[:] = False
+        # gymnasium's own vector environments take a seed for each environment, others one for all
+        return self._encode(self._ask(self.env.reset, seed=list(seeds) if self._own else seeds[0])[0])
 
     def step(self, actions: np.ndarray) -> Step:
         """Take one action in each environment; in NEXT_STEP mode a row after an end is an autoreset and not valid."""
-        encode, n = self.observation_space.encode, self.num_envs
-        was_done = self._done
-        raw, rewards, terminated, truncated, info = self.env.step(actions)
-        rewards = np.array(rewards, np.float64)
+        result = self._ask(self.env.step, actions)
+        if len(result) != 5:
+            raise ValueError(f"{self._name}: {_not_a_step(result)}")
+        raw, rewards, terminated, truncated, info = result
+        obs, rewards = self._encode(raw), np.array(rewards, np.float64).reshape(self.num_envs)
         terminated, truncated = np.array(terminated, bool), np.array(truncated, bool)
-        obs, done, valid = encode(raw, n), terminated | truncated, np.ones(n, bool)
-        cut = np.flatnonzero(truncated & ~terminated)
+        valid = np.ones(self.num_envs, bool)
+        # a game that does not start anew at an end has lost a life: its score goes on
+        before, self._frames = self._frames, np.array(info.get(FRAME, self._frames))
+        anew = info.get(FRAME, 0) <= before
+        over = (terminated | truncated) & anew
         if self.mode is AutoresetMode.NEXT_STEP:
-            valid = ~was_done
-            self._done = done & valid
-            final = [(int(i), obs[i].copy()) for i in cut]
-        elif self.mode is AutoresetMode.SAME_STEP:
-            final = [(int(i), encode(_row(info["final_obs"], int(i)), 1)[0]) for i in cut]
-        else:
-            final = [(int(i), obs[i].copy()) for i in cut]
-            if done.any():
-                obs = encode(self.env.reset(options={"reset_mask": done})[0], n)
-        return Step(obs, rewards, terminated, truncated, final, valid)
+            # gymnasium's own call reset after every end, ALE's can tell a lost life and play on
+            valid = ~(self._ended if self._own else self._ended & anew)
+            rewards, terminated, truncated = np.where(valid, rewards, 0.0), terminated & valid, truncated & valid
+            over = self._ended & anew if FRAME in info else terminated | truncated
+            self._ended = terminated | truncated
+        done, cut = terminated | truncated, np.flatnonzero(truncated & ~terminated)
+        last = obs[cut] if self.mode is not AutoresetMode.SAME_STEP else [self._final(info, int(i)) for i in cut]
+        if self.mode is AutoresetMode.DISABLED and done.any():
+            raw, started = self._ask(self.env.reset, options={"reset_mask": done.copy()})
+            obs, over = self._encode(raw), done & (started.get(FRAME, 0) <= self._frames)
+        return Step(obs, rewards, terminated, truncated, list(zip(cut.tolist(), last)), valid, over)
+
+    def _ask(self, method: Callable, *args, **kwargs) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except (EOFError, ConnectionError) as error:
+            raise RuntimeError(f"{self._name}: an environment's process has died; killed, or out of memory?") from error
+
+    def _encode(self, raw) -> np.ndarray:
+        return encode(self.observation_space, raw, self.num_envs, self._name)
+
+    def _final(self, info: dict, i: int) -> np.ndarray:
+        if "final_obs" not in info:
+            raise ValueError(f"{self._name} is in SAME_STEP mode, but its info lacks 'final_obs', the last observations")
+        return encode(self.observation_space, row(info["final_obs"], i), None, f"environment {i}")[0]
 
 
-def _row(batch: Any, i: int) -> Any:
-    """Take row i of observations: of an array, or of each field of a dict or tuple."""
-    if isinstance(batch, dict):
-        return {key: _row(value, i) for key, value in batch.items()}
-    if isinstance(batch, tuple):
-        return tuple(_row(value, i) for value in batch)
-    return batch[i]
+class EnvPool(Vector):
+    """An EnvPool: a NEXT_STEP vector environment that takes its seed when it is made."""
+
+    def __init__(self, env: Any):
+        if env.spec.config.batch_size not in (0, len(env)):
+            raise ValueError(f"this EnvPool steps {env.spec.config.batch_size} of its {len(env)} environments "
+                             "at a time; make it with batch_size=num_envs")
+        self._begin(env, len(env), env.observation_space, env.action_space, AutoresetMode.NEXT_STEP)
+
+    def reset(self, seeds: list) -> np.ndarray:
+        """Start an episode in each environment; the seeds are not used."""
+        self._ended[:] = False
+        return self._encode(self.env.reset()[0])
+
+
+class StableBaselines:
+    """A vector environment of stable-baselines or stable-baselines3."""
+
+    def __init__(self, env: Any):
+        self.env, self.num_envs, self._name = env, env.num_envs, type(env).__name__
+        self.observation_space = spaces.describe(env.observation_space, "observation")
+        self.action_space = spaces.describe(env.action_space, "action")
+
+    def reset(self, seeds: list) -> np.ndarray:
+        """Start an episode in each environment, seeded one after the other from the first seed."""
+        self.env.seed(seeds[0])
+        return encode(self.observation_space, self.env.reset(), self.num_envs, self._name)
+
+    def step(self, actions: np.ndarray) -> Step:
+        """Take one action in each environment."""
+        raw, rewards, dones, infos = self.env.step(actions)
+        obs, done = encode(self.observation_space, raw, self.num_envs, self._name), np.array(dones, bool)
+        cut = done & [bool(info.get("TimeLimit.truncated")) for info in infos]
+        last = [encode(self.observation_space, infos[i]["terminal_observation"], None, f"environment {i}")[0]
+                for i in np.flatnonzero(cut)]
+        return Step(obs, np.array(rewards, np.float64), done & ~cut, cut, list(zip(np.flatnonzero(cut).tolist(), last)),
+                    np.ones(self.num_envs, bool), done)
+
+
+def encode(space: spaces.Space, obs: Any, n: int | None, who: str) -> np.ndarray:
+    """Encode one observation (n is None) or n of them; the error says that `who` gave what does not fit."""
+    try:
+        if space.count(obs) == n:
+            return space.encode(obs, n or 1)
+        problem = ""
+    except (TypeError, ValueError) as error:
+        problem = str(error)
+    raise ValueError(f"{who}: {_misfit(space, obs, () if n is None else (n,)) or problem}")
+
+
+def _misfit(space: spaces.Space, obs: Any, lead: tuple, field: str = "") -> str:
+    """Say which part of an observation does not have the shape that its space declares."""
+    if isinstance(space, spaces.Fields):
+        try:
+            parts = [(part, obs[key], lead, f" in the field {key!r}") for key, part in zip(space.keys, space.spaces)]
+        except (KeyError, IndexError, TypeError):
+            return ""
+        return next(filter(None, (_misfit(*part) for part in parts)), "")
+    given, declared = np.shape(obs), lead + space.shape
+    return "" if given == declared else f"the observation{field} has shape {given}, but its space declares {declared}"
+
+
+def _not_a_step(result: Any) -> str:
+    """Say why what `step` returned cannot be used."""
+    if isinstance(result, tuple) and len(result) == 5:
+        return f"the reward is {result[1]!r}; a number is needed"
+    return f"step() returned {_shown(result)}; {API} (observation, reward, terminated, truncated, info)"
+
+
+def _shown(result: Any) -> str:
+    return f"{len(result)} values" if isinstance(result, tuple) else f"one {type(result).__name__}"
+
+
+def _same_game(ended: Any, started: dict) -> bool:
+    """Whether the game goes on from one episode's last info to the next one's first: only a life was lost."""
+    return isinstance(ended, dict) and FRAME in ended and started.get(FRAME, 0) > ended[FRAME]
 
 
 def make_env(env_id: str, **kwargs) -> gymnasium.Env:
     """Make an environment by its id; an unknown id gets the nearest known ones."""
+    if env_id not in gymnasium.registry and importlib.util.find_spec("ale_py"):
+        importlib.import_module("ale_py")  # which makes the Atari games known
     try:
         return gymnasium.make(env_id, **kwargs)
-    except gymnasium.error.UnregisteredEnv as error:
-        near = difflib.get_close_matches(env_id, list(gymnasium.registry), n=3, cutoff=0.5)
-        hint = f"; the nearest ids are {', '.join(near)}" if near else ""
-        raise ValueError(f"there is no environment {env_id!r}{hint} ({error})") from None
     except gymnasium.error.DependencyNotInstalled as error:
         raise ImportError(f"{env_id} needs a package that is not installed: {error}. For MuJoCo environments: "
                           "pip install 'trpo_np[mujoco]', for Atari: pip install 'trpo_np[atari]'") from None
+    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
+        near = difflib.get_close_matches(env_id, list(gymnasium.registry), n=3, cutoff=0.5)
+        hint = f"; the nearest ids are {', '.join(near)}" if near else ""
+        raise ValueError(f"there is no environment {env_id!r}{hint} ({error})") from None
+
+
+def make_vec_env(env_id: str | Callable[..., gymnasium.Env], n_envs: int = 1, seed: int | None = None, *,
+                 start_index: int = 0, wrapper_class: Callable | None = None, env_kwargs: dict | None = None,
+                 vec_env_cls: Callable[..., VecEnv] | None = None) -> VecEnv:
+    """Make several environments of one kind, of an id or by a function, as a DummyVecEnv unless told otherwise.
+
+    At the first reset environment i is seeded with `seed + start_index + i`.
+    """
+    kwargs = env_kwargs or {}
+
+    def maker(index: int) -> Callable[[], gymnasium.Env]:
+        def make() -> gymnasium.Env:
+            env = make_env(env_id, **kwargs) if isinstance(env_id, str) else env_id(**kwargs)
+            if seed is not None:
+                env.action_space.seed(seed + index)
+            return env if wrapper_class is None else wrapper_class(env)
+        return make
+
+    vec_env = (vec_env_cls or DummyVecEnv)([maker(start_index + i) for i in range(n_envs)])
+    vec_env.seed(None if seed is None else seed + start_index)
+    return vec_env
 
 
 def adapt(env: Any):
-    """Return the stepper of a gymnasium id, an Env, a VectorEnv or an environment in stable-baselines' convention."""
+    """Return the stepper of a gymnasium id, an Env, a VectorEnv, an EnvPool or stable-baselines' kind of environment."""
     if isinstance(env, str):
         return EnvList([make_env(env)])
-    env = getattr(env, "vector_env", env)  # DummyVecEnv and SubprocVecEnv stand on a gymnasium VectorEnv
+    if isinstance(env, VecEnv):
+        env = env.vector_env
     if type(env) is SyncVectorEnv:  # its environments can be stepped without it: 35-110 us less a step
         return EnvList(list(env.envs))
+    if hasattr(env, "__len__") and hasattr(getattr(env, "spec", None), "config"):  # an EnvPool claims to be an Env, too
+        return EnvPool(env)
     if isinstance(env, VectorEnv):
         return Vector(env)
-    if hasattr(env, "num_envs") and hasattr(env, "venv") or not isinstance(env, gymnasium.Env):
-        raise ValueError(f"the environment is a {type(env).__name__}; a gymnasium id, gymnasium.Env, gymnasium.vector.VectorEnv, "
-                         "trpo_np DummyVecEnv or SubprocVecEnv is needed")
-    return EnvList([env])
+    if isinstance(env, gymnasium.Env):
+        return EnvList([env])
+    if hasattr(env, "step_wait") and hasattr(env, "num_envs"):
+        return StableBaselines(env)
+    old = "; this is one of the old gym, which shimmy converts" * (type(env).__module__.split(".")[0] == "gym")
+    raise ValueError(f"the environment is {env!r}; a gymnasium id, gymnasium.Env, gymnasium.vector.VectorEnv, EnvPool, "
+                     f"DummyVecEnv or SubprocVecEnv is needed{old}")

@@ -58,6 +58,24 @@ def elementwise(fun: Callable) -> Layer:
     return Layer(lambda shape: (shape, {}), lambda params, x: fun(x))
 
 
+def function(fun: Callable) -> Layer:
+    """Make a layer without parameters of a function of a batch, (n, *shape) to (n, ...), written with ops."""
+    def init(shape):
+        return np.shape(fun(np.zeros((1, *shape), np.float32)))[1:], {}
+    return Layer(init, lambda params, x: fun(x))
+
+
+def named(prefix: str, layer: Layer) -> Layer:
+    """Put `prefix/` before the names of a layer's parameters, so that it can be used more than once."""
+    def init(shape):
+        shape, weights = layer.init(shape)
+        return shape, {f"{prefix}/{name}": weight for name, weight in weights.items()}
+
+    def apply(params, x):
+        return layer.apply({name[len(prefix) + 1:]: params[name] for name in params if name.startswith(f"{prefix}/")}, x)
+    return Layer(init, apply)
+
+
 def flatten() -> Layer:
     """Make one row of each sample."""
     def apply(params, x):

@@ -36,26 +36,33 @@ class Policy:
     `net_arch` lists the hidden layers: leading ints are shared, then `dict(pi=[...], vf=[...])` splits. Shared layers belong
     to the policy: the critic reads their output and never moves them. Without shared layers the critic is a network of
     its own. `act_fun` is "tanh", "relu", "elu", "sigmoid" or an op; `layers=[64, 64]` is short for separate networks of
-    those widths; `log_std_init` starts the logarithm of the standard deviation of Box actions (0 is wide for most robots: -0.5 to -1
+    those widths. `extractor` is an nn.Layer, or a function of ops, that turns encoded observations (n, width) into features; policy and
+    critic have one each, unless layers are shared or `share_features` is set. `log_std_init` starts the logarithm of the standard deviation of Box actions (0 is wide for most robots: -0.5 to -1
     explores less and learns sooner); `normalize` keeps running statistics of the observations in the model.
     """
 
-    def __init__(self, observation_space, action_space, *, net_arch=None, act_fun="tanh", layers=None, log_std_init: float = 0.0,
-                 normalize: bool = False, dtype="float32"):
+    def __init__(self, observation_space, action_space, *, net_arch=None, act_fun="tanh", layers=None, extractor=None,
+                 share_features: bool = False, log_std_init: float = 0.0, normalize: bool = False, dtype="float32"):
         self.observation_space = spaces.describe(observation_space, "observation")
         self.action_space = spaces.describe(action_space, "action")
         self.dist = make_distribution(self.action_space)
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype is {dtype!r}; 'float32' or 'float64' is needed")
+        if isinstance(log_std_init, bool) or not isinstance(log_std_init, (int, float)) or not np.isfinite(log_std_init):
+            raise ValueError(f"log_std_init is {log_std_init!r}; a number is needed")
         self.dtype = np.dtype(dtype)
         self.normalizer = ObservationNormalizer(self.observation_space.width, normalize, dtype)
         shared, pi, vf = parse_net_arch(net_arch, layers)
         fun = parse_activation(act_fun)
         gaussian = isinstance(self.dist, DiagGaussian)
         self.widths = [self.observation_space.width, *shared, *pi, self.dist.dim if gaussian else self.dist.size]
-        self.plain_tanh = (fun is ops.tanh and self.dtype == np.float32
+        self.extractor = extractor
+        sharing = share_features or bool(shared)
+        self.plain_tanh = (fun is ops.tanh and self.dtype == np.float32 and extractor is None
                            and type(self).pi is Policy.pi and type(self).encoder is Policy.encoder)
-        self.trunk = nn.serial(self.encoder("shared"), nn.mlp("shared/fc", shared, fun))
-        self.pi_head = nn.serial(nn.mlp("pi/fc", pi, fun), nn.dense("pi/out", self.widths[-1], 0.01))
-        self.vf_head = nn.serial(nn.mlp("vf/fc", vf, fun), nn.dense("vf/out", 1, 1.0))
+        self.trunk = nn.serial(self.encoder("shared"), nn.mlp("shared/fc", shared, fun)) if sharing else nn.serial()
+        self.pi_head = nn.serial(*[self.encoder("pi")] * (not sharing), nn.mlp("pi/fc", pi, fun), nn.dense("pi/out", self.widths[-1], 0.01))
+        self.vf_head = nn.serial(*[self.encoder("vf")] * (not sharing), nn.mlp("vf/fc", vf, fun), nn.dense("vf/out", 1, 1.0))
         shape, self.policy_weights = self.trunk.init((self.observation_space.width,))
         self.policy_weights |= self.pi_head.init(shape)[1]
         if gaussian:
@@ -81,7 +88,9 @@ class Policy:
 
     def encoder(self, name: str) -> nn.Layer:
         """Return the layer that turns encoded observations (n, width) into features; its parameters' names start with `name`."""
-        return nn.serial()
+        if self.extractor is None:
+            return nn.serial()
+        return nn.named(name, self.extractor if isinstance(self.extractor, nn.Layer) else nn.function(self.extractor))
 
     def pi(self, params, x):
         """Distribution parameters (n, k) of normalised observations x (n, width); differentiable in the parameters."""
@@ -154,6 +163,8 @@ class Policy:
             return spaces.count_from_zero(actions.reshape(n, 1), [space.n], [space.start], "action")[:, 0]
         if isinstance(space, spaces.MultiDiscrete):
             return spaces.count_from_zero(actions.reshape(n, -1), space.nvec, space.start, "action")
+        if isinstance(space, spaces.MultiBinary) and not np.isin(actions, (0, 1)).all():
+            raise ValueError(f"an action of a MultiBinary space holds 0 and 1 only, not {actions[~np.isin(actions, (0, 1))][0]}")
         return actions.reshape(n, *space.shape)
 
     def predict(self, obs, state=None, mask=None, deterministic=False):
@@ -214,21 +225,27 @@ def parse_net_arch(net_arch, layers) -> tuple[list, list, list]:
     if net_arch is not None and layers is not None:
         raise ValueError("give net_arch or layers, not both")
     if net_arch is None:
-        widths = [64, 64] if layers is None else list(layers)
+        widths = [64, 64] if layers is None else _listed(layers, "layers")
         net_arch = [dict(pi=widths, vf=widths)]
     shared, split = [], {}
-    for i, item in enumerate(net_arch):
+    for i, item in enumerate(_listed(net_arch, "net_arch")):
         if isinstance(item, dict):
             if i != len(net_arch) - 1 or item.keys() - {"pi", "vf"}:
                 raise ValueError(f"net_arch is {net_arch}; after the shared widths comes one dict(pi=[...], vf=[...]), last")
             split = item
         else:
             shared.append(item)
-    pi, vf = list(split.get("pi", [])), list(split.get("vf", []))
+    pi, vf = (_listed(split.get(key, []), f"{key} in net_arch") for key in ("pi", "vf"))
     for width in shared + pi + vf:
         if not isinstance(width, (int, np.integer)) or isinstance(width, bool) or width < 1:
             raise ValueError(f"net_arch holds {width!r}; a layer's width is an integer of at least 1")
     return shared, pi, vf
+
+
+def _listed(widths, name: str) -> list:
+    if not isinstance(widths, (list, tuple)):
+        raise ValueError(f"{name} is {widths!r}; a list is needed, such as [64, 64]")
+    return list(widths)
 
 
 def first_bad(rows: np.ndarray) -> str:

@@ -6,7 +6,6 @@ Arrays are (T, n): time by environment. `valid` is False on rows that an autores
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ class Segment:
     terminated: np.ndarray
     truncated: np.ndarray
     valid: np.ndarray
+    over: np.ndarray  # True where an episode's score is final: at its end, but not where one of several lives was lost
     last_obs: np.ndarray  # (n, width), after the last step
     final: list  # (t, environment, last observation) of each truncated episode
     episodes: list = field(default_factory=list)  # (return, length) of each finished episode
@@ -52,7 +52,7 @@ class Runner:
         seg = Segment(obs=np.empty((steps, *self.obs.shape), policy.dtype),
                       actions=np.empty((steps, n, *dist.action_shape), np.result_type(dist.action_dtype, np.int8)),
                       rewards=np.zeros((steps, n)), terminated=np.zeros((steps, n), bool), truncated=np.zeros((steps, n), bool),
-                      valid=np.ones((steps, n), bool), last_obs=self.obs, final=[])
+                      valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool), last_obs=self.obs, final=[])
         clock = time.perf_counter
         for t in range(steps):
             seg.obs[t] = self.obs
@@ -64,7 +64,8 @@ class Runner:
             stepped = clock()
             seg.policy_seconds += acted - started
             seg.env_seconds += stepped - acted
-            seg.rewards[t], seg.terminated[t], seg.truncated[t], seg.valid[t] = step.rewards, step.terminated, step.truncated, step.valid
+            seg.rewards[t], seg.terminated[t], seg.truncated[t] = step.rewards, step.terminated, step.truncated
+            seg.valid[t], seg.over[t] = step.valid, step.over
             self.obs = self._checked(step.obs)
             seg.final += [(t, i, row) for i, row in step.final]
             if on_step is not None and on_step(dict(t=t, actions=env_actions, rewards=step.rewards, dones=step.terminated | step.truncated,
@@ -79,8 +80,12 @@ class Runner:
         if not np.isfinite(seg.rewards).all():
             t, i = np.argwhere(~np.isfinite(seg.rewards))[0]
             raise ValueError(f"environment {i} gave the reward {seg.rewards[t, i]}; rewards must be finite numbers")
+        for _, i, last in seg.final:
+            if not np.isfinite(last).all():
+                raise ValueError(f"environment {i} gave a last observation with {first_bad(last[None])}; "
+                                 "observations must be finite numbers")
         start = np.zeros(len(self.returns), int)
-        for t, i in np.argwhere(seg.terminated | seg.truncated):
+        for t, i in np.argwhere(seg.over):
             rows = slice(start[i], t + 1)
             seg.episodes.append((float(self.returns[i] + seg.rewards[rows, i].sum()), int(self.lengths[i] + seg.valid[rows, i].sum())))
             self.returns[i], self.lengths[i], start[i] = 0.0, 0, t + 1

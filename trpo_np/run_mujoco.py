@@ -3,15 +3,25 @@
     python -m trpo_np.run_mujoco --env HalfCheetah-v4 --seed 0
 """
 
+import argparse
+
 from . import jobs
+
+PROG = "python -m trpo_np.run_mujoco"
+OPTIONS = {"env": "Reacher-v5", "timesteps": "1e6", "presets": ["tuned", "baselines"]}
+DESCRIPTION = """Train TRPO on a MuJoCo task (or any gymnasium environment with vector observations), save the model and evaluate
+it. Progress is shown with steps per second and the time left; Ctrl-C saves before it stops."""
 
 
 def work(argv: list[str] | None = None) -> int:
     """Parse the options and run the job; return the exit status."""
-    parser = jobs.parser("python -m trpo_np.run_mujoco", "Train TRPO on a MuJoCo task (or any gymnasium environment with vector "
-                         "observations), save the model, evaluate it.", "Reacher-v5", "1e6", ["tuned", "baselines"])
-    args = parser.parse_args(argv)
+    return train(jobs.parser(PROG, DESCRIPTION, **OPTIONS).parse_args(argv))
+
+
+def train(args: argparse.Namespace) -> int:
+    """Run the job of these options; return the exit status."""
     jobs.one_thread()
+    args.env = jobs.find_env(args.env, args.load, OPTIONS["env"])
     from .envs import make_env
     from .presets import PRESETS
 
@@ -19,4 +29,4 @@ def work(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    jobs.main(work)
+    jobs.main(work, PROG)

@@ -5,6 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+SCHEDULED = ("max_kl", "vf_stepsize")  # may be functions of the remaining progress
+WHOLE = {"timesteps_per_batch": 1, "cg_iters": 1, "vf_iters": 0, "vf_batch_size": 1, "fvp_subsample": 1, "linesearch_steps": 1}
+RANGES = {"gamma": (0, 1), "lam": (0, 1), "max_kl": (1e-12, math.inf), "cg_damping": (0, math.inf),
+          "vf_stepsize": (0, math.inf), "entcoeff": (-math.inf, math.inf), "linesearch_shrink": (1e-12, 1),
+          "kl_tolerance": (1e-12, math.inf)}
+SWITCHES = ("normalize_advantage", "normalize_observations", "normalize_rewards", "bootstrap_truncated")
+
 
 class LinearSchedule(NamedTuple):
     """A schedule: from `start` at the beginning of training straight to `end` at its end."""
@@ -17,37 +24,55 @@ class LinearSchedule(NamedTuple):
         return self.end + (self.start - self.end) * remaining
 
 
-def check_settings(settings: dict) -> None:
-    """Raise a ValueError that names the first setting that makes no sense."""
-    whole = {"timesteps_per_batch": 1, "cg_iters": 1, "vf_iters": 0, "vf_batch_size": 1, "fvp_subsample": 1, "linesearch_steps": 1}
-    for name, least in whole.items():
-        value = settings[name]
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} is {value!r}; an integer of at least {least} is needed")
-    ranges = {"gamma": (0, 1), "lam": (0, 1), "max_kl": (1e-12, math.inf), "cg_damping": (0, math.inf), "vf_stepsize": (0, math.inf),
-              "entcoeff": (-math.inf, math.inf), "linesearch_shrink": (1e-12, 1), "kl_tolerance": (1e-12, math.inf)}
-    for name, (low, high) in ranges.items():
-        value = settings[name]
-        if callable(value) and name in ("max_kl", "vf_stepsize"):
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not low <= value <= high or math.isinf(value):
-            raise ValueError(f"{name} is {value!r}; a number from {low} to {high} is needed")
-    if np.dtype(settings["dtype"]).name not in ("float32", "float64"):
-        raise ValueError(f"dtype is {settings['dtype']!r}; 'float32' or 'float64' is needed")
-
-
 def now(value: Any, remaining: float) -> float:
-    """Evaluate a schedule."""
+    """Evaluate a schedule, or return the number."""
     return float(value(remaining)) if callable(value) else value
 
 
-def to_json(value: Any) -> Any:
-    if isinstance(value, LinearSchedule):
-        return {"linear": [value.start, value.end]}
-    if callable(value):
-        raise ValueError(f"a file cannot hold the function {value!r}; use trpo_np.settings.LinearSchedule(start, end), or a number")
-    return value
+def checked(settings: dict) -> dict:
+    """Return the settings as plain Python values; a ValueError names the first one that makes no sense."""
+    result = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
+    for name, least in WHOLE.items():
+        value = result[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} is {value!r}; an integer of at least {least} is needed")
+    for name, (low, high) in RANGES.items():
+        value = result[name]
+        if callable(value) and name in SCHEDULED:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high or math.isinf(value):
+            raise ValueError(f"{name} is {value!r}; a number from {low} to {high} is needed")
+    for name in SWITCHES:
+        if not isinstance(result[name], bool):
+            raise ValueError(f"{name} is {result[name]!r}; True or False is needed")
+    try:
+        result["dtype"] = np.dtype(result["dtype"]).name
+    except TypeError:
+        pass
+    if result["dtype"] not in ("float32", "float64"):
+        raise ValueError(f"dtype is {result['dtype']!r}; 'float32' or 'float64' is needed")
+    return result
 
 
-def from_json(value: Any) -> Any:
-    return LinearSchedule(*value["linear"]) if isinstance(value, dict) else value
+def to_json(settings: dict) -> dict:
+    """Write settings for the file; a function, which a file cannot hold, as a mark that the caller must bring it again."""
+    def plain(value):
+        if isinstance(value, LinearSchedule):
+            return {"linear": [float(value.start), float(value.end)]}
+        return {"function": getattr(value, "__name__", repr(value))} if callable(value) else value
+    return {name: plain(value) for name, value in settings.items()}
+
+
+def from_json(settings: dict) -> dict:
+    """Read settings back; a ValueError names the one that cannot be read."""
+    result = dict(settings)
+    for name, value in settings.items():
+        if isinstance(value, dict) and set(value) == {"function"}:
+            raise ValueError(f"{name} was the function {value['function']!r}, which a file cannot hold; give {name}=... again")
+        if isinstance(value, dict):
+            try:
+                start, end = value["linear"]
+                result[name] = LinearSchedule(float(start), float(end))
+            except (KeyError, TypeError, ValueError):
+                raise ValueError(f"{name} is {value!r}; a number or a linear schedule is needed") from None
+    return result

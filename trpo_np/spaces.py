@@ -39,7 +39,7 @@ def count_from_zero(x, sizes, starts, what: str = "observation") -> np.ndarray:
 
 def _one_hot(x, sizes, starts) -> np.ndarray:
     """One-hot code of integers x (n, len(sizes)), side by side."""
-    out = np.zeros((len(x), int(np.sum(sizes))), np.float32)
+    out = np.zeros((len(x), sum(sizes)), np.float32)
     np.put_along_axis(out, count_from_zero(x, sizes, starts) + np.cumsum([0, *sizes[:-1]]), 1.0, axis=1)
     return out
 
@@ -55,7 +55,7 @@ class Box:
 
     @property
     def width(self):
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     def count(self, x):
         return _leaf_count(self, x)
@@ -100,7 +100,7 @@ class MultiDiscrete:
 
     @property
     def width(self):
-        return int(np.sum(self.nvec))
+        return sum(self.nvec)
 
     def count(self, x):
         return _leaf_count(self, x)
@@ -120,7 +120,7 @@ class MultiBinary:
 
     @property
     def width(self):
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     def count(self, x):
         return _leaf_count(self, x)
@@ -199,6 +199,8 @@ def from_json(data: dict) -> Space:
     match data["kind"]:
         case "Box":
             shape = _integers(data["shape"], 0)
+            if np.dtype(data["dtype"]).kind not in "fiub":  # "V2000000000" would take 2 GB
+                raise ValueError(f"{data['dtype']!r} is not a numeric dtype")
             low, high = (_bounds_from_json(data[key], shape, data["dtype"]) for key in ("low", "high"))
             return Box(shape, np.dtype(data["dtype"]).name, low, high)
         case "Discrete":

@@ -10,14 +10,16 @@ import numpy as np
 
 from . import callbacks, kernels, ops, spaces
 from .autodiff import value_and_grad
-from .checkpoint import read_model, resolve_policy, write_model
+from .checkpoint import FileError, read_model, resolve_policy, write_model
 from .comm import connect
 from .envs import adapt
 from .logger import Logger, Progress, configure
 from .normalize import RewardNormalizer
 from .optim import Adam
+from .pretrain import expert_arrays, imitate
+from .resume import check_training, restore, training_record
 from .rollout import Runner, Segment, advantages
-from .settings import check_settings, from_json, now, to_json
+from .settings import checked, now
 from .trust_region import Batch, fisher_operator, trust_region_step
 
 NOISE, SHUFFLE, ENVS, INIT = range(4)  # independent streams of random numbers
@@ -41,6 +43,7 @@ class TRPO:
     vf_stepsize, vf_iters, vf_batch_size: Adam's stepsize, passes over the batch and minibatch of the critic.
     normalize_observations, normalize_rewards: running statistics inside the model and its file. normalize_advantage: mean 0, spread 1.
     bootstrap_truncated: value the state in which a time limit cut an episode (False: as if it had ended, as in stable-baselines).
+    policy_kwargs: arguments of the policy class, such as net_arch; see trpo_np.policies.Policy.
     max_kl and vf_stepsize may be functions of the remaining progress (1 at the start, 0 at the end).
     seed: same seed, same bits, on the same machine and versions. verbose: 1 prints a table. tensorboard_log: a folder.
     dtype: "float32", or "float64" for checks. comm: an mpi4py communicator; by default that of the launcher.
@@ -52,16 +55,18 @@ class TRPO:
                  normalize_advantage=True, normalize_observations=False, normalize_rewards=False, bootstrap_truncated=True,
                  dtype="float32", comm=None):
         given = locals()
-        self.settings = {name: given[name] for name in SETTINGS}
-        check_settings(self.settings)
+        self.settings = checked({name: given[name] for name in SETTINGS})
+        if policy_kwargs is not None and not isinstance(policy_kwargs, dict):
+            raise ValueError(f"policy_kwargs is {policy_kwargs!r}; a dict of the policy's arguments is needed")
         self.policy_class, self.policy_kwargs = resolve_policy(policy), dict(policy_kwargs or {})
         self.verbose, self.tensorboard_log = verbose, tensorboard_log
         self.comm = connect(comm)
-        self.seed = self.comm.bcast(np.random.SeedSequence().entropy if seed is None else seed)
+        self.seed = self.comm.bcast(checked_seed(seed))
         self.num_timesteps = self.updates = self.skipped_updates = self.episodes = 0
         self.reward_normalizer = RewardNormalizer(gamma, normalize_rewards)
         self.recent = deque(maxlen=100)  # (return, length) of the latest episodes of all ranks
-        self.loggers: list = []
+        self.loggers: list = []  # further outputs of logger.py, which their owner closes
+        self.logger = Logger([])
         self.restart_pending = True
         self.env = env
         if env is not None:
@@ -117,16 +122,17 @@ class TRPO:
             raise ValueError(f"total_timesteps is {total_timesteps} and log_interval {log_interval}; "
                              "steps of at least 0 and an interval of at least 1 are needed")
         kernels.compile_all()
-        self.seed = self.seed if seed is None else seed
+        self.seed = self.seed if seed is None else checked_seed(seed)
         self.num_timesteps = 0 if reset_num_timesteps else self.num_timesteps
         start_timesteps, total = self.num_timesteps, self.num_timesteps + int(total_timesteps)
         runner, steps = Runner(policy, stepper), -(-self.settings["timesteps_per_batch"] // stepper.num_envs)
-        logger = self._open_logger(tb_log_name)
+        own = self._open_logger(tb_log_name)
+        self.logger = logger = Logger(own.outputs + self.loggers * (comm.rank == 0))
         callback = callbacks.as_callback(callback)
         callback.init_callback(self)
         self.restart_pending = True
         started, shares, going = time.perf_counter(), np.zeros(3), True
-        with logger, closing(Progress(total_timesteps, enabled=progress_bar and comm.rank == 0)) as progress:
+        with own, closing(Progress(total_timesteps, enabled=progress_bar and comm.rank == 0)) as progress:
             callback.on_training_start(locals(), globals())
             while self.num_timesteps < total and going:
                 if self.restart_pending:
@@ -134,27 +140,28 @@ class TRPO:
                     self.reward_normalizer.restart(stepper.num_envs)
                     self.restart_pending = False
                 callback.on_rollout_start()
+                before = self.num_timesteps
                 segment = runner.collect(steps, self._rng(NOISE), self._step_hook(callback))
                 if segment is None:
                     break
-                self.num_timesteps += int(comm.sum(segment.valid.sum()))
+                self.num_timesteps = before + int(comm.sum(segment.valid.sum()))
                 new_episodes = [episode for rank in comm.gather(segment.episodes) for episode in rank]
                 self.recent.extend(new_episodes)
                 self.episodes += len(new_episodes)
                 callback.update_locals(dict(segment=segment, new_episodes=new_episodes))
                 going = bool(comm.bcast(callback.on_rollout_end() is not False))
                 clock = time.perf_counter()
-                stats = self._update(segment, remaining=max(0.0, 1 - (self.num_timesteps - start_timesteps) / max(total_timesteps, 1)))
+                stats = self._update(segment, remaining=max(0.0, 1 - self.num_timesteps / total))
                 going = going and bool(comm.bcast(callback.on_update_end() is not False))
                 shares += segment.env_seconds, segment.policy_seconds, time.perf_counter() - clock
                 for key, value in stats.items():
                     logger.record(f"train/{key}", value)
                 seconds = time.perf_counter() - started
-                progress.update(self.num_timesteps - start_timesteps)
                 if self.updates % log_interval == 0 or self.num_timesteps >= total:
                     self._record(logger, (self.num_timesteps - start_timesteps) / seconds, seconds, shares)
                     progress.clear()
                     logger.dump(self.num_timesteps)
+                progress.update(self.num_timesteps - start_timesteps)
             callback.on_training_end()
         return self
 
@@ -177,11 +184,14 @@ class TRPO:
         x, adv, targets = x[keep], adv[valid], targets[valid]
         actions = seg.actions.reshape(-1, *seg.actions.shape[2:])[keep]
         n = float(comm.sum(float(len(adv))))
+        self.updates += 1
+        if n == 0:
+            return {}
         weights = np.full(len(adv), 1 / n)
         if s["normalize_advantage"]:
             adv = adv - comm.sum(np.sum(adv)) / n
             spread = math.sqrt(comm.sum(np.sum(np.square(adv))) / n)
-            adv = adv / spread if spread > 1e-8 else adv
+            adv = adv / spread if spread > 1e-8 else np.zeros_like(adv)  # equal up to rounding: no reason to move
         whole = policy.params
         head = whole.select(policy.policy_weights)
         flat, info = trust_region_step(policy, head, Batch(x, actions, adv, weights), comm, max_kl=now(s["max_kl"], remaining),
@@ -189,7 +199,6 @@ class TRPO:
         head.flat[:] = flat
         value_loss = self._fit_critic(x, targets, now(s["vf_stepsize"], remaining))
         policy.normalizer.merge(rows[keep], comm)
-        self.updates += 1
         self.skipped_updates += not info["step_fraction"]
         phi = policy.pi(policy.params, x[:1024])
         return {**info, "entropy": float(np.mean(policy.dist.entropy(phi))), "value_loss": value_loss,
@@ -198,20 +207,39 @@ class TRPO:
 
     def _fit_critic(self, x, targets, stepsize: float) -> float:
         """Fit the critic to `targets` by minibatch Adam; return the mean squared error of the last pass."""
-        policy, s, rng = self.policy, self.settings, self._rng(SHUFFLE)
+        policy, comm, s, rng = self.policy, self.comm, self.settings, self._rng(SHUFFLE)
         critic = policy.params.select(policy.critic_weights)
         features = policy.critic_input(policy.params, x)
         targets = targets.astype(policy.dtype)
-        count, loss = -(-len(targets) // s["vf_batch_size"]), math.nan
+        count, loss = -(-max(comm.gather(len(targets))) // s["vf_batch_size"]), math.nan  # as many minibatches on all ranks
         for _ in range(s["vf_iters"]):
-            total = 0.0
-            for batch in np.array_split(rng.permutation(len(targets)), count):
-                inputs, goal = features[batch], targets[batch]
-                error, grad = value_and_grad(lambda p: ops.mean(ops.square(policy.vf(p, inputs) - goal)), critic)
-                self.adam.step(critic.flat, self.comm.mean(grad), stepsize)
-                total += float(error) * len(batch)
-            loss = total / len(targets)
+            total = np.zeros(2)
+            for rows in np.array_split(rng.permutation(len(targets)), count):
+                inputs, goal = features[rows], targets[rows]
+                error, grad = value_and_grad(lambda p: ops.sum(ops.square(policy.vf(p, inputs) - goal)), critic)
+                sums = comm.sum(np.append(grad, [error, len(rows)]).astype(grad.dtype))
+                self.adam.step(critic.flat, sums[:-2] / sums[-1], stepsize)
+                total += sums[-2:]
+            loss = float(total[0] / total[1])
         return loss
+
+    def pretrain(self, dataset, n_epochs=10, learning_rate=1e-4, val_interval=None):
+        """Imitate an expert before training: raise the likelihood of its actions; return the model.
+
+        dataset: a path, a dict with "obs" and "actions" or a pair (obs, actions), as `pretrain.generate_expert_data` makes it.
+        `val_interval`: epochs between printed losses on the held-out 30 % (verbose; by default a tenth of the epochs).
+        """
+        obs, actions = expert_arrays(dataset, self.policy)
+        losses = imitate(self.policy, obs, actions, n_epochs, learning_rate, self._rng(SHUFFLE), self.comm)
+        every = val_interval or max(1, n_epochs // 10)
+        with self._open_logger("pretrain") as logger:
+            for epoch, (fitted, held_out) in enumerate(losses, 1):
+                if epoch % every == 0 or epoch == n_epochs:
+                    logger.record("pretrain/epoch", epoch)
+                    logger.record("pretrain/negative_log_likelihood", fitted)
+                    logger.record("pretrain/held_out", held_out)
+                    logger.dump(epoch)
+        return self
 
     def _step_hook(self, callback):
         """Make what the runner calls after each step, or None if no callback wants it."""
@@ -231,7 +259,6 @@ class TRPO:
         logger = configure(None, ["stdout"] * bool(self.verbose))
         if self.tensorboard_log:
             logger.outputs += configure(f"{self.tensorboard_log}/{name}", ["tensorboard"]).outputs
-        logger.outputs += self.loggers
         return logger
 
     def _record(self, logger: Logger, rate: float, seconds: float, shares) -> None:
@@ -289,40 +316,49 @@ class TRPO:
         for name, array in source.items():
             if np.shape(array) != params[name].shape:
                 raise ValueError(f"{name} has shape {np.shape(array)}; {params[name].shape} is needed")
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} holds numbers that are not finite")
+            if np.asarray(array).dtype.kind not in "fiu" or not np.isfinite(array).all():
+                raise ValueError(f"{name} holds something else than finite numbers")
         for name, array in source.items():
             params[name][...] = array
         self.policy.bound(params)
 
     def save(self, path) -> str:
         """Write the model to `path`.npz, whole or not at all; return the file's path."""
-        training = {"adam_m": self.adam.m, "adam_v": self.adam.v}
-        training |= {f"returns_{name}": array for name, array in self.reward_normalizer.moments.arrays().items()}
-        record = {"algorithm": {name: to_json(value) for name, value in self.settings.items()},
-                  "progress": {"seed": self.seed, "num_timesteps": self.num_timesteps, "updates": self.updates, "adam_steps": self.adam.t,
-                               "skipped_updates": self.skipped_updates, "episodes": self.episodes, "recent": list(map(list, self.recent))}}
-        return write_model(path, self.policy, self.policy_kwargs, record, training)
+        return write_model(path, self.policy, self.policy_kwargs, *training_record(self))
 
     @classmethod
     def load(cls, path, env=None, policy=None, **changes) -> "TRPO":
-        """Read a model back, ready to predict and to go on training; `changes` replace arguments of the constructor."""
-        network, kwargs, record, training = read_model(path, policy, changes.get("policy_kwargs"))
-        settings = {name: from_json(value) for name, value in record["algorithm"].items()} | changes
-        settings["policy_kwargs"] = kwargs
-        model = cls(type(network), None, **{"seed": record["progress"]["seed"], **settings})
+        """Read a model back, ready to predict and to go on training; `changes` replace arguments of the constructor.
+
+        `policy` (the class) and `policy_kwargs` are needed where the model has a policy or a function of your own.
+        """
+        settings = {name: value for name, value in changes.items() if name in SETTINGS}
+        others = {name: value for name, value in changes.items() if name not in SETTINGS}
+        built: dict = {}
+
+        def check(record, entries, network):
+            built.update(check_training(record, entries, network, SETTINGS, settings))
+        network, others["policy_kwargs"], record, training = read_model(path, policy, others.get("policy_kwargs"), check)
+        model = cls(type(network), None, **{"seed": record["progress"]["seed"]} | built | others)
         model._install(network)
-        progress = record["progress"]
-        model.num_timesteps, model.updates = progress["num_timesteps"], progress["updates"]
-        model.skipped_updates, model.episodes = progress["skipped_updates"], progress["episodes"]
-        model.recent.extend(map(tuple, progress["recent"]))
-        model.adam.m, model.adam.v, model.adam.t = training["adam_m"], training["adam_v"], progress["adam_steps"]
-        model.reward_normalizer.moments.restore({name: training[f"returns_{name}"] for name in ("count", "mean", "m2")})
+        try:
+            restore(model, record, training)
+        except ValueError as error:
+            raise FileError(f"{path}: {error}") from None
         if env is not None:
             model.set_env(env)
         return model
 
 
+def checked_seed(seed) -> int:
+    """Return a seed as an int, a new one for None."""
+    if seed is None:
+        return np.random.SeedSequence().entropy
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; an integer of at least 0, or None, is needed")
+    return int(seed)
+
+
 NOT_SETTINGS = ("self", "policy", "env", "verbose", "tensorboard_log", "policy_kwargs", "seed", "comm")
-SETTINGS = [name for name in inspect.signature(TRPO.__init__).parameters if name not in NOT_SETTINGS]
+SETTINGS = {name: p.default for name, p in inspect.signature(TRPO.__init__).parameters.items() if name not in NOT_SETTINGS}
 STEP_SETTINGS = ("cg_iters", "cg_damping", "entcoeff", "fvp_subsample", "linesearch_steps", "linesearch_shrink", "kl_tolerance")

@@ -1,0 +1,376 @@
+"""What `adapt` accepts and refuses; sloppy environments; other people's vector environments."""
+
+import multiprocessing
+import types
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from trpo_np.envs import EnvList, EnvPool, StableBaselines, Vector, adapt, make_env
+from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv
+
+ACT = spaces.Discrete(2)
+
+
+class Scripted(gymnasium.Env):
+    """Return what it is told to."""
+
+    def __init__(self, space, start, step=None):
+        self.observation_space, self.action_space, self.start = space, ACT, start
+        self.outcome = (start, 1.0, False, False, {}) if step is None else step
+
+    def reset(self, *, seed=None, options=None):
+        return self.start, {}
+
+    def step(self, action):
+        return self.outcome
+
+
+BOX = spaces.Box(-9, 9, (3,), np.float32)
+
+
+def test_what_adapt_takes():
+    fns = [lambda: gymnasium.make("CartPole-v1")] * 2
+    assert isinstance(adapt("CartPole-v1"), EnvList)
+    assert isinstance(adapt(gymnasium.make("CartPole-v1")), EnvList)
+    assert isinstance(adapt(DummyVecEnv(fns)), EnvList)
+    assert isinstance(adapt(SyncVectorEnv(fns)), EnvList)
+    assert isinstance(adapt(gymnasium.wrappers.vector.ClipReward(SyncVectorEnv(fns), max_reward=1.0)), Vector)
+    assert isinstance(adapt(gymnasium.make_vec("CartPole-v1", num_envs=8, vectorization_mode="vector_entry_point")), Vector)
+    subproc = SubprocVecEnv(fns)
+    assert isinstance(adapt(subproc), Vector) and adapt(subproc).num_envs == 2
+    subproc.close()
+
+
+@pytest.mark.parametrize("env", [None, 7, [gymnasium.make("CartPole-v1")], lambda: gymnasium.make("CartPole-v1"), gymnasium.Env])
+def test_what_adapt_refuses(env):
+    with pytest.raises(ValueError, match="gymnasium.Env"):
+        adapt(env)
+
+
+def test_an_old_gym_environment_is_told_apart():
+    old = type("Env", (), {"__module__": "gym.envs.classic", "observation_space": BOX, "action_space": ACT})()
+    with pytest.raises(ValueError, match="old gym"):
+        adapt(old)
+
+
+@pytest.mark.parametrize("env_id, says", [
+    ("Cartpole-v1", "CartPole-v1"), ("CartPole-v99", "CartPole-v1"), ("HalfCheeta-v5", "HalfCheetah-v5"),
+    ("Pendulum-v0", "Pendulum-v1"), ("Nowhere/Nothing-v0", "Nothing")])
+@pytest.mark.filterwarnings("ignore:.*out of date")
+def test_an_unknown_id_gets_the_nearest(env_id, says):
+    with pytest.raises(ValueError, match=says) as error:
+        adapt(env_id)
+    assert repr(env_id) in str(error.value)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    def make(*args, **kwargs):
+        raise gymnasium.error.DependencyNotInstalled("no mujoco")
+    monkeypatch.setattr(gymnasium, "make", make)
+    with pytest.raises(ImportError, match=r"no mujoco.*trpo_np\[mujoco\]"):
+        make_env("Ant-v5")
+
+
+def test_atari_ids_are_known_without_importing_ale_py():
+    pytest.importorskip("ale_py")
+    assert adapt("ALE/Pong-v5").observation_space.shape == (210, 160, 3)
+
+
+# --- sloppy environments ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("obs", [
+    [1, 2, 3], (1.0, 2.0, 3.0), np.arange(1.0, 4.0), np.arange(1, 4, dtype=np.uint8), np.float16([1, 2, 3])])
+@pytest.mark.parametrize("reward", [1, True, 1.0, np.float32(1), np.array(1), np.array(1.0)])
+@pytest.mark.parametrize("ended", [False, 0, np.bool_(False), np.array(False)])
+def test_types_do_not_matter(obs, reward, ended):
+    stepper = adapt(Scripted(BOX, obs, (obs, reward, ended, ended, {})))
+    start = stepper.reset([0])
+    step = stepper.step(np.array([0]))
+    for row in (start, step.obs):
+        assert row.dtype == np.float32 and row.shape == (1, 3) and row.tolist() == [[1, 2, 3]]
+    assert step.rewards.dtype == np.float64 and step.rewards.tolist() == [1]
+    assert (step.terminated.dtype, step.truncated.dtype, step.valid.dtype) == (bool, bool, bool)
+    assert not step.terminated.any() and not step.truncated.any() and step.valid.all() and step.final == []
+
+
+@pytest.mark.parametrize("yes", [True, 1, np.bool_(True), np.array(True), np.array([True])])
+def test_ends_of_any_type(yes):
+    step = adapt(Scripted(BOX, np.zeros(3), (np.ones(3), 0.0, False, yes, {}))).step(np.array([0]))
+    assert step.truncated.tolist() == [True] and not step.terminated.any() and step.obs.tolist() == [[0, 0, 0]]
+    assert [(i, row.tolist()) for i, row in step.final] == [(0, [1, 1, 1])]
+
+
+def test_observations_are_copies():
+    buffer = np.zeros(3, np.float32)
+    stepper = adapt(Scripted(BOX, buffer))
+    start = stepper.reset([0])
+    step = stepper.step(np.array([0]))
+    buffer[:] = 7
+    assert not start.any() and not step.obs.any()
+    vector = Vector(SyncVectorEnv([lambda: Scripted(BOX, np.zeros(3, np.float32))] * 2, copy=False))
+    rows = [vector.reset([0, 1]), vector.step(np.array([0, 0])).obs]
+    vector.env._observations[:] = 7
+    assert not np.any(rows)
+
+
+def stepped(*outcome):
+    return [EnvList([Scripted(BOX, np.zeros(3)), Scripted(BOX, np.zeros(3), outcome)]).step(np.zeros(2, int))]
+
+
+@pytest.mark.parametrize("outcome, says", [
+    ((np.zeros(3), 1.0, False, {}), r"environment 1: step\(\) returned 4 values.*0\.26.*terminated, truncated, info"),
+    ((np.zeros(3), None, 1.0), r"environment 1: step\(\) returned 3 values"),
+    ((np.zeros(4), 1.0, False, False, {}), r"environment 1: the observation has shape \(4,\).*declares \(3,\)"),
+    ((np.zeros((1, 3)), 1.0, False, False, {}), r"environment 1: the observation has shape \(1, 3\).*declares \(3,\)"),
+    ((5.0, 1.0, False, False, {}), r"environment 1: the observation has shape \(\).*declares \(3,\)"),
+    ((None, 1.0, False, False, {}), r"environment 1: the observation has shape \(\)"),
+    ((["a", "b", "c"], 1.0, False, False, {}), "environment 1: .*'a'"),
+    ((np.zeros(3), "one", False, False, {}), "environment 1: the reward is 'one'"),
+    ((np.zeros(3), [1.0, 2.0], False, False, {}), "environment 1: the reward is"),
+])
+def test_a_bad_step_gets_a_sentence(outcome, says):
+    with pytest.raises(ValueError, match=says):
+        stepped(*outcome)
+
+
+def test_an_old_style_reset_gets_a_sentence():
+    class Bare(Scripted):
+        def reset(self, *, seed=None, options=None):
+            return self.start
+
+    class Unseeded(Scripted):
+        def reset(self):
+            return self.start, {}
+
+    with pytest.raises(ValueError, match=r"environment 0: reset\(\) returned one ndarray.*\(observation, info\)"):
+        adapt(Bare(BOX, np.zeros(3))).reset([0])
+    with pytest.raises(ValueError, match="environment 0: .*seed.*options"):
+        adapt(Unseeded(BOX, np.zeros(3))).reset([0])
+
+
+def test_errors_of_the_environment_pass_through():
+    class Broken(Scripted):
+        def reset(self, *, seed=None, options=None):
+            raise TypeError("my own mistake")
+
+        def step(self, action):
+            raise ValueError("my own mistake")
+
+    for call in (lambda env: env.reset([0]), lambda env: env.step(np.array([0]))):
+        with pytest.raises((TypeError, ValueError), match="^my own mistake$"):
+            call(adapt(Broken(BOX, np.zeros(3))))
+
+
+def test_a_bad_field_is_named():
+    space = spaces.Dict(camera=spaces.Box(0, 255, (2, 2), np.uint8), pose=spaces.Dict(x=spaces.Box(-1, 1, (3,))))
+    good = {"camera": np.zeros((2, 2), np.uint8), "pose": {"x": np.zeros(3)}}
+    bad = {"camera": np.zeros((2, 2), np.uint8), "pose": {"x": np.zeros(2)}}
+    adapt(Scripted(space, good)).reset([0])
+    with pytest.raises(ValueError, match=r"environment 0: the observation in the field 'x' has shape \(2,\).*declares \(3,\)"):
+        adapt(Scripted(space, bad)).reset([0])
+    with pytest.raises(ValueError, match="environment 0: .*needs the fields.*pose"):
+        adapt(Scripted(space, {"camera": good["camera"]})).reset([0])
+
+
+# --- observations of several parts, in every mode -----------------------------------------------------------------------
+
+class Parts(gymnasium.Env):
+    """Observe the step in each field; odd episodes are truncated, even ones terminated, after 1 + episode % 3 steps."""
+
+    observation_space = spaces.Dict(
+        a=spaces.Box(-99, 99, (2,), np.float64), b=spaces.Discrete(9, start=1),
+        c=spaces.Tuple([spaces.MultiBinary(3), spaces.MultiDiscrete([3, 4])]), d=spaces.Box(0, 255, (2, 1), np.uint8))
+    action_space = spaces.MultiDiscrete([2, 3])
+
+    def __init__(self, shift=0):
+        self.episode = shift
+
+    def _observation(self):
+        code = 4 * self.episode + self.time
+        bits, numbers = np.array([code >> i & 1 for i in range(3)], np.int8), np.array([code % 3, code % 4])
+        pixels = np.full((2, 1), code, np.uint8)
+        return {"a": np.array([code, -code], float), "b": 1 + code % 9, "c": (bits, numbers), "d": pixels}
+
+    def reset(self, *, seed=None, options=None):
+        self.episode, self.time = self.episode + 1, 0
+        return self._observation(), {}
+
+    def step(self, action):
+        assert action.shape == (2,)
+        self.time += 1
+        over = self.time == 1 + self.episode % 3
+        return self._observation(), 1.0, over and self.episode % 2 == 0, over and self.episode % 2 == 1, {"odd": self.episode % 2}
+
+
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_parts_in_every_mode(kind, mode):
+    fns = [lambda i=i: Parts(i) for i in range(3)]
+    plain, vector = EnvList([fn() for fn in fns]), Vector(kind(fns, autoreset_mode=mode))
+    np.testing.assert_array_equal(plain.reset([0] * 3), vector.reset([0] * 3))
+    rows = [[], []], [[], []], [[], []]  # of each environment: those of the list, those of the vector
+    for which, stepper in enumerate((plain, vector)):
+        for _ in range(30):
+            step = stepper.step(np.zeros((3, 2), int))
+            last = dict(step.final)
+            for i in range(3):
+                end = bool(step.terminated[i]), bool(step.truncated[i]), bool(step.over[i])
+                following = last[i] if i in last else None if step.terminated[i] else step.obs[i]
+                if step.valid[i]:
+                    rows[i][which].append((end, step.rewards[i], None if following is None else following.tolist()))
+    vector.env.close()
+    for a, b in rows:
+        assert len(b) >= 15 and a[:len(b)] == b
+        assert any(end == (False, True, True) for end, *_ in b) and any(end == (True, False, True) for end, *_ in b)
+
+
+# --- other people's vector environments -----------------------------------------------------------------------------------
+
+def test_the_vector_entry_point_of_cartpole():
+    env = gymnasium.make_vec("CartPole-v1", num_envs=8, vectorization_mode="vector_entry_point", max_episode_steps=12)
+    stepper, rng = adapt(env), np.random.default_rng(0)
+    obs, length, cut, ended = stepper.reset([3] * 8), np.zeros(8, int), 0, 0
+    assert (obs == adapt(env).reset([3] * 8)).all()
+    for _ in range(60):
+        step = stepper.step(rng.integers(2, size=8))
+        length = (length + 1) * step.valid
+        assert (step.rewards == step.valid).all()
+        assert (np.abs(step.obs[~step.valid]) <= 0.05).all()  # the first observation of an episode
+        np.testing.assert_array_equal(length[step.truncated], 12)
+        assert sorted(i for i, _ in step.final) == np.flatnonzero(step.truncated & ~step.terminated).tolist()
+        for i, row in step.final:
+            np.testing.assert_array_equal(row, step.obs[i])
+        cut, ended = cut + step.truncated.sum(), ended + step.terminated.sum()
+    assert cut and ended
+
+
+class Foreign(VectorEnv):
+    """A vector environment of someone else, which gives what it is told to."""
+
+    single_observation_space, single_action_space, num_envs = BOX, ACT, 2
+
+    def __init__(self, mode, obs=None, info=None, ends=(False, True)):
+        self.metadata = {} if mode is None else {"autoreset_mode": mode}
+        self.obs, self.info, self.ends = np.ones((2, 3)) if obs is None else obs, info or {}, ends
+
+    def reset(self, *, seed=None, options=None):
+        assert isinstance(seed, int)  # gymnasium's promise is one seed, not a list
+        return np.zeros((2, 3)), {}
+
+    def step(self, actions):
+        return self.obs, np.array([1, 2], np.int32), np.array([False, False]), np.array(self.ends), self.info
+
+
+def test_a_missing_mode_is_assumed_with_a_warning():
+    with pytest.warns(UserWarning, match="NEXT_STEP is assumed"):
+        stepper = adapt(Foreign(None))
+    stepper.reset([5, 6])
+    first, second = stepper.step(np.zeros(2, int)), stepper.step(np.zeros(2, int))
+    assert first.valid.tolist() == [True, True] and second.valid.tolist() == [True, False]
+    # the bogus row gives no reward, no end, no last observation
+    assert second.rewards.tolist() == [1, 0] and not second.truncated.any() and second.final == []
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, "SameStep"])
+def test_dense_final_observations(mode):
+    stepper = adapt(Foreign(mode, info={"final_obs": np.array([[7.0] * 3, [8.0] * 3])}))
+    step = stepper.step(np.zeros(2, int))
+    assert [(i, row.tolist()) for i, row in step.final] == [(1, [8, 8, 8])]
+
+
+def test_bad_vector_environments_get_a_sentence():
+    act = np.zeros(2, int)
+    with pytest.raises(ValueError, match="Foreign.*final_obs"):
+        adapt(Foreign(AutoresetMode.SAME_STEP)).step(act)
+    with pytest.raises(ValueError, match=r"environment 1: .*shape \(4,\).*declares \(3,\)"):
+        adapt(Foreign(AutoresetMode.SAME_STEP, info={"final_obs": np.zeros((2, 4))})).step(act)
+    with pytest.raises(ValueError, match=r"Foreign: .*shape \(2, 4\).*declares \(2, 3\)"):
+        adapt(Foreign(AutoresetMode.NEXT_STEP, obs=np.zeros((2, 4)))).step(act)
+    with pytest.raises(ValueError, match=r"Foreign: .*shape \(3, 3\).*declares \(2, 3\)"):
+        adapt(Foreign(AutoresetMode.NEXT_STEP, obs=np.zeros((3, 3)))).step(act)
+    with pytest.raises(ValueError, match="NotAMode"):
+        adapt(Foreign("NotAMode"))
+
+
+class FakePool(gymnasium.Env):
+    """EnvPool's interface to gymnasium: one buffer, no seeds at reset, a step after an end ignores the action and resets."""
+
+    observation_space, action_space = BOX, ACT
+
+    def __init__(self, n=3, batch_size=None):
+        config = types.SimpleNamespace(num_envs=n, batch_size=n if batch_size is None else batch_size)
+        self.spec, self.n, self.buffer = types.SimpleNamespace(config=config), n, np.zeros((n, 3), np.float32)
+        self.clock, self.taken = np.zeros(n, int), 0
+
+    def __len__(self):
+        return self.n
+
+    def reset(self, env_id=None):
+        self.clock[:], self.buffer[:] = 0, 0
+        return self.buffer, {"env_id": np.arange(self.n)}
+
+    def step(self, action, env_id=None):
+        assert action.shape == (self.n,)
+        fresh = self.clock == 4 + np.arange(self.n)
+        self.clock[:] = np.where(fresh, 0, self.clock + 1)
+        self.taken += (~fresh).sum()
+        self.buffer[:] = self.clock[:, None]
+        over = self.clock == 4 + np.arange(self.n)
+        truncated = over & (np.arange(self.n) == 1)
+        return self.buffer, np.where(fresh, 0, 1).astype(np.float32), over & ~truncated, truncated, {"elapsed_step": self.clock}
+
+
+def test_envpool():
+    pool = FakePool()
+    stepper = adapt(pool)
+    assert isinstance(stepper, EnvPool) and stepper.num_envs == 3
+    rows = [stepper.reset([1, 2, 3])]
+    steps = [stepper.step(np.zeros(3, int)) for _ in range(20)]
+    assert sum(step.valid.sum() for step in steps) == pool.taken < 60
+    for i in range(3):
+        clock = [step.obs[i, 0] for step in steps]
+        assert clock == [(t + 1) % (5 + i) for t in range(20)]  # and each is a copy
+        assert [step.valid[i] for step in steps] == [c != 0 for c in clock]
+    finals = [(t, i, row.tolist()) for t, step in enumerate(steps) for i, row in step.final]
+    assert finals == [(t, 1, [5, 5, 5]) for t in (4, 10, 16)]
+    assert not rows[0].any()
+    with pytest.raises(ValueError, match="batch_size=num_envs"):
+        adapt(FakePool(3, batch_size=2))
+
+
+class Theirs:
+    """stable-baselines' interface and nothing of ours."""
+
+    def __init__(self, fns):
+        self.inner = DummyVecEnv(fns)
+        self.num_envs, self.step, self.step_wait = self.inner.num_envs, self.inner.step, self.inner.step_wait
+        self.seed, self.reset = self.inner.seed, self.inner.reset
+        self.observation_space, self.action_space = self.inner.observation_space, self.inner.action_space
+
+
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_stable_baselines(real):
+    kind = pytest.importorskip("stable_baselines3.common.vec_env").DummyVecEnv if real else Theirs
+    fns = [lambda: gymnasium.make("CartPole-v1", max_episode_steps=12)] * 2
+    theirs, ours = adapt(kind(fns)), adapt(DummyVecEnv(fns))
+    assert isinstance(theirs, StableBaselines)
+    np.testing.assert_array_equal(theirs.reset([5, 6]), ours.reset([5, 6]))
+    rng, cuts = np.random.default_rng(0), 0
+    for _ in range(50):
+        actions = rng.integers(2, size=2)
+        a, b = theirs.step(actions), ours.step(actions)
+        for x, y in zip(a, b):
+            if isinstance(x, list):
+                assert [(i, row.tolist()) for i, row in x] == [(i, row.tolist()) for i, row in y]
+                cuts += len(x)
+            else:
+                np.testing.assert_array_equal(x, y)
+    assert cuts
+
+
+def test_no_processes_are_left():
+    assert not multiprocessing.active_children()

@@ -1,0 +1,281 @@
+"""evaluate_policy against loops written by hand, in every kind of environment."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from trpo_np import TRPO, evaluate_policy, load_policy
+from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv
+
+MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
+
+
+class Counter(gymnasium.Env):
+    """Episode k (0, 1, ...) has length `lengths[k % len(lengths)]`; step t of it brings 100 k + t. Observes (k, t)."""
+
+    observation_space = gymnasium.spaces.Box(-1e6, 1e6, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, lengths=(2, 9), truncate=False):
+        self.lengths, self.truncate, self.episode, self.seeds, self.rendered = lengths, truncate, -1, [], 0
+
+    def obs(self):
+        return np.array([self.episode, self.t], np.float32)
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        self.seeds.append(seed)
+        self.episode, self.t = self.episode + 1, 0
+        return self.obs(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.t += 1
+        done = self.t == self.lengths[self.episode % len(self.lengths)]
+        return self.obs(), 100.0 * self.episode + self.t, done and not self.truncate, done and self.truncate, {"t": self.t}
+
+    def render(self):
+        self.rendered += 1
+
+
+def returns(lengths, episodes):
+    return [sum(100.0 * k + t for t in range(1, lengths[k % len(lengths)] + 1)) for k in range(episodes)]
+
+
+class Plain(gymnasium.vector.SyncVectorEnv):
+    """A vector environment that `adapt` must not take apart."""
+
+
+class Memory:
+    """A recurrent policy that knows an episode's start from its mask alone: its state is the number of steps since."""
+
+    def __init__(self):
+        self.log = []
+
+    def predict(self, obs, state=None, mask=None, deterministic=False):
+        n = len(mask)
+        state = np.where(mask, 0, np.zeros(n, int) if state is None else state + 1)
+        self.log.append((np.reshape(obs, (n, -1)).copy(), state.copy(), deterministic))
+        return (np.zeros(n, int) if np.ndim(obs) > 1 else np.int64(0)), state
+
+
+@pytest.fixture(scope="module")
+def model():
+    return TRPO("MlpPolicy", "CartPole-v1", seed=3)
+
+
+@pytest.fixture
+def counter_model():
+    return TRPO("MlpPolicy", Counter(), seed=3)
+
+
+def by_hand(model, seed, episodes):
+    env, results = gymnasium.make("CartPole-v1"), []
+    for k in range(episodes):
+        obs, _ = env.reset(seed=seed if k == 0 else None)
+        total, length, done = 0.0, 0, False
+        while not done:
+            obs, reward, terminated, truncated, _ = env.step(model.predict(obs, deterministic=True)[0])
+            total, length, done = total + reward, length + 1, terminated or truncated
+        results.append((total, length))
+    return results
+
+
+@pytest.mark.parametrize("make", [lambda: "CartPole-v1", lambda: gymnasium.make("CartPole-v1")], ids=["id", "env"])
+def test_one_environment_gives_what_a_loop_by_hand_gives(model, make):
+    expected = by_hand(model, 5, 4)
+    got = evaluate_policy(model, make(), 4, return_episode_rewards=True, seed=5)
+    assert got == ([total for total, _ in expected], [length for _, length in expected])
+    mean, std = evaluate_policy(model, make(), 4, seed=5)
+    assert mean == np.mean(got[0]) and std == np.std(got[0]) and type(mean) is type(std) is float
+
+
+CARTPOLES = [lambda: gymnasium.make("CartPole-v1") for _ in range(3)]
+
+
+@pytest.mark.parametrize("make", [SyncVectorEnv, DummyVecEnv, SubprocVecEnv,
+                                  *[lambda fns, mode=mode: Plain(fns, autoreset_mode=mode) for mode in MODES]],
+                         ids=["sync", "dummy", "subproc", *[mode.name for mode in MODES]])
+def test_several_environments_give_what_loops_by_hand_give(model, make):
+    env = make(CARTPOLES)
+    expected = [episode for i, count in enumerate((2, 2, 3)) for episode in by_hand(model, 5 + i, count)]
+    totals, lengths = evaluate_policy(model, env, 7, return_episode_rewards=True, seed=5)
+    assert sorted(zip(totals, lengths)) == sorted(expected)
+    env.close()
+
+
+@pytest.mark.parametrize("truncate", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_that_only_reset_count_in_nothing(counter_model, mode, truncate):
+    env = Plain([lambda: Counter((3,), truncate), lambda: Counter((4,), truncate)], autoreset_mode=mode)
+    totals, lengths = evaluate_policy(counter_model, env, 6, return_episode_rewards=True)
+    assert sorted(lengths) == [3, 3, 3, 4, 4, 4]
+    assert sorted(totals) == sorted(returns((3,), 3) + returns((4,), 3))
+
+
+@pytest.mark.parametrize("make", [SyncVectorEnv, Plain], ids=["sync", "plain"])
+def test_short_episodes_are_not_preferred(counter_model, make):
+    # The first four episodes to finish are 2, 2, 2, 2 of environment 0: a mean length of 2. Its fair share is two of them.
+    env = make([lambda: Counter((2,)), lambda: Counter((9,))])
+    _, lengths = evaluate_policy(counter_model, env, 4, return_episode_rewards=True)
+    assert sorted(lengths) == [2, 2, 9, 9]
+    _, lengths = evaluate_policy(counter_model, make([Counter, Counter, Counter]), 4, return_episode_rewards=True)
+    assert sorted(lengths) == [2, 2, 2, 9]  # 1, 1 and 2 episodes, each from the start
+
+
+@pytest.mark.parametrize("mode", [None, *MODES])
+def test_state_and_mask_follow_the_episodes(mode):
+    policy, lengths = Memory(), (2, 5)
+    env = Counter(lengths) if mode is None else Plain([lambda: Counter(lengths)] * 3, autoreset_mode=mode)
+    evaluate_policy(policy, env, 6 if mode else 3)
+    seen = 0
+    for obs, state, deterministic in policy.log:
+        assert deterministic
+        for (episode, t), steps in zip(obs, state):
+            if t < lengths[int(episode) % 2]:  # in NEXT_STEP mode the last observation is acted on, to no effect
+                assert steps == t
+                seen += 1
+    assert seen >= 9
+    policy = Memory()
+    evaluate_policy(policy, Counter(lengths), 1, deterministic=False)
+    assert policy.log[0][2] is False
+
+
+def test_a_vector_environment_of_stable_baselines_works_too(counter_model):
+    class VecEnv:
+        """Two environments in stable-baselines3's convention: reset gives observations alone, an end starts the next episode."""
+
+        num_envs, render_mode, observation_space, action_space = 2, None, Counter.observation_space, Counter.action_space
+        envs = [Counter((2,)), Counter((9,))]
+
+        def seed(self, seed):
+            self.seeded = seed
+
+        def reset(self):
+            return np.stack([env.reset()[0] for env in self.envs])
+
+        def step(self, actions):
+            rows = [env.step(action) for env, action in zip(self.envs, actions)]
+            obs = [env.reset()[0] if done else row[0] for env, row, done in zip(self.envs, rows, [row[2] for row in rows])]
+            return np.stack(obs), np.array([row[1] for row in rows]), np.array([row[2] for row in rows]), [row[4] for row in rows]
+
+        step_wait = None
+
+    env = VecEnv()
+    totals, lengths = evaluate_policy(counter_model, env, 4, return_episode_rewards=True, seed=3)
+    assert env.seeded == 3 and sorted(lengths) == [2, 2, 9, 9] and sorted(totals) == sorted(returns((2,), 2) + returns((9,), 2))
+
+
+def test_the_policy_of_a_file_is_evaluated_too(model, tmp_path):
+    policy = load_policy(model.save(tmp_path / "model"))
+    assert evaluate_policy(policy, "CartPole-v1", 3, seed=1) == evaluate_policy(model, "CartPole-v1", 3, seed=1)
+
+
+def test_the_model_is_not_changed(tmp_path):
+    model = TRPO("MlpPolicy", "CartPole-v1", seed=0, timesteps_per_batch=64, normalize_observations=True, normalize_rewards=True)
+    model.learn(64)
+    before = (tmp_path / "a.npz", tmp_path / "b.npz")
+    model.save(before[0])
+    evaluate_policy(model, "CartPole-v1", 3)
+    evaluate_policy(model, "CartPole-v1", 3, deterministic=False, seed=4)
+    model.save(before[1])
+    assert before[0].read_bytes() == before[1].read_bytes()
+
+
+def test_seeds(model):
+    drawn = [evaluate_policy(model, "CartPole-v1", 3, False, return_episode_rewards=True, seed=seed) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    env, other = Counter(), Counter()
+    evaluate_policy(Memory(), env, 3)
+    evaluate_policy(Memory(), other, 3, seed=np.int64(7))
+    assert not any(env.seeds) and other.seeds[0] == 7 and not any(other.seeds[1:])
+
+
+@pytest.mark.parametrize("make", [Counter, lambda: Plain([Counter, Counter])], ids=["env", "vector"])
+def test_callback_sees_every_step(make):
+    calls = []
+
+    def callback(locals_, globals_):
+        assert globals_["__name__"] == "trpo_np.evaluation"
+        calls.append({name: np.copy(locals_[name]) for name in ("reward", "done", "episode_reward", "episode_length")})
+        assert np.all(np.asarray(locals_["info"]["t"]) == locals_["episode_length"])
+        assert locals_["obs"].shape[-1] == 2 and "action" in locals_
+
+    env = make()
+    evaluate_policy(Memory(), env, getattr(env, "num_envs", 1), callback=callback)
+    assert len(calls) == 2 and all(calls[-1]["done"]) and not any(calls[0]["done"])
+    assert all(calls[-1]["episode_reward"] == calls[0]["reward"] + calls[1]["reward"])
+
+
+def test_render_draws_each_step():
+    env = Counter((4,))
+    evaluate_policy(Memory(), env, 2)
+    assert env.rendered == 0
+    evaluate_policy(Memory(), env, 2, render=True)
+    assert env.rendered == 8
+
+
+def test_lives_are_not_episodes():
+    class Lives(Counter):
+        """Every second end is that of a life: the frame number of the game goes on, as under ALE."""
+
+        def reset(self, seed=None, options=None):
+            self.frame = 0 if self.episode % 2 else self.frame + 1
+            return super().reset()[0], {"episode_frame_number": self.frame}
+
+        def step(self, action):
+            self.frame += 4
+            return *super().step(action)[:4], {"episode_frame_number": self.frame}
+
+    totals, lengths = evaluate_policy(Memory(), Lives((3, 5)), 2, return_episode_rewards=True)
+    assert lengths == [8, 8] and totals == [sum(returns((3, 5), 4)[:2]), sum(returns((3, 5), 4)[2:])]
+
+
+def test_threshold():
+    mean = np.mean(returns((2, 9), 2))
+    assert evaluate_policy(Memory(), Counter(), 2, reward_threshold=mean - 1)[0] == mean
+    with pytest.raises(AssertionError, match=f"{mean:.2f}, not above the threshold"):
+        evaluate_policy(Memory(), Counter(), 2, reward_threshold=mean)
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.0, True, None])
+def test_the_number_of_episodes_is_checked(model, n):
+    with pytest.raises(ValueError, match="n_eval_episodes is .*at least 1"):
+        evaluate_policy(model, "CartPole-v1", n)
+
+
+def test_spaces_are_compared_before_anything_is_done(model, tmp_path):
+    env = Counter()
+    with pytest.raises(ValueError, match="observation space does not fit the model: (shape|low|high) is .* is needed"):
+        evaluate_policy(model, env)
+    assert not env.seeds
+    with pytest.raises(ValueError, match="observation space"):
+        evaluate_policy(load_policy(model.save(tmp_path / "model")), env)
+
+    class ThreeActions(gymnasium.ActionWrapper):
+        action_space = gymnasium.spaces.Discrete(3)
+
+    with pytest.raises(ValueError, match="action space does not fit the model: n is 3, 2 is needed"):
+        evaluate_policy(model, ThreeActions(gymnasium.make("CartPole-v1")))
+
+
+@pytest.mark.parametrize("make", [lambda env: env, lambda env: Plain([lambda: env])], ids=["env", "vector"])
+def test_rewards_must_be_finite(make):
+    class Broken(Counter):
+        def step(self, action):
+            return self.obs(), np.nan, True, False, {}
+
+    with pytest.raises(ValueError, match="rewards .* nan.*finite"):
+        evaluate_policy(Memory(), make(Broken()), 1)
+
+
+def test_an_environment_that_was_made_here_is_closed(monkeypatch):
+    closed = []
+    gymnasium.register("Closing-v0", entry_point=lambda: Counter())
+    monkeypatch.setattr(Counter, "close", lambda self: closed.append(1), raising=False)
+    evaluate_policy(Memory(), "Closing-v0", 1)
+    assert closed == [1]
+    evaluate_policy(Memory(), Counter(), 1)
+    assert closed == [1]
+    del gymnasium.registry["Closing-v0"]

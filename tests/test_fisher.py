@@ -1,0 +1,227 @@
+"""Promise 1: the Fisher product is the dense Hessian of the mean KL, to 1e-9, for every distribution and network.
+
+The Hessian is the complex step of the KL's gradient: it shares the gradient with the operator, but neither the
+distributions' closed-form M nor the push. `pytest -s` prints the largest relative error of each distribution.
+"""
+
+import gymnasium
+import numpy as np
+import pytest
+import reference
+from checks import hessian, jacobian
+from gymnasium import spaces as gym
+
+from trpo_np import nn, ops
+from trpo_np.autodiff import linearize, value_and_grad
+from trpo_np.comm import OneProcess
+from trpo_np.policies import MlpPolicy
+from trpo_np.trpo import TRPO
+from trpo_np.trust_region import fisher_operator
+
+OBS = gym.Box(-np.inf, np.inf, (3,))
+ACTIONS = {"Categorical": gym.Discrete(3), "MultiCategorical": gym.MultiDiscrete([2, 3]), "Bernoulli": gym.MultiBinary((2, 2)),
+           "DiagGaussian": gym.Box(-1, 1, (2,))}
+NETWORKS = {"separate": dict(layers=[5, 4]), "shared": dict(net_arch=[8, dict(pi=[8], vf=[8])]),
+            "extractor": dict(extractor=nn.dense("front", 4), share_features=True, layers=[3])}
+ONE, N = OneProcess(), 7
+each_distribution = pytest.mark.parametrize("name", ACTIONS)
+each_network = pytest.mark.parametrize("network", NETWORKS)
+
+
+def make(name, network="separate", act_fun="tanh", dtype="float64", seed=0):
+    """A float64 policy away from its start, with normalised observations and one weight for each sample."""
+    rng = np.random.default_rng(seed)
+    policy = MlpPolicy(OBS, ACTIONS[name], normalize=True, act_fun=act_fun, dtype=dtype, **NETWORKS[network]).draw(rng)
+    policy.params.flat[:] += 0.3 * rng.standard_normal(policy.params.flat.shape).astype(dtype)
+    policy.params["pi/out/w"][...] *= 20
+    policy.normalizer.merge(4 * rng.standard_normal((50, 3)) + [1, -20, 300], ONE)
+    obs, _ = policy.observe(4 * rng.standard_normal((N, 3)) + [1, -20, 300])
+    weights = rng.uniform(0.5, 1.5, N)
+    return policy, policy.params.select(policy.policy_weights), obs, weights / weights.sum()
+
+
+def dense_hessian(policy, params, obs, weights):
+    """Hessian at `params` of the weighted mean KL(old || new) in the new parameters."""
+    old = policy.pi(params, obs)
+    return hessian(lambda p: ops.sum(policy.dist.kl(old, policy.pi(p, obs)) * weights), params)
+
+
+def dense(product, size):
+    return np.stack([product(e) for e in np.eye(size)], axis=1)
+
+
+def relative(a, b):
+    return np.abs(a - b).max() / np.abs(b).max()
+
+
+@pytest.fixture(scope="module")
+def worst():
+    """The largest relative error of each distribution; printed at the end (shown with `pytest -s`)."""
+    errors = {}
+    yield errors
+    print("\n\nFisher product against the dense Hessian of the mean KL, largest relative error")
+    for name, (error, where) in errors.items():
+        print(f"    {name:18}{error:10.1e}   {where}")
+
+
+@each_distribution
+@each_network
+@pytest.mark.parametrize("act_fun", nn.ACTIVATIONS)
+def test_fisher_is_the_hessian_of_the_mean_kl(name, network, act_fun, worst):
+    policy, params, obs, weights = make(name, network, act_fun)
+    H = dense_hessian(policy, params, obs, weights)
+    F = dense(fisher_operator(policy, params, obs, weights, ONE, 0.0), params.flat.size)
+    error = relative(F, H)
+    v = np.random.default_rng(1).standard_normal(params.flat.size)
+    error = max(error, np.linalg.norm(F @ v - H @ v) / np.linalg.norm(H @ v))
+    worst[name] = max(worst.get(name, (0.0, "")), (error, f"{network}, {act_fun}"))
+    assert error < 1e-9
+    np.testing.assert_allclose(F, F.T, atol=1e-11 * np.abs(F).max())
+    eigenvalues = np.linalg.eigvalsh((F + F.T) / 2)
+    assert eigenvalues[0] > -1e-11 * eigenvalues[-1] and eigenvalues[-1] > 1e-4
+    for block in params:  # no parameter is left out of the curvature
+        assert np.abs(params.like(np.abs(F).max(axis=0))[block]).max() > 0, block
+
+
+@each_distribution
+def test_three_routes_to_one_number(name):
+    policy, params, obs, weights = make(name, "shared")
+    v = np.random.default_rng(2).standard_normal(params.flat.size)
+    phi, size = policy.pi(params, obs), params.flat.size
+    J = jacobian(lambda p: policy.pi(p, obs), params)
+    M = np.zeros((phi.size, phi.size))
+    for i in range(N):
+        block = slice(i * policy.dist.size, (i + 1) * policy.dist.size)
+        M[block, block] = weights[i] * policy.dist.fisher(np.tile(phi[i], (policy.dist.size, 1)), np.eye(policy.dist.size))
+    operator = fisher_operator(policy, params, obs, weights, ONE, 0.0)(v)
+    by_matrices, by_hessian = J.T @ (M @ (J @ v)), dense_hessian(policy, params, obs, weights) @ v
+    assert relative(operator, by_matrices) < 1e-12 and relative(operator, by_hessian) < 1e-9 and size > 100
+
+
+@each_distribution
+def test_fisher_is_the_covariance_of_the_score(name):
+    """By its other definition, E[grad log p  grad log p'], over draws: a check that shares no formula but logp."""
+    policy, params, obs, _ = make(name)
+    policy.params["pi/out/w"][...] /= 10  # no action so rare that the mean hangs on a few draws
+    draws, v = 4000, np.random.default_rng(4).standard_normal(params.flat.size)
+    x = np.repeat(obs[:1], draws, axis=0)
+    phi, J = linearize(lambda p: policy.pi(p, x), params)
+    actions = policy.dist.sample(phi, policy.dist.noise(np.random.default_rng(5), draws))
+    score = linearize(lambda q: policy.dist.logp(q, actions), phi)[1].push(J.push(v))  # grad log p . v, for each draw
+    vFv = v @ fisher_operator(policy, params, obs[:1], np.ones(1), ONE, 0.0)(v)
+    assert abs(np.mean(score**2) - vFv) < 4 * np.std(score**2) / np.sqrt(draws) < 0.3 * vFv
+
+
+@each_distribution
+def test_half_the_curvature_is_the_kl_of_a_small_step(name):
+    policy, params, obs, weights = make(name)
+    v = np.random.default_rng(3).standard_normal(params.flat.size)
+    vFv, old = v @ fisher_operator(policy, params, obs, weights, ONE, 0.0)(v), policy.pi(params, obs)
+    errors = []
+    for h in (1e-2, 1e-3):
+        kl = np.sum(policy.dist.kl(old, policy.pi(params.like(params.flat + h * v), obs)) * weights)
+        errors.append(abs(kl / (0.5 * h * h * vFv) - 1))
+    assert errors[1] < 0.05 and errors[1] < 0.3 * errors[0]  # of third order, hence a tenth
+
+
+def test_damping_is_added_to_the_diagonal():
+    policy, params, obs, weights = make("DiagGaussian")
+    v = np.random.default_rng(0).standard_normal(params.flat.size)
+    bare, damped = (fisher_operator(policy, params, obs, weights, ONE, damping)(v) for damping in (0.0, 0.25))
+    np.testing.assert_allclose(damped - bare, 0.25 * v, atol=1e-12)
+
+
+@each_distribution
+def test_weights_weigh_samples(name):
+    policy, params, obs, weights = make(name)
+    v = np.random.default_rng(0).standard_normal(params.flat.size)
+    each = [fisher_operator(policy, params, obs[i:i + 1], np.ones(1), ONE, 0.0)(v) for i in range(N)]
+    np.testing.assert_allclose(fisher_operator(policy, params, obs, weights, ONE, 0.0)(v), weights @ each, rtol=1e-10, atol=1e-13)
+
+
+@each_distribution
+def test_ranks_with_a_part_of_the_samples_each_make_one_product(name):
+    policy, params, obs, weights = make(name)
+    v = np.random.default_rng(0).standard_normal(params.flat.size)
+    parts = [slice(0, 2), slice(2, 3), slice(3, N)]
+
+    def run(comm):
+        mine = parts[comm.rank]
+        return fisher_operator(policy, params, obs[mine], weights[mine], comm, 0.1)(v)
+    for product in reference.on_ranks(3, run):
+        np.testing.assert_allclose(product, fisher_operator(policy, params, obs, weights, ONE, 0.1)(v), rtol=1e-12, atol=1e-14)
+
+
+@each_distribution
+def test_float32_products_are_the_float64_ones_to_rounding(name, kernel_mode):
+    policy, params, obs, weights = make(name, "shared", dtype="float32")
+    v = np.random.default_rng(0).standard_normal(params.flat.size).astype(np.float32)
+    twin = MlpPolicy(OBS, ACTIONS[name], dtype="float64", **NETWORKS["shared"]).install(policy.params)
+    params64 = twin.params.select(twin.policy_weights)
+    low = fisher_operator(policy, params, obs, weights, ONE, 0.1)(v)
+    high = fisher_operator(twin, params64, obs.astype(np.float64), weights, ONE, 0.1)(v.astype(np.float64))
+    assert low.dtype == np.float32 and relative(low, high) < 1e-4
+
+
+# --- the model's own product ------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def model():
+    env = gymnasium.make("CartPole-v1")
+    model = TRPO("MlpPolicy", env, policy_kwargs=dict(net_arch=[6, dict(pi=[5], vf=[4])]), dtype="float64", seed=0,
+                 timesteps_per_batch=64, normalize_observations=True)
+    model.learn(128)
+    return model
+
+
+def test_fisher_vector_product_of_a_model(model):
+    obs = np.random.default_rng(0).uniform(-1, 1, (9, 4)).astype(np.float32)
+    policy = model.policy
+    params = policy.params.select(policy.policy_weights)
+    H = dense_hessian(policy, params, policy.observe(obs)[0], np.full(9, 1 / 9))
+    n, m = policy.params.flat.size, params.flat.size
+    v = np.random.default_rng(1).standard_normal(n)
+    np.testing.assert_allclose(model.fisher_vector_product(v[:m], obs), H @ v[:m], rtol=1e-8, atol=1e-9 * np.abs(H @ v[:m]).max())
+    whole = model.fisher_vector_product(v, obs, damping=0.5)
+    np.testing.assert_allclose(whole[:m], H @ v[:m] + 0.5 * v[:m], rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(whole[m:], 0.5 * v[m:], rtol=1e-12)  # the critic has no curvature
+    for size in (m - 1, m + 1, n + 1):
+        with pytest.raises(ValueError, match=f"v has shape \\({size},\\); {m} .policy. or {n} .all. numbers are needed"):
+            model.fisher_vector_product(np.zeros(size), obs)
+
+
+# --- gradients reach the policy, the whole policy and nothing but the policy ------------------------------------------
+
+@each_distribution
+@each_network
+@pytest.mark.parametrize("act_fun", nn.ACTIVATIONS)
+def test_every_policy_parameter_has_a_gradient(name, network, act_fun):
+    policy, params, obs, weights = make(name, network, act_fun)
+    actions = policy.dist.sample(policy.pi(params, obs), policy.dist.noise(np.random.default_rng(0), N))
+    advantages = np.random.default_rng(1).standard_normal(N)
+    _, g = value_and_grad(lambda p: ops.sum(policy.dist.logp(policy.pi(p, obs), actions) * (weights * advantages)), params)
+    for block, array in params.like(g).items():
+        assert array.any() if act_fun == "relu" else array.all(), block  # a relu may be off for all samples
+
+
+@each_network
+def test_the_critics_gradient_is_its_own(network):
+    policy, params, obs, _ = make("DiagGaussian", network)
+    critic = policy.params.select(policy.critic_weights)
+    features = policy.critic_input(policy.params, obs)
+    _, g = value_and_grad(lambda p: ops.mean(ops.square(policy.vf(p, features) - 1.0)), critic)
+    assert all(array.all() for array in critic.like(g).values())
+    assert not np.shares_memory(critic.flat, params.flat) and critic.flat.size + params.flat.size == policy.params.flat.size
+
+
+@pytest.mark.parametrize("policy_kwargs", [None, dict(net_arch=[6, dict(pi=[5], vf=[4])]), dict(net_arch=[6])])
+def test_fitting_values_moves_no_bit_of_the_policy(policy_kwargs):
+    model = TRPO("MlpPolicy", gymnasium.make("CartPole-v1"), policy_kwargs=policy_kwargs, seed=0, vf_iters=20)
+    policy, rng = model.policy, np.random.default_rng(0)
+    x, targets = rng.standard_normal((300, 4)).astype(np.float32), rng.standard_normal(300)
+    head, critic = policy.params.select(policy.policy_weights), policy.params.select(policy.critic_weights)
+    before, critic_before, phi = head.flat.tobytes(), critic.flat.copy(), policy.pi(policy.params, x).tobytes()
+    error = np.mean((policy.value(x) - targets) ** 2)
+    loss = model._fit_critic(x, targets, 0.01)
+    assert head.flat.tobytes() == before and policy.pi(policy.params, x).tobytes() == phi
+    assert (critic.flat != critic_before).all() and loss < error

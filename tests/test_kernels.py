@@ -1,0 +1,230 @@
+"""A kernel is three programs that agree: its loop as plain Python, the loop compiled, and the NumPy twin."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trpo_np import kernels, nn, ops
+from trpo_np.params import Params
+
+NUMBA = importlib.util.find_spec("numba") is not None
+MODES = ["loop", "plain"] + ["compiled"] * NUMBA  # each tested explicitly, whatever the mode of the suite
+
+
+def version(kernel, mode):
+    if mode == "compiled":
+        return kernel.compiled or kernels._compile(kernel)
+    return kernel.plain if mode == "plain" else lambda *args: interpreted(kernel, args)
+
+
+def interpreted(kernel, args):
+    """Run a loop, and the helpers that it calls, as the plain Python that they were written as."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in kernels.HELPERS:
+            helper = getattr(kernels, name)
+            patch.setattr(kernels, name, getattr(helper, "py_func", helper))
+        return kernel.loop(*args)
+
+
+def cases(name):
+    """Arguments of random, empty and one-row shapes."""
+    rng = np.random.default_rng(0)
+    shapes = [(5, 3), (1, 4), (7, 1), (1, 1), (0, 3), (3, 0), (0, 0)]
+    if name == "tanh32":
+        return [(4 * rng.standard_normal(shape).astype(np.float32),) for shape in shapes]
+    if name == "mlp_tanh":
+        return [network(rng, rows, widths) for rows, widths in
+                [(5, [3, 2]), (1, [3, 2]), (3, [4, 8, 6, 2]), (1, [1, 1]), (0, [3, 2]), (2, [2, 5, 7, 1]), (4, [9, 2, 2, 6])]]
+    assert name == "discounted_sum", f"say which arguments to test {name} with"
+    return [(rng.standard_normal(shape), (rng.random(shape) < 0.3).astype(float), decay)
+            for shape in shapes for decay in (0.0, 0.95, 1.0)]
+
+
+def floats(name, args):
+    """The argument through which a NaN would come in."""
+    return args[{"tanh32": 0, "mlp_tanh": 5, "discounted_sum": 0}[name]]
+
+
+def network(rng, rows, widths):
+    """Arguments of `mlp_tanh`: observations far enough out that some are clipped."""
+    f = np.float32
+    layers = [rng.standard_normal((n + 1, m)) / np.sqrt(n) for n, m in zip(widths[:-1], widths[1:])]
+    flat = np.concatenate([layer.ravel() for layer in layers]).astype(f)
+    shift, factor = rng.standard_normal(widths[0]).astype(f), rng.uniform(0.5, 2, widths[0]).astype(f)
+    return flat, np.array(widths), shift, factor, f(2), 3 * rng.standard_normal((rows, widths[0])).astype(f)
+
+
+# how far two versions may be apart: the rational tanh is stated to be within 3e-7, sums may be associated differently
+STATED = {"tanh32": dict(rtol=0, atol=3e-7), "mlp_tanh": dict(rtol=2e-6, atol=2e-6),
+          "discounted_sum": dict(rtol=1e-13, atol=1e-13)}
+
+
+@pytest.mark.parametrize("kernel", kernels.ALL, ids=lambda k: k.__name__)
+def test_loop_compiled_and_plain_agree(kernel):
+    for args in cases(kernel.__name__):
+        copies = [np.copy(a) for a in args]
+        results = {mode: version(kernel, mode)(*args) for mode in MODES}
+        for mode, result in results.items():
+            assert result.shape == results["plain"].shape and result.dtype == args[0].dtype, mode
+            np.testing.assert_allclose(result, results["plain"], **STATED[kernel.__name__], err_msg=mode)
+            assert not np.shares_memory(result, args[0])
+        for a, copy in zip(args, copies):
+            np.testing.assert_array_equal(a, copy)
+
+
+@pytest.mark.parametrize("kernel", kernels.ALL, ids=lambda k: k.__name__)
+def test_nan_stays_nan_where_it_is(kernel):
+    for args in cases(kernel.__name__)[:3]:
+        rows = floats(kernel.__name__, args)
+        rows[0, 0] = np.nan
+        expected = np.isnan(kernel.plain(*args))
+        assert expected.any() and (len(rows) == 1 or not expected.all())
+        for mode in MODES:
+            np.testing.assert_array_equal(np.isnan(version(kernel, mode)(*args)), expected, err_msg=mode)
+
+
+@pytest.mark.parametrize("kernel", kernels.ALL, ids=lambda k: k.__name__)
+def test_calling_a_kernel_runs_what_is_compiled_or_its_twin(kernel, monkeypatch):
+    assert (kernel.compiled is not None) == kernels.available()
+    args = cases(kernel.__name__)[0]
+    np.testing.assert_array_equal(kernel(*args), (kernel.compiled or kernel.plain)(*args))
+    monkeypatch.setattr(kernel, "compiled", lambda *_: "compiled")
+    assert kernel(*args) == "compiled"
+
+
+def test_without_compilation_a_kernel_is_its_twin(plain_kernels):
+    x = np.linspace(-3, 3, 12, dtype=np.float32).reshape(3, 4)
+    np.testing.assert_array_equal(kernels.tanh32(x), np.tanh(x))
+
+
+# --- each kernel against mathematics ----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("mode", MODES)
+def test_tanh32_over_all_its_range(mode):
+    x = np.concatenate([np.linspace(-12, 12, 20_001), np.logspace(-38, 0, 200), [0.0, 1e30, np.inf, -np.inf]])
+    x = x.astype(np.float32)[None]
+    x = x[:, ::50].copy() if mode == "loop" else x
+    y = version(kernels.tanh32, mode)(np.ascontiguousarray(x))
+    assert np.abs(y - np.tanh(x.astype(np.float64))).max() < 3e-7
+    assert (np.abs(y) <= 1).all()  # else 1 - y^2, the derivative, would be negative
+    np.testing.assert_array_equal(y, -version(kernels.tanh32, mode)(-x))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_tanh32_of_what_is_not_finite(mode):
+    y = version(kernels.tanh32, mode)(np.array([[np.nan, np.inf, -np.inf, 0.0]], np.float32))[0]
+    assert np.isnan(y[0]) and y[3] == 0
+    np.testing.assert_allclose(y[1:3], [1, -1], atol=3e-7)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_mlp_tanh_is_the_network_of_nn(mode):
+    rng, widths = np.random.default_rng(3), [5, 8, 6, 3]
+    layer = nn.serial(nn.mlp("fc", widths[1:-1], ops.tanh), nn.dense("out", widths[-1]))
+    for rows in (1, 7):
+        flat, _, shift, factor, clip, x = network(rng, rows, widths)
+        weights = layer.init((widths[0],))[1]
+        params = Params.pack({name: np.zeros(w.shape) for name, w in weights.items()}, "float64").like(flat.astype(np.float64))
+        inputs = np.clip((x.astype(np.float64) - shift) * factor, -clip, clip)
+        assert (np.abs(inputs) == clip).any() or rows == 1
+        got = version(kernels.mlp_tanh, mode)(flat, np.array(widths), shift, factor, clip, x)
+        np.testing.assert_allclose(got, layer.apply(params, inputs), rtol=3e-6, atol=3e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(st.integers(0, 2**32), st.integers(0, 9), st.integers(1, 3), st.floats(0, 1), st.floats(0, 1))
+def test_discounted_sum_is_the_quadratic_sum(mode, seed, steps, n, decay, often):
+    rng = np.random.default_rng(seed)
+    delta, cut = rng.standard_normal((steps, n)), (rng.random((steps, n)) < often).astype(float)
+    got = version(kernels.discounted_sum, mode)(delta, cut, decay)
+    np.testing.assert_allclose(got, reference.discounted_sum(delta, cut, decay), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_discounted_sum_of_td_errors_is_gae(mode):
+    rng = np.random.default_rng(1)
+    steps, n, gamma, lam = 20, 4, 0.9, 0.8
+    rewards, values, final = rng.standard_normal((3, steps, n))
+    terminated, truncated = rng.random((2, steps, n)) < 0.15
+    assert (terminated & truncated).any() and (terminated ^ truncated).any()
+    last = rng.standard_normal(n)
+    after = np.where(terminated, 0, np.where(truncated, final, np.concatenate([values[1:], last[None]])))
+    done = (terminated | truncated).astype(float)
+    got = version(kernels.discounted_sum, mode)(rewards + gamma * after - values, done, gamma * lam)
+    expected = reference.gae(rewards, values, last, final, terminated, truncated, gamma, lam)
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_columns_do_not_see_each_other():
+    delta, cut = np.random.default_rng(2).standard_normal((2, 6, 3))
+    whole = kernels.discounted_sum(delta, cut, 0.9)
+    for i in range(3):
+        one = kernels.discounted_sum(delta[:, i:i + 1].copy(), cut[:, i:i + 1].copy(), 0.9)
+        np.testing.assert_allclose(one[:, 0], whole[:, i])
+
+
+# --- when they are compiled, in processes of their own ----------------------------------------------------------------
+
+STATE = "print(all(k.compiled is None for k in kernels.ALL), 'numba' in sys.modules)"
+
+
+def python(code, **environment):
+    env = {**{k: v for k, v in os.environ.items() if not k.startswith(("TRPO_NP_", "NUMBA_"))}, **environment}
+    done = subprocess.run([sys.executable, "-c", f"import sys\nimport numpy as np\nfrom trpo_np import kernels\n{code}"],
+                          capture_output=True, text=True, env=env, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_nothing_is_compiled_at_import_nor_by_a_call():
+    code = f"import trpo_np.trpo\nkernels.tanh32(np.zeros((2, 2), np.float32))\n{STATE}"
+    assert python(code).stdout.split() == ["True", "False"]
+
+
+def test_switched_off():
+    show = "print(kernels.tanh32(np.ones((1, 1), np.float32))[0, 0])"
+    code = f"assert not kernels.available() and not kernels.compile_all()\n{STATE}\n{show}"
+    assert python(code, TRPO_NP_NUMBA="0").stdout.split() == ["True", "False", str(np.tanh(np.float32(1)))]
+
+
+def test_without_numba():
+    code = f"sys.modules['numba'] = None\nassert not kernels.available() and not kernels.compile_all()\n{STATE}"
+    assert python(code).stdout.split()[0] == "True"
+
+
+COMPILE = """
+kernels.ALL[:] = [kernels.discounted_sum]  # one is enough, and quick
+assert kernels.compile_all() and kernels.discounted_sum.compiled is not None
+print(kernels.discounted_sum(np.ones((3, 1)), np.zeros((3, 1)), 0.5).ravel().tolist())
+first = kernels.discounted_sum.compiled
+assert kernels.compile_all() and kernels.discounted_sum.compiled is first
+print(len(first.stats.cache_hits), first.stats.cache_path)
+"""
+
+
+def test_no_folder_for_the_cache_is_writable(tmp_path):
+    """Neither the one that is named, nor beside the source, nor at home: root may write anywhere, but nobody below a file."""
+    if not NUMBA:
+        return
+    (tmp_path / "__pycache__").write_text("")
+    below = str(tmp_path / "__pycache__" / "folder")
+    shutil.copy(kernels.__file__, tmp_path / "kernels.py")
+    code = f"sys.path.insert(0, {str(tmp_path)!r})\nimport kernels\n{COMPILE}"
+    done = python(code, NUMBA_CACHE_DIR=below, HOME=below, XDG_CACHE_HOME=below)
+    assert done.stdout.splitlines() == ["[1.75, 1.5, 1.0]", "0 None"]
+    assert all(line.startswith("trpo_np: compiling kernels") for line in done.stderr.splitlines())
+
+
+def test_a_cache_is_written_and_used(tmp_path):
+    if not NUMBA:
+        return
+    hits = [python(COMPILE, NUMBA_CACHE_DIR=str(tmp_path)).stdout.splitlines()[1].split()[0] for _ in range(2)]
+    assert hits == ["0", "1"] and list(tmp_path.rglob("*.nbi"))

@@ -1,0 +1,98 @@
+"""It learns: a bandit in seconds; CartPole, a continuous target and Pendulum in the slow run. Seeds are fixed, thresholds generous."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv
+
+from trpo_np import TRPO, evaluate_policy
+from trpo_np.presets import tuned
+
+
+class Bandit(gymnasium.Env):
+    """One step: see which of three arms pays, pull one."""
+
+    observation_space, action_space = spaces.Discrete(3), spaces.Discrete(3, start=1)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.paying = int(self.np_random.integers(3))
+        return self.paying, {}
+
+    def step(self, action):
+        return self.paying, float(action == self.paying + 1), True, False, {}
+
+
+class Target(gymnasium.Env):
+    """Two numbers are seen; name their sum and their difference, in one step."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Box(-2, 2, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.seen = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        return self.seen, {}
+
+    def step(self, action):
+        a, b = self.seen
+        return self.seen, -float(np.square(action - [a + b, a - b]).sum()), True, False, {}
+
+
+class Corridor(gymnasium.Env):
+    """Seven cells; walk right to the last for 1. Only credit over time finds it: each step costs a little."""
+
+    observation_space, action_space = spaces.Discrete(7), spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.cell, self.steps = 0, 0
+        return 0, {}
+
+    def step(self, action):
+        self.steps += 1
+        self.cell = max(0, self.cell + (1 if action else -1))
+        there = self.cell == 6
+        return self.cell, 1.0 if there else -0.01, there, self.steps >= 40, {}
+
+
+def test_a_bandit_is_solved():
+    model = TRPO("MlpPolicy", Bandit(), timesteps_per_batch=256, max_kl=0.05, seed=0)
+    assert model.learn(0).action_probability(0).max() < 0.5, "it must not know at the start"
+    model.learn(256 * 25)
+    assert [model.predict(i, deterministic=True)[0] for i in range(3)] == [1, 2, 3]
+    assert min(model.action_probability(i)[i] for i in range(3)) > 0.8
+    assert np.mean([reward for reward, _ in model.recent]) > 0.8
+
+
+def test_a_corridor_is_walked():
+    model = TRPO("MlpPolicy", SyncVectorEnv([Corridor] * 4), timesteps_per_batch=512, max_kl=0.03, vf_stepsize=1e-3, seed=0)
+    model.learn(512 * 12)
+    assert min(model.action_probability(cell)[1] for cell in range(6)) > 0.7
+    assert evaluate_policy(model, Corridor(), 2)[0] == pytest.approx(0.95)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_continuous_target_is_hit(seed):
+    model = TRPO("MlpPolicy", Target(), timesteps_per_batch=512, max_kl=0.03, seed=seed, normalize_observations=True, vf_stepsize=1e-3)
+    before = evaluate_policy(model, Target(), 200, seed=1)[0]
+    model.learn(512 * 60)
+    after = evaluate_policy(model, Target(), 200, seed=1)[0]
+    assert before < -1 and after > -0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_cartpole_is_balanced(seed):
+    model = TRPO("MlpPolicy", "CartPole-v1", seed=seed, **tuned("CartPole-v1")).learn(60_000)
+    mean, _ = evaluate_policy(model, "CartPole-v1", 10, seed=100 + seed)
+    assert mean > 400
+
+
+@pytest.mark.slow
+def test_a_pendulum_is_swung_up():
+    settings = tuned("Pendulum-v1") | dict(gamma=0.9)
+    model = TRPO("MlpPolicy", SyncVectorEnv([lambda: gymnasium.make("Pendulum-v1")] * 2), seed=0, **settings).learn(150_000)
+    assert evaluate_policy(model, "Pendulum-v1", 10, seed=1)[0] > -400

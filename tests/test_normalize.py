@@ -1,0 +1,207 @@
+"""Merged statistics are those of all rows at once, whatever the batches and ranks."""
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trpo_np.comm import OneProcess
+from trpo_np.normalize import Moments, ObservationNormalizer, RewardNormalizer
+
+ONE = OneProcess()
+
+
+def assert_moments_of(moments, rows):
+    assert moments.count == len(rows)
+    np.testing.assert_allclose(moments.mean, rows.mean(0), rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(moments.m2, np.square(rows - rows.mean(0)).sum(0), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(moments.std, rows.std(0), rtol=1e-9, atol=1e-9)
+
+
+# --- moments ----------------------------------------------------------------------------------------------------------
+
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=6).filter(any), st.integers(0, 10**6))
+def test_merges_give_the_moments_of_all_rows(sizes, seed):
+    rng = np.random.default_rng(seed)
+    batches = [rng.standard_normal((n, 3)) * rng.uniform(0, 10) + rng.uniform(-100, 100) for n in sizes]
+    moments = Moments(3)
+    for batch in batches:
+        moments.merge(batch, ONE)
+    assert_moments_of(moments, np.concatenate(batches))
+
+
+@pytest.mark.parametrize("sizes", [[[5, 3]], [[5, 0], [0, 2], [4, 1]], [[1, 2, 3], [0, 0, 0], [7, 0, 1]]])
+def test_ranks_share_the_moments_of_all_rows(sizes):
+    rng = np.random.default_rng(0)
+    batches = [[rng.standard_normal((n, 2)) * 3 + 10 * rank for rank, n in enumerate(row)] for row in sizes]
+
+    def run(comm):
+        moments = Moments(2)
+        for row in batches:
+            moments.merge(row[comm.rank], comm)
+        return moments
+    results = reference.on_ranks(len(sizes[0]), run)
+    for moments in results:
+        assert_moments_of(moments, np.concatenate([batch for row in batches for batch in row]))
+        assert moments.mean.tobytes() == results[0].mean.tobytes() and moments.m2.tobytes() == results[0].m2.tobytes()
+
+
+def test_nothing_seen():
+    moments = Moments(2)
+    assert moments.count == 0 and moments.std.tolist() == [1, 1]
+    moments.merge(np.zeros((0, 2)), ONE)
+    assert moments.count == 0 and moments.mean.tolist() == [0, 0] and moments.std.tolist() == [1, 1]
+
+
+def test_large_offsets_do_not_cancel():
+    rng = np.random.default_rng(0)
+    rows = 1e8 + rng.standard_normal((4000, 1))
+    moments = Moments(1)
+    for batch in np.split(rows, 8):
+        moments.merge(batch, ONE)
+    np.testing.assert_allclose(moments.std, rows.std(0), rtol=1e-6)
+
+
+def test_float32_rows_are_summed_in_float64():
+    rows = np.full((10**5, 1), 0.1, np.float32)
+    moments = Moments(1)
+    moments.merge(rows, ONE)
+    np.testing.assert_allclose(moments.mean, float(np.float32(0.1)), rtol=1e-10)
+    assert moments.mean.dtype == moments.m2.dtype == np.float64 and moments.std < 1e-8
+
+
+def test_state_goes_out_and_in():
+    moments, twin, rows = Moments(3), Moments(3), np.random.default_rng(0).standard_normal((9, 3))
+    moments.merge(rows[:5], ONE)
+    saved = {name: np.array(a) for name, a in moments.arrays().items()}
+    twin.restore(moments.arrays())
+    for m in (moments, twin):
+        m.merge(rows[5:], ONE)
+    assert twin.mean.tobytes() == moments.mean.tobytes() and twin.m2.tobytes() == moments.m2.tobytes() and twin.count == 9
+    twin.restore(saved)
+    assert_moments_of(twin, rows[:5])
+
+
+# --- observations -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_normalised_observations_have_mean_zero_and_spread_one(dtype):
+    rows = (np.random.default_rng(0).standard_normal((500, 3)) * [1, 20, 0.1] + [0, 5, -100]).astype(dtype)
+    normalizer = ObservationNormalizer(3, True, dtype, clip=np.inf)
+    normalizer.merge(rows, ONE)
+    x = normalizer(rows)
+    assert x.dtype == dtype
+    expected = (rows - rows.mean(0, np.float64)) / rows.std(0, dtype=np.float64)
+    np.testing.assert_allclose(x, expected, atol=1e-2 if dtype == "float32" else 1e-9)
+    np.testing.assert_allclose([x.mean(0, np.float64), x.std(0, dtype=np.float64)], [[0] * 3, [1] * 3], atol=1e-3)
+
+
+def test_disabled_is_the_identity():
+    normalizer, rows = ObservationNormalizer(2, False), np.array([[1e6, -1e6]], np.float32)
+    normalizer.merge(rows, ONE)
+    assert normalizer(rows) is rows and normalizer.moments.count == 0
+
+
+def test_before_the_first_merge_it_only_clips():
+    normalizer = ObservationNormalizer(2, True, clip=5)
+    np.testing.assert_array_equal(normalizer(np.array([[1, -2], [9, -9]], np.float32)), [[1, -2], [5, -5]])
+
+
+def test_clip_and_nan():
+    normalizer = ObservationNormalizer(1, True, "float64")
+    normalizer.merge(np.array([[-1.0], [1.0]]), ONE)
+    x = normalizer(np.array([[0.5], [1e9], [-1e9], [np.nan]])).ravel()
+    assert x[:3].tolist() == [0.5, 10, -10] and np.isnan(x[3])
+
+
+def test_a_constant_observation_becomes_zero_and_stays_finite():
+    normalizer = ObservationNormalizer(2, True)
+    rows = np.array([[3.3, 0.0]] * 7, np.float32)
+    normalizer.merge(rows, ONE)
+    normalizer.merge(rows, ONE)
+    np.testing.assert_array_equal(normalizer(rows), np.zeros((7, 2)))
+    assert np.isfinite(normalizer(rows + 100)).all() and np.abs(normalizer(rows + 100)).max() == 10
+
+
+def test_statistics_are_frozen_between_merges():
+    normalizer, rng = ObservationNormalizer(2, True), np.random.default_rng(0)
+    normalizer.merge(rng.standard_normal((50, 2)), ONE)
+    rows = rng.standard_normal((4, 2)).astype(np.float32)
+    first = normalizer(rows)
+    np.testing.assert_array_equal(normalizer(rows), first)
+    normalizer.merge(10 + rng.standard_normal((50, 2)), ONE)
+    assert (normalizer(rows) != first).all()
+
+
+def test_restored_observations_are_normalised_to_the_bit():
+    rng = np.random.default_rng(0)
+    normalizer, twin = ObservationNormalizer(3, True), ObservationNormalizer(3, True)
+    normalizer.merge(rng.standard_normal((20, 3)), ONE)
+    twin.restore(normalizer.moments.arrays())
+    rows = rng.standard_normal((5, 3)).astype(np.float32)
+    assert twin(rows).tobytes() == normalizer(rows).tobytes()
+
+
+# --- rewards ----------------------------------------------------------------------------------------------------------
+
+def segments(rng, shapes, offset=0.0):
+    made = []
+    for shape in shapes:
+        done, valid = rng.random(shape) < 0.15, rng.random(shape) > 0.1
+        made.append((np.where(valid, 3 * rng.standard_normal(shape) + offset, 0.0), done, valid))
+    return made
+
+
+@pytest.mark.parametrize("offset", [0.0, 2.0])
+def test_rewards_are_scaled_as_the_loops_do(offset):
+    data = segments(np.random.default_rng(1), [(30, 3), (7, 3), (1, 3), (20, 3)], offset)
+    assert any((done & ~valid).any() for _, done, valid in data)
+    normalizer = RewardNormalizer(0.9, True, clip=1.0)
+    normalizer.restart(3)
+    expected = reference.scaled_rewards(data, 0.9, 1.0)
+    assert max(np.abs(e).max() for e in expected) == 1.0  # some are clipped
+    for (rewards, done, valid), want in zip(data, expected):
+        copy = rewards.copy()
+        np.testing.assert_allclose(normalizer(rewards, done, valid, ONE), want, rtol=1e-11)
+        np.testing.assert_array_equal(rewards, copy)
+
+
+def test_invalid_rows_do_not_count():
+    rng = np.random.default_rng(2)
+    (rewards, done, valid), = segments(rng, [(40, 2)])
+    strange = np.where(valid, rewards, 1e9)
+    a, b = RewardNormalizer(0.9, True), RewardNormalizer(0.9, True)
+    for normalizer, r in ((a, rewards), (b, strange)):
+        normalizer.restart(2)
+        normalizer(r, done, valid, ONE)
+    assert a.moments.count == b.moments.count == valid.sum()
+    np.testing.assert_array_equal(a.moments.std, b.moments.std)
+
+
+def test_ranks_scale_by_the_returns_of_all():
+    data = segments(np.random.default_rng(3), [(25, 4), (10, 4)])
+
+    def run(comm, columns=2):
+        normalizer, mine = RewardNormalizer(0.95, True), slice(columns * comm.rank, columns * (comm.rank + 1))
+        normalizer.restart(columns)
+        return [normalizer(*(part[:, mine] for part in segment), comm) for segment in data]
+    for i, whole in enumerate(run(ONE, columns=4)):
+        np.testing.assert_allclose(np.hstack([parts[i] for parts in reference.on_ranks(2, run)]), whole, rtol=1e-11)
+
+
+def test_restart_forgets_unfinished_episodes_but_not_the_statistics():
+    normalizer, never, always = RewardNormalizer(0.5, True), np.zeros((1, 1), bool), np.ones((1, 1), bool)
+    normalizer.restart(1)
+    normalizer(np.array([[4.0]]), never, always, ONE)
+    normalizer.restart(1)
+    normalizer(np.array([[8.0]]), never, always, ONE)
+    assert normalizer.moments.count == 2 and normalizer.moments.mean == 6  # 8, not 8 + 0.5 * 4
+
+
+def test_constant_and_disabled_rewards():
+    rewards, done, valid = np.ones((3, 1)), np.ones((3, 1), bool), np.ones((3, 1), bool)
+    normalizer = RewardNormalizer(0.9, True)
+    normalizer.restart(1)
+    assert normalizer(rewards, done, valid, ONE).tolist() == [[10.0]] * 3  # no spread: clipped, not infinite
+    assert RewardNormalizer(0.9, False)(rewards, done, valid, ONE) is rewards

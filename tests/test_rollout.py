@@ -1,0 +1,336 @@
+"""Rollouts against a simulation written out by hand, in every way of stepping; advantages against the definition."""
+
+import math
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trpo_np import kernels
+from trpo_np.envs import EnvList, Vector, adapt
+from trpo_np.policies import MlpPolicy
+from trpo_np.rollout import Runner, advantages
+from trpo_np.trpo import TRPO
+from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv
+
+LENGTHS = (3, 1, 4, 2, 6)  # of the first episodes, over and over
+ENDS = [(True, False), (False, True), (True, True)]  # (terminated, truncated) of the first episodes, over and over
+
+
+class Counting(gymnasium.Env):
+    """Observe (episode, step); the reward says which, too. `shift` makes environments differ."""
+
+    observation_space = Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = Box(-0.25, 0.5, (2,), np.float32)
+
+    def __init__(self, shift=0, reuse=False):
+        self.episode, self.time, self.shift, self.actions = shift - 1, 0, shift, []
+        self.buffer = np.zeros(2) if reuse else None
+
+    def _observation(self):
+        if self.buffer is None:
+            return np.array([self.episode, self.time], float)
+        self.buffer[:] = self.episode, self.time
+        return self.buffer
+
+    def reset(self, *, seed=None, options=None):
+        self.episode, self.time = self.episode + 1, 0
+        return self._observation(), {}
+
+    def step(self, action):
+        self.actions.append(np.array(action))
+        self.time += 1
+        over = self.time == LENGTHS[self.episode % 5]
+        terminated, truncated = ENDS[self.episode % 3] if over else (False, False)
+        return self._observation(), self.episode + self.time / 16, terminated, truncated, {"time": self.time}
+
+
+def simulation(shift, steps):
+    """The first steps of Counting(shift): rows of (observation, reward, terminated, truncated, next observation)."""
+    rows, episode, time = [], shift, 0
+    for _ in range(steps):
+        over = time + 1 == LENGTHS[episode % 5]
+        terminated, truncated = ENDS[episode % 3] if over else (False, False)
+        rows.append(((episode, time), episode + (time + 1) / 16, terminated, truncated, (episode, time + 1)))
+        episode, time = (episode + 1, 0) if over else (episode, time + 1)
+    return rows
+
+
+KINDS = {
+    "env list": lambda fns: EnvList([fn() for fn in fns]),
+    "dummy": lambda fns: adapt(DummyVecEnv(fns)),
+    "sync": lambda fns: adapt(SyncVectorEnv(fns)),
+    "sync next step": lambda fns: Vector(SyncVectorEnv(fns, autoreset_mode=AutoresetMode.NEXT_STEP)),
+    "sync same step": lambda fns: Vector(SyncVectorEnv(fns, autoreset_mode=AutoresetMode.SAME_STEP)),
+    "sync disabled": lambda fns: Vector(SyncVectorEnv(fns, autoreset_mode=AutoresetMode.DISABLED)),
+    "async next step": lambda fns: adapt(AsyncVectorEnv(fns, autoreset_mode=AutoresetMode.NEXT_STEP)),
+    "async same step": lambda fns: adapt(AsyncVectorEnv(fns, autoreset_mode=AutoresetMode.SAME_STEP)),
+    "async disabled": lambda fns: adapt(AsyncVectorEnv(fns, autoreset_mode=AutoresetMode.DISABLED)),
+    "subproc": lambda fns: adapt(SubprocVecEnv(fns)),
+}
+
+
+def runner_of(stepper, seed=0, **kwargs):
+    policy = MlpPolicy(stepper.observation_space, stepper.action_space, layers=[4], **kwargs).draw(np.random.default_rng(seed))
+    runner = Runner(policy, stepper)
+    runner.restart([seed + i for i in range(stepper.num_envs)])
+    return runner
+
+
+def close(stepper):
+    for env in getattr(stepper, "envs", None) or [stepper.env]:
+        env.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_stepping_brings_the_same_rows(kind):
+    stepper = KINDS[kind]([lambda i=i: Counting(i) for i in range(2)])
+    runner, rng = runner_of(stepper), np.random.default_rng(1)
+    # environment 0 ends exactly at the first border; in NEXT_STEP mode the second segment starts with an autoreset
+    segments = [runner.collect(steps, rng) for steps in (3, 1, 5, 20)]
+    close(stepper)
+    whole = {name: np.concatenate([getattr(seg, name) for seg in segments])
+             for name in ("obs", "rewards", "terminated", "truncated", "valid")}
+    starts = np.cumsum([0, *[len(seg.obs) for seg in segments]])
+    finals = {(start + t, i): row for start, seg in zip(starts, segments) for t, i, row in seg.final}
+    episodes = []
+    for i in range(2):
+        real = np.flatnonzero(whole["valid"][:, i])
+        expected = simulation(i, len(real))
+        score, length = 0.0, 0
+        for t, (obs, reward, terminated, truncated, following) in zip(real, expected):
+            assert tuple(whole["obs"][t, i]) == obs
+            assert whole["rewards"][t, i] == reward
+            assert (whole["terminated"][t, i], whole["truncated"][t, i]) == (terminated, truncated)
+            score, length = score + reward, length + 1
+            if truncated and not terminated:
+                assert tuple(finals.pop((t, i))) == following
+            if terminated or truncated:
+                episodes.append((score, length))
+                score, length = 0.0, 0
+        ends = np.flatnonzero((whole["terminated"] | whole["truncated"])[:, i])
+        bogus = np.flatnonzero(~whole["valid"][:, i])
+        np.testing.assert_array_equal(bogus, [t + 1 for t in ends if t + 1 < starts[-1]] if "next" in kind else [])
+        assert (runner.returns[i], runner.lengths[i]) == (score, length)
+    assert not finals
+    assert sorted(episodes) == sorted(sum((seg.episodes for seg in segments), []))
+    assert ("next" in kind) == (not whole["valid"].all())
+    for seg, following in zip(segments, segments[1:]):
+        np.testing.assert_array_equal(seg.last_obs, following.obs[0])
+
+
+def test_a_restart_forgets_that_an_autoreset_was_due():
+    runner = runner_of(KINDS["sync next step"]([Counting]))
+    assert runner.collect(3, np.random.default_rng(0)).terminated[-1]
+    runner.restart([0])
+    assert runner.collect(1, np.random.default_rng(0)).valid.all()
+
+
+@pytest.mark.parametrize("kind", ["env list", "dummy", "sync", "sync next step", "sync disabled", "async next step", "subproc"])
+def test_an_environment_may_reuse_its_buffer(kind):
+    def collect(reuse):
+        stepper = KINDS[kind]([lambda i=i: Counting(i, reuse) for i in range(2)])
+        seg = runner_of(stepper).collect(12, np.random.default_rng(1))
+        close(stepper)
+        return seg
+    assert_same(collect(True), collect(False))
+
+
+def assert_same(a, b):
+    for name in ("obs", "actions", "rewards", "terminated", "truncated", "valid", "over", "last_obs"):
+        assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
+    assert a.episodes == b.episodes
+    assert [(t, i, row.tobytes()) for t, i, row in a.final] == [(t, i, row.tobytes()) for t, i, row in b.final]
+
+
+@pytest.mark.parametrize("env_id, limit", [("CartPole-v1", 20), ("Pendulum-v1", 30)])
+def test_same_seeds_give_the_same_bits_in_every_kind(env_id, limit):
+    segments = []
+    for kind in ("env list", "dummy", "sync", "sync same step", "sync disabled", "async same step", "async disabled", "subproc"):
+        stepper = KINDS[kind]([lambda: gymnasium.make(env_id, max_episode_steps=limit)] * 3)
+        segments.append(runner_of(stepper, seed=5).collect(70, np.random.default_rng(6)))
+        close(stepper)
+    assert segments[0].final and segments[0].episodes
+    for segment in segments[1:]:
+        assert_same(segments[0], segment)
+
+
+def test_raw_actions_are_kept_and_clipped_ones_are_taken():
+    env = Counting()
+    seg = runner_of(EnvList([env])).collect(50, np.random.default_rng(0))
+    raw = seg.actions[:, 0]
+    assert (raw > 0.5).any() and (raw < -0.25).any()
+    np.testing.assert_array_equal(np.stack(env.actions), np.clip(raw, np.float32(-0.25), np.float32(0.5)))
+    assert np.stack(env.actions).dtype == np.float32
+
+
+def test_only_real_steps_count():
+    stepped = gymnasium.wrappers.vector.RecordEpisodeStatistics(SyncVectorEnv([lambda i=i: Counting(i) for i in range(2)]))
+    model = TRPO("MlpPolicy", stepped, timesteps_per_batch=40, seed=0).learn(100)
+    taken = sum(len(env.actions) for env in stepped.unwrapped.envs)
+    assert model.num_timesteps == taken
+    assert 40 * model.updates > taken
+
+
+class Spoilt(Counting):
+    """Give a bad observation or reward at one step."""
+
+    def __init__(self, shift, at, field, value):
+        super().__init__(shift)
+        self.at, self.field, self.value = at, field, value
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        if len(self.actions) == self.at:
+            obs, reward = (obs, self.value) if self.field == "reward" else (np.array([0.0, self.value]), reward)
+        return obs, reward, terminated, truncated, info
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("field", ["reward", "observation"])
+@pytest.mark.parametrize("at", [2, 4])  # the middle of an episode; the last observation of a truncated one
+@pytest.mark.parametrize("kind", ["env list", "sync next step", "sync same step"])
+def test_what_is_not_finite_is_refused_by_name(kind, at, field, value):
+    stepper = KINDS[kind]([lambda: Counting(1), lambda: Spoilt(0, at, field, value)])
+    with pytest.raises(ValueError, match=f"environment 1 gave .*{field}.*{value}") as error:
+        runner_of(stepper).collect(12, np.random.default_rng(0))
+    assert field == "reward" or "field 1" in str(error.value)
+
+
+def test_a_huge_observation_is_a_number():
+    seg = runner_of(EnvList([Spoilt(0, 2, "observation", 1e15)])).collect(12, np.random.default_rng(0))
+    assert seg.obs.max() == np.float32(1e15)
+
+
+def test_a_callback_can_stop_a_rollout():
+    seen = []
+    runner = runner_of(EnvList([Counting()]))
+    assert runner.collect(10, np.random.default_rng(0), lambda step: seen.append(step) or len(seen) < 3) is None
+    assert [step["t"] for step in seen] == [0, 1, 2]
+    assert [tuple(step["new_obs"][0]) for step in seen] == [(0, 1), (0, 2), (1, 0)]  # not one buffer three times
+    assert [bool(step["dones"][0]) for step in seen] == [False, False, True]
+
+
+# --- lives: a lost life ends the credit for rewards, not the game -----------------------------------------------------
+
+@pytest.mark.parametrize("mode", list(AutoresetMode)[:2])
+def test_lives_of_the_atari_vector_environment(mode):
+    ale = pytest.importorskip("ale_py.vector_env")
+
+    def collect(**options):
+        env = ale.AtariVectorEnv("breakout", 1, autoreset_mode=mode, num_threads=1, reward_clipping=False,
+                                 img_height=8, img_width=8, stack_num=1, **options)
+        seg = runner_of(Vector(env), seed=3).collect(450, np.random.default_rng(3))
+        env.close()
+        return seg
+    whole, lives, restarts = collect(), collect(life_loss_info=True), collect(episodic_life=True)
+    next_step = mode is AutoresetMode.NEXT_STEP
+    # five lives are one game: the same rows, the same scores, more ends for the advantages
+    assert len(whole.episodes) >= 2
+    assert whole.episodes == lives.episodes
+    np.testing.assert_array_equal(whole.valid, lives.valid)
+    np.testing.assert_array_equal(whole.rewards, lives.rewards)
+    ends = whole.terminated.sum()
+    assert lives.terminated.sum() >= 5 * ends and (whole.terminated <= lives.terminated).all()
+    # here the game is reset at each lost life, so each one is an episode, and in NEXT_STEP mode followed by an autoreset
+    done = restarts.terminated[:-1].sum()
+    assert len(restarts.episodes) >= done > ends
+    assert (~restarts.valid).sum() == done * next_step
+
+
+class Lives(gymnasium.Env):
+    """Three lives of two steps; `reset` restarts the game only if none is left, as EpisodicLife wrappers do."""
+
+    observation_space, action_space = Box(-9, 9, (1,)), gymnasium.spaces.Discrete(2)
+
+    def __init__(self):
+        self.frame, self.lives = 0, 0
+
+    def _info(self):
+        return {"episode_frame_number": self.frame, "lives": self.lives}
+
+    def reset(self, *, seed=None, options=None):
+        self.frame, self.lives = (1, 3) if self.lives == 0 else (self.frame + 1, self.lives)
+        return np.zeros(1, np.float32), self._info()
+
+    def step(self, action):
+        self.frame += 1
+        lost = self.frame % 3 == 0
+        self.lives -= lost
+        return np.full(1, self.frame, np.float32), 1.0, lost, False, self._info()
+
+
+@pytest.mark.parametrize("kind", ["env list", "sync next step", "sync same step", "sync disabled", "subproc"])
+def test_a_lost_life_is_not_the_end_of_a_score(kind):
+    stepper = KINDS[kind]([Lives, Lives])
+    seg = runner_of(stepper).collect(40, np.random.default_rng(0))
+    close(stepper)
+    assert set(seg.episodes) == {(6.0, 6)}
+    assert seg.terminated.sum() > 2 * len(seg.episodes)
+
+
+# --- advantages ---------------------------------------------------------------------------------------------------------
+
+def slow_advantages(rewards, values, last_value, final_values, terminated, truncated, gamma, lam):
+    """A[t] = sum over l of (gamma lam)^l delta[t + l], up to the end of the episode or of the segment; O(T^2)."""
+    steps, n = rewards.shape
+    out = np.zeros((steps, n))
+    for i in range(n):
+        for t in range(steps):
+            for k in range(t, steps):
+                if terminated[k, i]:
+                    following = 0.0
+                elif truncated[k, i]:
+                    following = final_values[k, i]
+                else:
+                    following = last_value[i] if k == steps - 1 else values[k + 1, i]
+                delta = rewards[k, i] + gamma * following - values[k, i]
+                out[t, i] += (gamma * lam) ** (k - t) * delta
+                if terminated[k, i] or truncated[k, i]:
+                    break
+    return out
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=st.integers(1, 9), n=st.integers(1, 3), gamma=st.floats(0, 1), lam=st.floats(0, 1), ends=st.floats(0, 1),
+       bootstrap=st.booleans(), seed=st.integers(0, 2**32 - 1))
+def test_advantages_match_their_definition(steps, n, gamma, lam, ends, bootstrap, seed):
+    rng = np.random.default_rng(seed)
+    rewards, values, final_values = rng.standard_normal((3, steps, n))
+    terminated, truncated = rng.random((2, steps, n)) < ends  # at times both at once
+    final_values = final_values * bootstrap
+    given_ = rewards, values, rng.standard_normal(n), final_values, terminated, truncated, gamma, lam
+    adv, targets = advantages(*given_)
+    np.testing.assert_allclose(adv, slow_advantages(*given_), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(targets, adv + values)
+    loop = kernels.discounted_sum.loop  # what numba compiles, as plain Python
+    delta, cut = rng.standard_normal((steps, n)), (terminated | truncated).astype(float)
+    np.testing.assert_allclose(loop(delta, cut, gamma * lam), kernels.discounted_sum.plain(delta, cut, gamma * lam), rtol=1e-10)
+
+
+@pytest.mark.parametrize("bootstrap", [True, False])
+@pytest.mark.parametrize("kind", ["env list", "sync next step", "sync same step", "sync disabled"])
+def test_truncation_bootstraps_from_the_last_observation_and_termination_does_not(kind, bootstrap, monkeypatch):
+    stepper = KINDS[kind]([lambda i=i: Counting(i) for i in range(2)])
+    model = TRPO("MlpPolicy", Counting(), timesteps_per_batch=16, gamma=0.5, lam=0.0, seed=0, bootstrap_truncated=bootstrap)
+    critic = lambda x: 100.0 * x[:, 0] + x[:, 1]  # a value that says of which observation it is
+    monkeypatch.setattr(model.policy, "value", critic)
+    results = []
+    monkeypatch.setattr("trpo_np.trpo.advantages", lambda *args: results.append(advantages(*args)) or results[0])
+    runner = Runner(model.policy, stepper)
+    runner.restart([0, 1])
+    seg = runner.collect(16, np.random.default_rng(0))
+    model._update(seg, 1.0)
+    targets = results[0][1]
+    kinds_seen = set()
+    for i in range(2):
+        real = np.flatnonzero(seg.valid[:, i])
+        for t, (_, reward, terminated, truncated, following) in zip(real, simulation(i, len(real))):
+            worth = critic(np.array([following]))[0] * (not terminated and (bootstrap or not truncated))
+            assert math.isclose(targets[t, i], reward + 0.5 * worth, rel_tol=1e-6)  # lam = 0: the target is r + gamma V(next)
+            kinds_seen.add((terminated, truncated))
+    assert len(kinds_seen) == 4

@@ -1,0 +1,646 @@
+"""The update: the step equals its dense definition, the trust region holds afterwards, and only real samples count."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from copy import deepcopy
+from functools import partial
+from types import SimpleNamespace
+
+import gymnasium
+import numpy as np
+import pytest
+import reference
+from checks import STEP, hessian
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from trpo_np import TRPO, kernels, ops, trpo, trust_region
+from trpo_np.autodiff import Var
+from trpo_np.callbacks import BaseCallback
+from trpo_np.comm import OneProcess
+from trpo_np.optim import conjugate_gradient
+from trpo_np.policies import MlpPolicy
+from trpo_np.trust_region import Batch, trust_region_step
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+OBS = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+ACTIONS = {"Box": spaces.Box(-1, 1, (2,), np.float32), "Discrete": spaces.Discrete(3, start=2),
+           "MultiDiscrete": spaces.MultiDiscrete([3, 2]), "MultiBinary": spaces.MultiBinary(3)}
+SMALL = dict(net_arch=[dict(pi=[4], vf=[4])])
+
+
+class Toy(gymnasium.Env):
+    """Random observations; episodes end by chance, after `horizon` steps, or both at once. Each real step goes into `log`."""
+
+    observation_space = OBS
+
+    def __init__(self, action_space=ACTIONS["Discrete"], log=None, horizon=4, chance=0.25):
+        self.action_space, self.log, self.horizon, self.chance = action_space, log, horizon, chance
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps, self.obs = 0, self.np_random.standard_normal(3).astype(np.float32)
+        return self.obs, {}
+
+    def step(self, action):
+        self.steps += 1
+        before, self.obs = self.obs, self.np_random.standard_normal(3).astype(np.float32)
+        reward = float(before.sum() + np.sum(action))
+        terminated, truncated = bool(self.np_random.random() < self.chance), self.steps >= self.horizon
+        if self.log is not None:
+            self.log.append((id(self), before, np.array(action), reward, self.obs, terminated, truncated))
+        return self.obs, reward, terminated, truncated, {}
+
+
+class Vector(SyncVectorEnv):
+    """A vector environment that is stepped as one (a plain SyncVectorEnv is taken apart)."""
+
+
+def small_policy(kind, seed=0, dtype="float64", cls=MlpPolicy, **kwargs):
+    """A policy far from the uniform one that it is drawn as."""
+    rng = np.random.default_rng(seed)
+    policy = cls(OBS, ACTIONS[kind], dtype=dtype, **{**SMALL, **kwargs}).draw(rng)
+    policy.params.flat[:] += 0.5 * rng.standard_normal(policy.params.flat.size)
+    return policy, policy.params.select(policy.policy_weights), rng
+
+
+def random_batch(policy, rng, n, scale=1.0):
+    obs = rng.standard_normal((n, 3)).astype(policy.dtype)
+    actions = policy.dist.sample(policy.pi(policy.params, obs), policy.dist.noise(rng, n).astype(policy.dtype))
+    return Batch(obs, actions, scale * rng.standard_normal(n), np.full(n, 1 / n))
+
+
+def model_on(env, **settings):
+    return TRPO("MlpPolicy", env, **{"policy_kwargs": SMALL, "seed": 3, "timesteps_per_batch": 32, **settings})
+
+
+def policy_part(model):
+    return model.policy.params.select(model.policy.policy_weights).flat.copy()
+
+
+def critic_part(model):
+    return model.policy.params.select(model.policy.critic_weights).flat.copy()
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    """Record what each update gives to the trust region step, and what comes back."""
+    calls = []
+
+    def step(policy, params, batch, comm, **options):
+        old = policy.params.flat.copy()
+        new, info = trust_region_step(policy, params, batch, comm, **options)
+        calls.append(SimpleNamespace(old=old, batch=batch, options=options, new=new.copy(), info=info))
+        return new, info
+    monkeypatch.setattr(trpo, "trust_region_step", step)
+    return calls
+
+
+# ---- the step against its dense definition
+
+def gaussian(phi, actions):
+    """(log-probability, mean, log std) of the textbook, for one row of parameters each."""
+    mean, log_std = phi[:, :2], phi[:, 2:]
+    z = (actions - mean) / np.exp(log_std)
+    return np.sum(-0.5 * z**2 - log_std - 0.5 * np.log(2 * np.pi), 1)
+
+
+def categorical(phi, actions):
+    return phi[np.arange(len(phi)), actions] - np.log(np.exp(phi).sum(1))
+
+
+def kl_divergence(kind, old, new):
+    if kind == "Discrete":
+        p, q = (np.exp(phi) / np.exp(phi).sum(1, keepdims=True) for phi in (old, new))
+        return np.sum(p * np.log(p / q), 1)
+    (m, s), (m2, s2) = ((phi[:, :2], np.exp(phi[:, 2:])) for phi in (old, new))
+    return np.sum(np.log(s2 / s) + (s**2 + (m - m2) ** 2) / (2 * s2**2) - 0.5, 1)
+
+
+def entropy(kind, phi):
+    if kind == "Discrete":
+        p = np.exp(phi) / np.exp(phi).sum(1, keepdims=True)
+        return -np.sum(p * np.log(p), 1)
+    return np.sum(phi[:, 2:] + 0.5 * np.log(2 * np.pi * np.e), 1)
+
+
+def dense_step(kind, policy, head, batch, max_kl, damping, entcoeff, every, steps, shrink, tolerance):
+    """The update with a dense Fisher matrix, `solve`, and the line search written out: (new vector, KL, fraction)."""
+    logp = dict(Box=gaussian, Discrete=categorical)[kind]
+
+    def phi(theta):
+        p = head.like(theta)
+        out = np.tanh(batch.obs @ p["pi/fc0/w"] + p["pi/fc0/b"]) @ p["pi/out/w"] + p["pi/out/b"]
+        return np.hstack([out, np.tile(p["pi/log_std"], (len(out), 1))]) if kind == "Box" else out
+
+    theta = head.flat.copy()
+    old = phi(theta)
+
+    def surrogate(theta):
+        new = phi(theta)
+        ratio = np.exp(logp(new, batch.actions) - logp(old, batch.actions))
+        return np.mean(ratio * batch.advantages) + entcoeff * np.mean(entropy(kind, new))
+
+    g = np.array([np.imag(surrogate(theta + 1j * STEP * e)) / STEP for e in np.eye(theta.size)])
+    thinned = policy.pi(head, batch.obs[::every])
+    A = hessian(lambda p: ops.mean(policy.dist.kl(thinned, policy.pi(p, batch.obs[::every]))), head) + damping * np.eye(theta.size)
+    x = np.linalg.solve(A, g)
+    full = np.sqrt(2 * max_kl / (x @ A @ x)) * x
+    for i in range(steps):
+        trial = theta + shrink**i * full
+        kl = np.mean(kl_divergence(kind, old, phi(trial)))
+        if kl <= tolerance * max_kl and surrogate(trial) >= surrogate(theta):
+            return trial, kl, shrink**i
+    return theta, 0.0, 0.0
+
+
+STEPS = {"plain": {}, "damped": dict(damping=0.3), "entropy": dict(entcoeff=0.2), "thinned": dict(every=3),
+         "shrinking": dict(max_kl=0.7, tolerance=1.0, shrink=0.8), "far": dict(max_kl=3.0, tolerance=0.4), "one try": dict(steps=1)}
+
+
+@pytest.mark.parametrize("kind", ["Box", "Discrete"])
+@pytest.mark.parametrize("case", STEPS)
+def test_the_step_equals_its_dense_definition(kind, case, monkeypatch):
+    # the solver stops at a residual of 1e-5, good enough for a policy; here it may go on to rounding
+    monkeypatch.setattr(trust_region, "conjugate_gradient", partial(conjugate_gradient, tol=1e-28))
+    o = dict(max_kl=0.01, damping=0.01, entcoeff=0.0, every=1, steps=10, shrink=0.5, tolerance=1.5) | STEPS[case]
+    fractions = []
+    for seed in range(4):
+        policy, head, rng = small_policy(kind, seed)
+        batch = random_batch(policy, rng, 50)
+        want, kl, fraction = dense_step(kind, policy, head, batch, **o)
+        new, info = trust_region_step(policy, head, batch, OneProcess(), max_kl=o["max_kl"], cg_iters=400, cg_damping=o["damping"],
+                                      entcoeff=o["entcoeff"], fvp_subsample=o["every"], linesearch_steps=o["steps"],
+                                      linesearch_shrink=o["shrink"], kl_tolerance=o["tolerance"])
+        assert info["step_fraction"] == fraction > 0
+        np.testing.assert_allclose(new, want, rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(info["kl"], kl, rtol=1e-8)
+        fractions.append(fraction)
+    assert case not in ("shrinking", "far") or min(fractions) < 1, "the case is meant to shrink the step"
+
+
+@pytest.mark.parametrize("kind", ACTIONS)
+def test_the_trust_region_holds_and_the_surrogate_is_no_worse(kind):
+    accepted = 0
+    for seed in range(40):
+        policy, head, rng = small_policy(kind, seed, "float32")
+        batch = random_batch(policy, rng, int(rng.integers(1, 60)), scale=10.0 ** rng.integers(-3, 4))
+        max_kl, tolerance = 10.0 ** rng.uniform(-4, 0), rng.uniform(0.5, 2)
+        old = policy.pi(head, batch.obs).astype(float)
+        start = head.flat.copy()
+        new, info = trust_region_step(policy, head, batch, OneProcess(), max_kl=max_kl, kl_tolerance=tolerance)
+        assert head.flat.tobytes() == start.tobytes(), "the step must not write to the vector it was given"
+        phi = policy.pi(head.like(new), batch.obs).astype(float)
+        gain = np.mean(batch.advantages * (np.exp(policy.dist.logp(phi, batch.actions) - policy.dist.logp(old, batch.actions)) - 1))
+        assert np.isfinite(new).all() and new.dtype == np.float32
+        assert np.mean(policy.dist.kl(old, phi)) <= tolerance * max_kl * (1 + 1e-5)
+        assert gain >= -1e-6 * np.abs(batch.advantages).max()
+        accepted += info["step_fraction"] > 0
+        assert (info["step_fraction"] > 0) == (new.tobytes() != start.tobytes())
+    assert accepted >= 38
+
+
+# ---- steps that must not be taken
+
+class Fooled(MlpPolicy):
+    """What the line search sees of a new policy goes through `trick`; the tape and the old policy see the truth."""
+
+    trick = None
+
+    def pi(self, params, x):
+        out = super().pi(params, x)
+        return out if self.trick is None or isinstance(out, Var) else self.trick(out)
+
+
+def with_one(value):
+    def spoil(batch):
+        batch.advantages[1] = value
+        return batch
+    return spoil
+
+
+REFUSED = {
+    "all advantages NaN": (lambda b: b._replace(advantages=np.full(20, np.nan)), None, {}),
+    "one advantage NaN": (with_one(np.nan), None, {}),
+    "an infinite advantage": (with_one(np.inf), None, {}),
+    "no advantage": (lambda b: b._replace(advantages=np.zeros(20)), None, {}),
+    "the new policy is NaN": (lambda b: b, lambda policy, old: lambda out: out * np.nan, {}),
+    "one number of the new policy is NaN": (lambda b: b, lambda policy, old: lambda out: out + np.eye(*out.shape) * np.nan, {}),
+    "the new policy is infinite": (lambda b: b, lambda policy, old: lambda out: out + np.inf, {}),
+    "each step makes it worse": (lambda b: b, lambda policy, old: lambda out: 2 * old - out, {}),
+    "each step goes too far": (lambda b: b, None, dict(kl_tolerance=1e-9, linesearch_steps=3)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the NaN that the case is about
+def test_without_an_acceptable_step_the_very_same_vector_comes_back(case, dtype):
+    spoil, trick, options = REFUSED[case]
+    policy, head, rng = small_policy("Box", 5, dtype, Fooled)
+    batch = spoil(random_batch(policy, rng, 20))
+    start = head.flat.copy()
+    policy.trick = trick and trick(policy, policy.pi(head, batch.obs))
+    new, info = trust_region_step(policy, head, batch, OneProcess(), **{"max_kl": 0.01, **options})
+    assert new.tobytes() == head.flat.tobytes() == start.tobytes()
+    assert info["step_fraction"] == info["kl"] == info["gain"] == 0
+
+
+class Spoil(BaseCallback):
+    """Let the new policy be NaN while it is updated."""
+
+    def _on_rollout_start(self):
+        self.model.policy.trick = None
+
+    def _on_rollout_end(self):
+        self.model.policy.trick = lambda out: out * np.nan
+
+
+@pytest.mark.parametrize("shared", [[], [5]])
+def test_skipped_updates_are_counted_and_the_value_fit_moves_no_policy_parameter(shared):
+    model = TRPO(Fooled, Toy(ACTIONS["Box"]), timesteps_per_batch=32, seed=0, vf_stepsize=0.1,
+                 policy_kwargs=dict(net_arch=[*shared, dict(pi=[4], vf=[4])]))
+    policy, critic = policy_part(model), critic_part(model)
+    model.learn(96, Spoil())
+    assert model.updates == model.skipped_updates == 3
+    assert policy_part(model).tobytes() == policy.tobytes()
+    assert (critic_part(model) != critic).all(), "the critic must have been fitted"
+    model.policy.trick = None
+    model.learn(64, reset_num_timesteps=False)
+    assert model.updates == 5 and model.skipped_updates == 3
+    assert (policy_part(model) != policy).any()
+
+
+@pytest.mark.parametrize("shared", [[], [5]])
+@pytest.mark.parametrize("kind", ACTIONS)
+def test_the_policy_step_moves_every_policy_parameter_and_no_critic_parameter(shared, kind):
+    model = model_on(Toy(ACTIONS[kind]), vf_iters=0, policy_kwargs=dict(net_arch=[*shared, dict(pi=[4], vf=[4])]))
+    before, critic = model.get_parameters(), critic_part(model)
+    model.learn(32)
+    assert model.skipped_updates == 0 and model.updates == 1
+    assert critic_part(model).tobytes() == critic.tobytes()
+    for name in model.policy.policy_weights:
+        assert (model.get_parameters()[name] != before[name]).any(), f"{name} did not move"
+
+
+def test_the_step_reported_is_the_step_taken(spy):
+    model = model_on(Toy(ACTIONS["Box"]))
+    before = policy_part(model)
+    model.learn(32)
+    assert spy[0].new.tobytes() == policy_part(model).tobytes() != before.tobytes()
+    assert spy[0].options["max_kl"] == 0.01 and spy[0].options["kl_tolerance"] == 1.5
+
+
+# ---- what goes into the step
+
+MODES = {"list": None} | {mode.name: mode for mode in AutoresetMode}
+
+
+@pytest.mark.parametrize("bootstrap", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+def test_each_real_step_counts_once_with_its_textbook_advantage(mode, bootstrap, spy):
+    log = []
+    make = [partial(Toy, ACTIONS["Discrete"], log)] * 3
+    env = SyncVectorEnv(make) if mode == "list" else Vector(make, autoreset_mode=MODES[mode])
+    model = model_on(env, dtype="float64", timesteps_per_batch=60, normalize_advantage=False, bootstrap_truncated=bootstrap)
+    ends = []
+
+    class Mark(BaseCallback):
+        def _on_rollout_end(self):
+            ends.append(len(log))
+    model.learn(170, Mark())
+    assert len(spy) == len(ends) >= 3 and model.num_timesteps == len(log)
+    assert any(t and c for *_, t, c in log) and any(c and not t for *_, t, c in log), "the toy must end in both ways"
+    for call, start, end in zip(spy, [0, *ends], ends):
+        steps = log[start:end]
+        np.testing.assert_array_equal(call.batch.obs, [before for _, before, *_ in steps])
+        np.testing.assert_array_equal(call.batch.actions + 2, [action for _, _, action, *_ in steps])
+        np.testing.assert_allclose(call.batch.weights, 1 / len(steps))
+        params = model.policy.params.like(call.old)
+
+        def value(obs):
+            return model.policy.vf(params, np.array(obs, np.float64))
+        wanted = np.zeros(len(steps))
+        for name in {name for name, *_ in steps}:
+            own = [k for k, step in enumerate(steps) if step[0] == name]
+            _, before, _, rewards, after, terminated, truncated = map(np.array, zip(*[steps[k] for k in own]))
+            column = [x[:, None] for x in (rewards, value(before), value(after) * bootstrap, terminated, truncated)]
+            wanted[own] = reference.gae(column[0], column[1], value(after)[-1:], *column[2:], 0.99, 0.98)[:, 0]
+        np.testing.assert_allclose(call.batch.advantages, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_advantages_have_mean_0_and_spread_1(spy):
+    model_on(Toy()).learn(64)
+    for call in spy:
+        np.testing.assert_allclose([np.mean(call.batch.advantages), np.std(call.batch.advantages)], [0, 1], atol=1e-12)
+
+
+class Still(Toy):
+    """One observation, one reward, no end in sight: all advantages are equal if lam is 0."""
+
+    def step(self, action):
+        return self.obs, 1.0, False, False, {}
+
+
+@pytest.mark.parametrize("env, settings", [(Toy, dict(timesteps_per_batch=1)), (Still, dict(lam=0.0))])
+def test_one_sample_or_equal_advantages_are_no_reason_to_move(env, settings, spy):
+    model = model_on(env(), dtype="float64", **settings)
+    policy, critic = policy_part(model), critic_part(model)
+    model.learn(3 * model.timesteps_per_batch)
+    assert len(spy) == 3 and all(np.isfinite(call.batch.advantages).all() for call in spy)
+    assert max(np.abs(call.batch.advantages).max() for call in spy) < 1e-6
+    assert model.skipped_updates == 3 and policy_part(model).tobytes() == policy.tobytes()
+    assert np.isfinite(critic_part(model)).all() and (critic_part(model) != critic).any()
+
+
+@pytest.mark.parametrize("kind", ACTIONS)
+def test_the_entropy_bonus_raises_the_entropy(kind):
+    policy, head, rng = small_policy(kind)
+    batch = random_batch(policy, rng, 40)._replace(advantages=np.zeros(40))
+    before = np.mean(policy.dist.entropy(policy.pi(head, batch.obs)))
+    for coefficient in (0.1, -0.1):
+        new, info = trust_region_step(policy, head, batch, OneProcess(), entcoeff=coefficient, max_kl=0.02)
+        change = np.mean(policy.dist.entropy(policy.pi(head.like(new), batch.obs))) - before
+        assert change * coefficient > 0
+        np.testing.assert_allclose(info["gain"], coefficient * change, rtol=1e-9)
+
+
+def test_entcoeff_reaches_the_step():
+    def spread(entcoeff):
+        model = model_on(Toy(ACTIONS["Box"]), entcoeff=entcoeff, vf_iters=0).learn(96)
+        return model.get_parameters()["pi/log_std"].sum()
+    assert spread(1.0) > spread(0.0) > spread(-1.0)
+
+
+def test_schedules_see_the_remaining_progress():
+    seen = {"max_kl": [], "vf_stepsize": []}
+
+    def schedule(name, value):
+        return lambda remaining: seen[name].append(remaining) or value * (0.1 + remaining)
+    model = model_on(Toy(), max_kl=schedule("max_kl", 0.01), vf_stepsize=schedule("vf_stepsize", 1e-3))
+    for reset, step in ((True, 0.2), (True, 0.2), (False, 0.1)):  # what continues a run continues its schedule
+        seen["max_kl"].clear(), seen["vf_stepsize"].clear()
+        model.learn(5 * 32, reset_num_timesteps=reset)
+        assert seen["max_kl"] == seen["vf_stepsize"] and len(seen["max_kl"]) == 5
+        np.testing.assert_allclose(np.diff(seen["max_kl"]), -step, atol=1e-12)
+        assert -1e-12 <= min(seen["max_kl"]) <= step + 1e-12, "of the update that ends the run: 0, or 1 update to go"
+
+
+def test_a_schedule_sets_the_trust_region(spy):
+    model_on(Toy(), max_kl=lambda remaining: 0.001 if remaining > 0.5 else 0.002).learn(128)
+    assert sorted({call.options["max_kl"] for call in spy}) == [0.001, 0.002]
+    model = model_on(Toy(), vf_stepsize=lambda remaining: 0.0)
+    critic = critic_part(model)
+    assert critic_part(model.learn(32)).tobytes() == critic.tobytes()
+
+
+class Reading(MlpPolicy):
+    """Note the rows on which the critic is fitted."""
+
+    def vf(self, params, features):
+        out = super().vf(params, features)
+        if isinstance(out, Var):
+            vars(self).setdefault("batches", []).append(features)
+        return out
+
+
+@pytest.mark.parametrize("size, sizes", [(1000, [50]), (50, [50]), (16, [13, 13, 12, 12]), (1, [1] * 50)])
+def test_the_critic_sees_every_sample_once_a_pass(size, sizes, spy):
+    model = TRPO(Reading, Toy(), timesteps_per_batch=50, vf_batch_size=size, vf_iters=2, seed=0, policy_kwargs=SMALL).learn(50)
+    batches, rows = model.policy.batches, spy[0].batch.obs
+    assert [len(batch) for batch in batches] == sizes * 2 and model.adam.t == 2 * len(sizes)
+    orders = [np.concatenate(batches[:len(sizes)]), np.concatenate(batches[len(sizes):])]
+    for order in orders:
+        np.testing.assert_array_equal(order[np.lexsort(order.T)], rows[np.lexsort(rows.T)])
+    assert (orders[0] != orders[1]).any() and (orders[0] != rows).any(), "the samples must be shuffled"
+
+
+def test_the_value_fit_lowers_the_error():
+    model = model_on(Toy(), vf_iters=200, vf_stepsize=1e-2, normalize_rewards=False)
+    errors = []
+
+    class Watch(BaseCallback):
+        def _on_rollout_end(self):
+            self.segment = self.locals["segment"]
+
+        def _on_update_end(self):
+            seg, policy = self.segment, self.model.policy
+            errors.append(float(np.corrcoef(policy.value(seg.obs.reshape(-1, 3)), seg.rewards.ravel())[0, 1]))
+    model.learn(64, Watch())
+    assert errors[-1] > 0.2, "values must follow what they are fitted to"
+
+
+# ---- rows that an autoreset inserted
+
+class Littering(Vector):
+    """Rewards of rows that took no action are `litter`, where gymnasium says 0."""
+
+    litter, ended = 0.0, None
+
+    def step(self, actions):
+        obs, rewards, terminated, truncated, infos = super().step(actions)
+        rewards = np.where(self.ended, self.litter, rewards) if self.ended is not None else rewards
+        self.ended = (terminated | truncated) & ~(False if self.ended is None else self.ended)
+        return obs, rewards, terminated, truncated, infos
+
+
+def model_state(model):
+    return (model.policy.params.flat.tobytes(), model.adam.m.tobytes(), list(model.recent), model.num_timesteps, model.episodes,
+            *[a.tobytes() for moments in (model.policy.normalizer.moments, model.reward_normalizer.moments)
+              for a in moments.arrays().values()])
+
+
+def test_rewards_of_reset_rows_count_in_nothing():
+    def train(litter):
+        env = Littering([Toy] * 2)
+        env.litter = litter
+        return model_on(env, normalize_observations=True, normalize_rewards=True).learn(96)
+    clean, littered = train(0.0), train(1e3)
+    assert clean.num_timesteps > 90 and clean.recent
+    for one, other in zip(model_state(clean), model_state(littered)):
+        assert one == other
+
+
+def test_whatever_stands_in_reset_rows_counts_in_nothing():
+    segments = []
+
+    class Keep(BaseCallback):
+        def _on_rollout_end(self):
+            segments.append(deepcopy(self.locals["segment"]))
+    settings = dict(normalize_observations=True, normalize_rewards=True, entcoeff=0.01)
+    model_on(Vector([Toy] * 2), **settings).learn(96, Keep())
+    assert any((~seg.valid).any() for seg in segments)
+
+    def update(litter):
+        model, stats = model_on(Vector([Toy] * 2), **settings), []
+        model.reward_normalizer.restart(2)
+        for seg in deepcopy(segments):
+            if litter:
+                bad = ~seg.valid
+                seg.obs[bad], seg.rewards[bad], seg.actions[bad] = 7.0, -300.0, (seg.actions[bad] + 1) % 3
+            stats.append(model._update(seg, 0.5))
+        return model_state(model), stats
+    (clean, numbers), (littered, other_numbers) = update(False), update(True)
+    assert clean == littered and numbers == other_numbers
+
+
+def test_a_batch_of_nothing_but_reset_rows_changes_nothing():
+    model = model_on(Vector([partial(Toy, horizon=1)]), timesteps_per_batch=1)
+    states = []
+
+    class Watch(BaseCallback):
+        def _on_rollout_end(self):
+            states.append((self.locals["segment"].valid.any(), self.model.policy.params.flat.copy()))
+    model.learn(3, Watch())
+    assert model.num_timesteps == 3 and [valid for valid, _ in states] == [True, False] * 2 + [True]
+    assert states[1][1].tobytes() == states[2][1].tobytes()
+
+
+def test_ranks_with_different_numbers_of_real_rows_stay_together():
+    """They must do as many minibatches as each other, or wait for ever, and weigh each real row alike."""
+    def train(comm):
+        env = Vector([partial(Toy, horizon=1 if comm.rank else 6, chance=0.0)] * 2)
+        model = model_on(env, comm=comm, timesteps_per_batch=64, vf_batch_size=16, normalize_observations=True).learn(190)
+        return model.policy.params.flat, model.num_timesteps, model.updates, model.adam.t, model.policy.normalizer.moments.mean
+    one, other = reference.on_ranks(2, train)
+    for a, b in zip(one, other):
+        assert np.array_equal(a, b) and np.isfinite(a).all()
+
+
+# ---- counting and reproducing
+
+@pytest.mark.parametrize("callback", [None, lambda locals_, globals_: True])
+def test_steps_are_counted_alike_with_and_without_a_callback(callback):
+    model = model_on(SyncVectorEnv([Toy] * 3), timesteps_per_batch=32)  # 11 steps of 3: 33 an update
+    assert model.learn(99, callback).num_timesteps == 99 and model.updates == 3
+    assert model.learn(1, callback).num_timesteps == 33 and model.updates == 4
+    assert model.learn(34, callback, reset_num_timesteps=False).num_timesteps == 99 and model.updates == 6
+    assert model.learn(0, callback).num_timesteps == 0 and model.updates == 6
+
+
+def test_more_environments_than_steps_are_refused():
+    with pytest.raises(ValueError, match="timesteps_per_batch is 2.* 3 environments"):
+        model_on(SyncVectorEnv([Toy] * 3), timesteps_per_batch=2)
+
+
+def test_negative_steps_are_refused():
+    with pytest.raises(ValueError, match="total_timesteps is -1"):
+        model_on(Toy()).learn(-1)
+    with pytest.raises(ValueError, match="log_interval 0"):
+        model_on(Toy()).learn(1, log_interval=0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ACTIONS)
+def test_the_dtype_is_kept_from_end_to_end(dtype, kind, spy):
+    model = model_on(Toy(ACTIONS[kind]), dtype=dtype, normalize_observations=True, normalize_rewards=True).learn(64)
+    call = spy[-1]
+    assert {a.dtype.name for a in (call.batch.obs, call.new, model.policy.params.flat, model.adam.m, model.adam.v)} == {dtype}
+    assert np.isfinite(model.policy.params.flat).all() and model.skipped_updates == 0
+    action, _ = model.predict(np.ones(3))
+    assert ACTIONS[kind].contains(action)
+
+
+def train(seed, steps=512):
+    """Two updates on CartPole and what shows their bits; run in several processes."""
+    actions = []
+
+    class First(BaseCallback):
+        def _on_rollout_end(self):
+            actions.append(hashlib.sha256(self.locals["segment"].actions.tobytes()).hexdigest())
+    model = TRPO("MlpPolicy", SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")] * 2), timesteps_per_batch=256, seed=seed,
+                 vf_iters=5, normalize_observations=True).learn(steps, First())
+    return {"actions": actions, "compiled": kernels.ALL[0].compiled is not None, "flat": model.policy.params.flat.tolist(),
+            "draws": [int(model.predict(np.zeros(4))[0]) for _ in range(20)]}
+
+
+def elsewhere(seed, **environment):
+    paths = os.pathsep.join([HERE, os.path.dirname(HERE)])
+    code = f"import json, numpy, test_trpo; numpy.random.seed(5); print(json.dumps(test_trpo.train({seed})))"
+    run = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths, **environment}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+def test_same_seed_same_bits_in_another_process():
+    here, there = train(1), elsewhere(1)
+    assert here == there
+    assert train(2)["actions"][0] != here["actions"][0]
+
+
+def test_the_global_generator_is_left_alone():
+    before = np.random.get_state()[1:3]
+    first = train(1)
+    after = np.random.get_state()[1:3]
+    assert before[0].tobytes() == after[0].tobytes() and before[1] == after[1]
+    np.random.seed(123)
+    assert train(1) == first
+
+
+@pytest.mark.skipif(not kernels.available(), reason="numba is not used in this run")
+def test_compiled_and_plain_kernels_learn_the_same_to_rounding():
+    compiled, plain, start = train(1), elsewhere(1, TRPO_NP_NUMBA="0"), train(1, steps=0)
+    assert compiled["compiled"] and not plain["compiled"]
+    assert compiled["actions"][0] == plain["actions"][0]
+    difference, way = (np.subtract(compiled["flat"], other["flat"]) for other in (plain, start))
+    assert np.abs(difference).max() < 1e-3 and np.linalg.norm(difference) < 0.02 * np.linalg.norm(way)
+
+
+# ---- the Fisher product
+
+@pytest.fixture(scope="module")
+def fisher_cases():
+    """Models in float64 with a dense Hessian of the mean KL and the observations it belongs to."""
+    cases = {}
+    for kind in ACTIONS:
+        for normalize in (False, True):
+            model = TRPO("MlpPolicy", Toy(ACTIONS[kind]), dtype="float64", seed=1, normalize_observations=normalize,
+                         policy_kwargs=dict(net_arch=[3, dict(pi=[3], vf=[3])]))
+            rng = np.random.default_rng(7)
+            model.policy.params.flat[:] += 0.5 * rng.standard_normal(model.policy.params.flat.size)
+            seen, obs = 2 + 3 * rng.standard_normal((50, 3)), rng.standard_normal((6, 3)).astype(np.float32)
+            model.policy.normalizer.merge(seen, OneProcess())
+            x = np.clip((obs - seen.mean(0)) / seen.std(0), -10, 10) if normalize else obs.astype(np.float64)
+            head = model.policy.params.select(model.policy.policy_weights)
+
+            def mean_kl(p, x, policy=model.policy, head=head):
+                return ops.mean(policy.dist.kl(policy.pi(head, x), policy.pi(p, x)))
+            cases[kind, normalize] = model, obs, [hessian(partial(mean_kl, x=x), head), hessian(partial(mean_kl, x=x[:1]), head)]
+    return cases
+
+
+@pytest.mark.parametrize("kind", ACTIONS)
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("damping", [0.0, 0.1])
+def test_fisher_products_equal_the_dense_hessian(kind, normalize, damping, fisher_cases, rng):
+    model, obs, (dense, dense_first) = fisher_cases[kind, normalize]
+    k, whole = len(dense), model.policy.params.flat.size
+    assert np.linalg.norm(dense) > 1e-3 and np.linalg.eigvalsh(dense).min() > -1e-12
+    v = rng.standard_normal(whole)
+    kept = v.copy()
+    for batch, H in ((obs, dense), (obs[0], dense_first), (obs[:1], dense_first)):
+        want = H @ v[:k] + damping * v[:k]
+        out = model.fisher_vector_product(v[:k], batch, damping=damping)
+        assert out.shape == (k,) and out.dtype == np.float64
+        assert np.linalg.norm(out - want) < 1e-9 * np.linalg.norm(want)
+        out = model.fisher_vector_product(v, batch, damping=damping)
+        assert np.linalg.norm(out - np.append(want, damping * v[k:])) < 1e-9 * np.linalg.norm(want)
+    assert (v == kept).all(), "v must not be overwritten"
+
+
+def test_fisher_products_of_float32_and_of_wrong_sizes(rng):
+    model = model_on(Toy(ACTIONS["Box"]))
+    k = policy_part(model).size
+    v, w, obs = rng.standard_normal((2, k)), rng.standard_normal(k), rng.standard_normal((9, 3))
+    out = [model.fisher_vector_product(x, obs) for x in v]
+    assert out[0].dtype == np.float32
+    np.testing.assert_allclose(v[1] @ out[0], v[0] @ out[1], rtol=1e-4)  # symmetric
+    assert w @ model.fisher_vector_product(w, obs) >= 0
+    for bad in (np.ones(k + 1), np.ones((1, k)), 1.0):
+        with pytest.raises(ValueError, match=f"{k} .policy."):
+            model.fisher_vector_product(bad, obs)
+    with pytest.raises(ValueError, match="shape"):
+        model.fisher_vector_product(w, np.ones((9, 4)))

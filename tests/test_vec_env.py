@@ -1,0 +1,258 @@
+"""stable-baselines' calling convention, as its users' programs expect it."""
+
+import multiprocessing
+import os
+import signal
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from trpo_np import TRPO, make_vec_env
+from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, split, tile
+
+KINDS = [DummyVecEnv, SubprocVecEnv]
+
+
+class Corridor(gymnasium.Env):
+    """Walk `goal` steps; truncated one step before the goal if `hurried`. Observations are one reused buffer."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+    observation_space = spaces.Dict(at=spaces.Box(0, 9, (1,)), door=spaces.Discrete(2))
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, goal=3, hurried=False, render_mode=None):
+        self.goal, self.hurried, self.render_mode, self.speed = goal, hurried, render_mode, 1
+        self.buffer, self.closed = np.zeros(1, np.float32), False
+
+    def _observation(self):
+        self.buffer[:] = self.at
+        return {"at": self.buffer, "door": int(self.at == self.goal)}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at, self.luck = 0, int(self.np_random.integers(1000))
+        return self._observation(), {"luck": self.luck}
+
+    def step(self, action):
+        self.at += 1
+        info = {"path": np.arange(self.at), "deep": {"at": self.at}} if self.at == 1 else {"word": "on"}
+        truncated = self.hurried and self.at == self.goal - 1
+        return self._observation(), float(action), self.at == self.goal, truncated, info
+
+    def scaled(self, by, plus=0):
+        return self.at * by + plus
+
+    def render(self):
+        return np.full((2, 3, 3), self.goal, np.uint8)
+
+    def close(self):
+        self.closed = True
+
+
+def corridors():
+    return [lambda: Corridor(3), lambda: Corridor(4, hurried=True)]
+
+
+@pytest.fixture(params=KINDS)
+def env(request):
+    env = request.param(corridors())
+    yield env
+    env.close()
+
+
+def test_reset_and_step(env):
+    assert env.num_envs == 2 and env.observation_space == Corridor.observation_space and env.action_space == spaces.Discrete(2)
+    obs = env.reset()
+    np.testing.assert_array_equal(obs["at"], [[0], [0]])
+    assert obs["at"].dtype == np.float32
+    obs, rewards, dones, infos = env.step(np.array([1, 0]))
+    np.testing.assert_array_equal(obs["at"], [[1], [1]])
+    np.testing.assert_array_equal(rewards, [1, 0])
+    assert dones.dtype == bool and not dones.any() and type(infos) is list
+    for info in infos:
+        assert info["deep"] == {"at": 1} and list(info["path"]) == [0]
+        assert "word" not in info and "terminal_observation" not in info
+    kept = obs
+    env.step_async([0, 1])
+    obs, rewards, dones, infos = env.step_wait()
+    np.testing.assert_array_equal(kept["at"], [[1], [1]])  # observations are copies
+    np.testing.assert_array_equal(rewards, [0, 1])
+    assert infos == [{"word": "on"}, {"word": "on"}]
+
+
+def test_ends(env):
+    env.reset()
+    seen = [env.step([1, 1]) for _ in range(12)]
+    for t, (obs, _, dones, infos) in enumerate(seen, 1):
+        # both walks last three steps: one gets to its goal, the other is cut short of it
+        assert list(dones) == [t % 3 == 0] * 2
+        np.testing.assert_array_equal(obs["at"], [[t % 3]] * 2)
+        if dones.any():
+            assert [info["terminal_observation"]["at"][0] for info in infos] == [3, 3]
+            assert [info["terminal_observation"]["door"] for info in infos] == [1, 0]
+            assert [info["TimeLimit.truncated"] for info in infos] == [False, True]
+            assert [info["word"] for info in infos] == ["on", "on"]  # the last step's, not the reset's
+        else:
+            assert not any("terminal_observation" in info or info.get("TimeLimit.truncated") for info in infos)
+
+
+def test_seeds(env):
+    assert env.seed(7) == [7, 8]
+    env.reset()
+    first = env.get_attr("luck")
+    env.reset()
+    assert env.get_attr("luck") != first  # a seed serves one reset
+    env.seed(np.int64(8))
+    env.reset()
+    assert env.get_attr("luck")[0] == first[1]
+    assert env.seed() == [None, None]
+
+
+def test_attributes_and_methods(env):
+    env.reset()
+    env.step([0, 0])
+    assert env.get_attr("goal") == [3, 4]
+    assert env.env_method("scaled", 10, plus=1) == [11, 11]
+    env.set_attr("speed", [1, 2])  # one value for all, also when it is a list
+    assert env.get_attr("speed") == [[1, 2], [1, 2]]
+
+
+@pytest.mark.parametrize("actions", [1, [1], [1, 0, 1], np.int64(0)])
+def test_one_action_for_each_environment(env, actions):
+    env.reset()
+    with pytest.raises(ValueError, match="2 environments"):
+        env.step(actions)
+    env.step([0, 0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_render(kind):
+    env = kind([lambda goal=goal: Corridor(goal, render_mode="rgb_array") for goal in (3, 4, 5)])
+    env.reset()
+    frame = env.render()
+    assert frame.shape == (4, 6, 3)
+    assert [frame[0, 0, 0], frame[0, 3, 0], frame[2, 0, 0], frame[2, 3, 0]] == [3, 4, 5, 0]
+    np.testing.assert_array_equal(env.render(mode="rgb_array"), frame)
+    with pytest.raises(ValueError, match="render_mode='human'"):
+        env.render(mode="human")
+    env.close()
+    one = kind([lambda: Corridor(render_mode="rgb_array")])
+    one.reset()
+    assert one.render().shape == (2, 3, 3)
+    one.close()
+
+
+def test_tile_and_split():
+    assert tile([np.zeros((2, 3, 3))] * 5).shape == (4, 9, 3)
+    merged = {"a": np.array([1, 0]), "_a": np.array([True, False]), "b": {"c": np.array([5, 6])}, "_mine": np.array([3, 4])}
+    assert split(merged, 2) == [{"a": 1, "b": {"c": 5}, "_mine": 3}, {"b": {"c": 6}, "_mine": 4}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_functions_are_needed(kind):
+    for given in (Corridor(), [Corridor()], Corridor, [lambda: Corridor(), Corridor()]):
+        with pytest.raises(ValueError, match="You need to pass functions"):
+            kind(given)
+    with pytest.raises(ValueError, match="empty"):
+        kind([])
+
+
+def test_an_instance_serves_once():
+    shared = Corridor()
+    with pytest.raises(ValueError, match="must not return the same instance"):
+        DummyVecEnv([lambda: shared] * 2)
+    with pytest.raises(ValueError, match="must not return the same instance"):
+        DummyVecEnv([lambda: shared, lambda: gymnasium.wrappers.TimeLimit(shared, 5)])
+    with pytest.raises(ValueError, match="function 1 returned None"):
+        DummyVecEnv([Corridor, lambda: None])
+
+
+def test_close():
+    env = DummyVecEnv(corridors())
+    env.close()
+    assert all(inner.closed for inner in env.envs)
+    env.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*Calling `close` while waiting")
+@pytest.mark.parametrize("start_method", [None, "forkserver"])
+def test_close_leaves_no_processes(start_method):
+    before = multiprocessing.active_children()
+    env = SubprocVecEnv([lambda: gymnasium.make("CartPole-v1")] * 2, start_method=start_method)
+    env.reset()
+    env.step_async([0, 1])
+    pids = [process.pid for process in env.vector_env.processes]
+    env.close()  # in the middle of a step
+    env.close()
+    assert multiprocessing.active_children() == before
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_dead_process_is_an_error_and_close_still_closes():
+    before = multiprocessing.active_children()
+    env = SubprocVecEnv([lambda: gymnasium.make("CartPole-v1")] * 2)
+    model = TRPO("MlpPolicy", env, timesteps_per_batch=8)
+    model.learn(8)
+    os.kill(env.vector_env.processes[1].pid, signal.SIGKILL)
+    env.vector_env.processes[1].join()
+    with pytest.raises(RuntimeError, match="process has died"):
+        model.learn(8)
+    env.close()
+    assert multiprocessing.active_children() == before
+
+
+@pytest.mark.filterwarnings("ignore:.*render")  # the page renders without having asked for it
+def test_the_example_of_the_page():
+    env = gymnasium.make("CartPole-v1")
+    env = DummyVecEnv([lambda: env])
+    model = TRPO("MlpPolicy", env, timesteps_per_batch=64, seed=0)
+    model.learn(total_timesteps=128)
+    obs = env.reset()
+    assert obs.shape == (1, 4)
+    ends = 0
+    for _ in range(60):
+        action, _states = model.predict(obs)
+        assert action.shape == (1,)
+        obs, rewards, dones, info = env.step(action)
+        env.render()
+        ends += dones[0]
+    assert ends >= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_make_vec_env(kind):
+    env = make_vec_env("CartPole-v1", n_envs=3, seed=4, start_index=2, vec_env_cls=kind, env_kwargs={"max_episode_steps": 7},
+                       wrapper_class=gymnasium.wrappers.TimeAwareObservation)
+    assert isinstance(env, kind) and isinstance(env, VecEnv) and env.num_envs == 3
+    obs = env.reset()
+    assert obs.shape == (3, 5)
+    for i in range(3):
+        np.testing.assert_array_equal(obs[i, :4], gymnasium.make("CartPole-v1").reset(seed=4 + 2 + i)[0])
+    assert (env.reset()[:, :4] != obs[:, :4]).all()
+    infos = [env.step([0, 1, 0])[3] for _ in range(7)][-1]
+    assert [info["TimeLimit.truncated"] for info in infos] == [True] * 3
+    env.close()
+
+
+def test_make_vec_env_of_a_function():
+    env = make_vec_env(Corridor, n_envs=2, env_kwargs={"goal": 5})
+    assert type(env) is DummyVecEnv and env.get_attr("goal") == [5, 5]
+    a, b = ([space.sample() for space in (e.action_space for e in make_vec_env("CartPole-v1", 2, seed=1).envs) for _ in range(20)]
+            for _ in range(2))
+    assert a == b
+
+
+def test_stable_baselines_import_paths():
+    from trpo_np import common
+    from trpo_np.common.callbacks import BaseCallback
+    from trpo_np.common.policies import MlpPolicy
+    from trpo_np.common.vec_env import DummyVecEnv as Dummy
+    from trpo_np.common.vec_env import SubprocVecEnv as Subproc
+    assert (Dummy, Subproc, common.make_vec_env) == (DummyVecEnv, SubprocVecEnv, make_vec_env)
+    assert MlpPolicy.__module__ == "trpo_np.policies" and BaseCallback.__module__ == "trpo_np.callbacks"
+    with pytest.raises(AttributeError):
+        common.nothing  # noqa: B018

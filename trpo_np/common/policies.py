@@ -1,0 +1,3 @@
+"""`trpo_np.policies` at stable-baselines' path."""
+
+from ..policies import *  # noqa: F403

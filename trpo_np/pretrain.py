@@ -1,0 +1,100 @@
+"""Behaviour cloning: record what an expert does, and fit a policy to it before it learns by itself."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from . import kernels, ops, spaces
+from .archive import write_archive
+from .autodiff import value_and_grad
+from .envs import adapt, make_env
+from .optim import Adam
+from .policies import Policy
+
+
+def generate_expert_data(model: Any, save_path=None, env=None, n_timesteps: int = 0, n_episodes: int = 100, seed=None) -> dict:
+    """Record whole episodes of an expert; return the arrays and write them to `save_path`.npz if given.
+
+    `model` is anything with `predict`, or a function of the observation that returns an action. `env`: a gymnasium Env or id, by default
+    the model's. If `n_timesteps` is given, a TRPO model is first trained for so long. The arrays are obs, actions, rewards,
+    episode_starts (one row a step) and episode_returns.
+    """
+    if n_timesteps:
+        model.learn(n_timesteps)
+    env = model.get_env() if env is None else env
+    env = make_env(env) if isinstance(env, str) else adapt(env).envs[0]
+    if isinstance(spaces.describe(env.observation_space), spaces.Fields):
+        raise ValueError("expert data hold array observations; wrap the environment in gymnasium.wrappers.FlattenObservation")
+    act: Callable = (lambda obs: model.predict(obs, deterministic=True)[0]) if hasattr(model, "predict") else model
+    rows: dict[str, list] = {name: [] for name in ("obs", "actions", "rewards", "episode_starts")}
+    returns = []
+    for episode in range(n_episodes):
+        obs, start, over, total = env.reset(seed=None if seed is None else seed + episode)[0], True, False, 0.0
+        while not over:
+            action = act(obs)
+            rows["obs"].append(np.array(obs))
+            rows["actions"].append(np.array(action))
+            rows["episode_starts"].append(start)
+            obs, reward, terminated, truncated, _ = env.step(action)
+            rows["rewards"].append(float(reward))
+            start, over, total = False, terminated or truncated, total + float(reward)
+        returns.append(total)
+    arrays = {name: np.array(values) for name, values in rows.items()} | {"episode_returns": np.array(returns)}
+    if save_path is not None:
+        path = str(save_path)
+        write_archive(path if path.endswith(".npz") else path + ".npz", arrays, {"kind": "expert data"})
+    return arrays
+
+
+def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray]:
+    """Return encoded observations (n, width) and raw actions (n, ...) of a dataset; a ValueError says what does not fit."""
+    if isinstance(dataset, (list, tuple)) and len(dataset) == 2:
+        dataset = {"obs": dataset[0], "actions": dataset[1]}
+    elif not isinstance(dataset, dict):
+        try:
+            with np.load(dataset, allow_pickle=False) as file:
+                dataset = {name: file[name] for name in ("obs", "actions") if name in file}
+        except (OSError, EOFError) as error:
+            raise ValueError(f"the expert data {dataset!r} cannot be read: {error}") from None
+    if missing := {"obs", "actions"} - dataset.keys():
+        raise ValueError(f"the expert data lack the array {sorted(missing)[0]!r}; obs and actions are needed")
+    count = policy.observation_space.count(dataset["obs"])
+    actions = np.asarray(dataset["actions"])
+    if count is None or count < 2 or len(actions) != count:
+        raise ValueError(f"the expert data hold {count or 1} observations and {len(actions)} actions; as many of both, and at least 2, are needed")
+    obs = policy.observation_space.encode(dataset["obs"], count)
+    try:
+        raw = policy.from_env(actions, count)
+        likely = np.isfinite(policy.dist.logp(policy.pi(policy.params, obs[:2]), raw[:2])).all() and np.isfinite(obs).all()
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"the expert's actions {actions.dtype} {actions.shape} do not fit the action space "
+                         f"{policy.action_space.to_json()}: {error}") from None
+    if not likely:
+        raise ValueError("the expert data hold numbers that are not finite")
+    return obs.astype(policy.dtype, copy=False), raw
+
+
+def imitate(policy: Policy, obs, actions, n_epochs: int, learning_rate: float, rng: np.random.Generator, comm,
+            batch_size: int = 128, held_out: float = 0.3) -> Iterator[tuple[float, float]]:
+    """Fit the policy's parameters by Adam on the negative log-likelihood; yield it on the training and held-out part after each epoch."""
+    kernels.compile_all()
+    if policy.normalizer.moments.count == 0:
+        policy.normalizer.merge(obs, comm)
+    x = policy.normalizer(obs)
+    order = rng.permutation(len(x))
+    test, train = np.split(order, [max(1, int(held_out * len(order)))])
+    params = policy.params.select(policy.policy_weights)
+    adam = Adam(params.flat.size, policy.dtype)
+
+    def loss(p, rows):
+        return -ops.mean(policy.dist.logp(policy.pi(p, x[rows]), actions[rows]))
+
+    for _ in range(n_epochs):
+        total = 0.0
+        for rows in np.array_split(rng.permutation(train), -(-len(train) // batch_size)):
+            nll, grad = value_and_grad(lambda p: loss(p, rows), params)
+            adam.step(params.flat, comm.mean(grad), learning_rate)
+            policy.bound(params)
+            total += float(nll) * len(rows)
+        yield total / len(train), float(loss(params, test))

@@ -1,0 +1,185 @@
+"""`DummyVecEnv` and `SubprocVecEnv`: stable-baselines' calling convention on top of `gymnasium.vector`.
+
+    obs = env.reset();  obs, rewards, dones, infos = env.step(actions)
+
+`infos` is a list of dicts. An environment that ended has been reset: its row of `obs` starts the next episode;
+`infos[i]["terminal_observation"]` is the last of the old one, `infos[i]["TimeLimit.truncated"]` tells if it was cut short.
+"""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector.utils import concatenate, create_empty_array
+
+EXAMPLE = "for several, [lambda: gymnasium.make('CartPole-v1') for _ in range(4)]"
+
+
+class VecEnv:
+    """Environments stepped together; `vector_env` is the gymnasium vector environment underneath."""
+
+    def __init__(self, vector_env: SyncVectorEnv | AsyncVectorEnv):
+        self.vector_env: Any = vector_env
+        self.num_envs, self.render_mode, self.metadata = vector_env.num_envs, vector_env.render_mode, vector_env.metadata
+        self.observation_space = vector_env.single_observation_space
+        self.action_space = vector_env.single_action_space
+        self._seed: int | None = None
+
+    def seed(self, seed: int | None = None) -> list:
+        """Seed the next reset, environment i with `seed + i`; return the seeds."""
+        self._seed = None if seed is None else int(seed)
+        return [None if seed is None else seed + i for i in range(self.num_envs)]
+
+    def reset(self) -> Any:
+        """Start an episode in each environment; return the observations (num_envs, ...)."""
+        obs, _ = self.vector_env.reset(seed=self._seed)
+        self._seed = None
+        return obs
+
+    def step(self, actions) -> tuple[Any, np.ndarray, np.ndarray, list[dict]]:
+        """Take one action in each environment; return (observations, rewards, dones, infos)."""
+        self.step_async(actions)
+        return self.step_wait()
+
+    def step_async(self, actions) -> None:
+        """Start a step; `step_wait` returns what comes of it."""
+        raise NotImplementedError
+
+    def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict]]:
+        """Finish the step that `step_async` started."""
+        raise NotImplementedError
+
+    def render(self, mode: str | None = None) -> Any:
+        """Render as the environments were made to: one frame, or the frames of several side by side."""
+        if mode is not None and mode != self.render_mode:
+            raise ValueError(f"render(mode={mode!r}): the environments were made with render_mode={self.render_mode!r}; "
+                             f"give gymnasium the mode when it makes them, gymnasium.make(id, render_mode={mode!r})")
+        frames = self.vector_env.render()
+        return tile(frames) if self.num_envs > 1 and self.render_mode == "rgb_array" else frames[0]
+
+    def close(self) -> None:
+        """Close all environments."""
+        self.vector_env.close()
+
+    def get_attr(self, attr_name: str) -> list:
+        """Return an attribute of each environment."""
+        return list(self.vector_env.get_attr(attr_name))
+
+    def set_attr(self, attr_name: str, value: Any) -> None:
+        """Set an attribute of every environment to the same value."""
+        self.vector_env.set_attr(attr_name, [value] * self.num_envs)
+
+    def env_method(self, method_name: str, *method_args, **method_kwargs) -> list:
+        """Call a method of each environment; return the results."""
+        return list(self.vector_env.call(method_name, *method_args, **method_kwargs))
+
+    def _checked(self, actions):
+        if np.ndim(actions) == 0 or len(actions) != self.num_envs:
+            raise ValueError(f"step needs one action for each of the {self.num_envs} environments, given: {actions!r}")
+        return actions
+
+
+class DummyVecEnv(VecEnv):
+    """Environments in this process, stepped in turn; `envs` lists them."""
+
+    def __init__(self, env_fns: Sequence[Callable]):
+        self.envs = [fn() for fn in _functions("DummyVecEnv", env_fns)]
+        for i, env in enumerate(self.envs):
+            if not isinstance(env, gymnasium.Env):
+                raise ValueError(f"DummyVecEnv: function {i} returned {env!r}; a gymnasium.Env is needed")
+        if len({id(env.unwrapped) for env in self.envs}) < len(self.envs):
+            raise ValueError(f"DummyVecEnv: the functions must not return the same instance of an environment; {EXAMPLE}")
+        super().__init__(SyncVectorEnv([lambda env=env: env for env in self.envs]))  # type: ignore[misc]
+
+    def step_async(self, actions) -> None:
+        self._actions = self._checked(actions)
+
+    def step_wait(self):
+        # not by SyncVectorEnv.step: it merges the infos, fails where their shapes differ, and takes longer
+        rows, rewards, dones, infos = [], np.empty(self.num_envs), np.empty(self.num_envs, bool), []
+        for i, (env, action) in enumerate(zip(self.envs, self._actions)):
+            obs, rewards[i], terminated, truncated, info = env.step(action)
+            dones[i], info = terminated or truncated, dict(info)
+            if dones[i]:
+                info["terminal_observation"] = deepcopy(obs)  # reset may write into the same array
+                info["TimeLimit.truncated"] = bool(truncated and not terminated)
+                obs, _ = env.reset()
+            rows.append(obs)
+            infos.append(info)
+        space = self.observation_space
+        return concatenate(space, rows, create_empty_array(space, self.num_envs)), rewards, dones, infos
+
+
+class SubprocVecEnv(VecEnv):
+    """Environments in processes of their own: worth it where one step takes longer than about 0.1 ms.
+
+    `start_method` is multiprocessing's ("fork", "forkserver", "spawn"; None for the platform's default).
+    """
+
+    def __init__(self, env_fns: Sequence[Callable], start_method: str | None = None):
+        # not SAME_STEP: there a worker resets before it sends the last observation, which reset may overwrite
+        super().__init__(AsyncVectorEnv(_functions("SubprocVecEnv", env_fns), context=start_method,
+                                        autoreset_mode=AutoresetMode.DISABLED))
+
+    def step_async(self, actions) -> None:
+        self.vector_env.step_async(self._checked(actions))
+
+    def step_wait(self):
+        obs, rewards, terminated, truncated, merged = self.vector_env.step_wait()
+        dones, infos = terminated | truncated, split(merged, self.num_envs)
+        for i in np.flatnonzero(dones):
+            infos[i]["terminal_observation"] = row(obs, i)
+            infos[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
+        if dones.any():
+            obs, _ = self.vector_env.reset(options={"reset_mask": dones})
+        return obs, rewards, dones, infos
+
+    def close(self) -> None:
+        """Close the environments and end their processes, also those of a step under way or of a worker that died."""
+        try:
+            self.vector_env.close()
+        except (EOFError, OSError):
+            for process in self.vector_env.processes:
+                process.kill()
+                process.join()
+            self.vector_env.closed = True
+
+
+def _functions(kind: str, env_fns: Any) -> list:
+    """Check that a list of functions was given."""
+    if not isinstance(env_fns, Sequence) or not all(map(callable, env_fns)):
+        raise ValueError(f"{kind}: You need to pass functions, not {env_fns!r}; {kind}([lambda: env]) for one, {EXAMPLE}")
+    if not env_fns:
+        raise ValueError(f"{kind}: the list of functions is empty; at least one environment is needed")
+    return list(env_fns)
+
+
+def row(batch: Any, i: int) -> Any:
+    """Take row i of observations: of an array, or of each field of a dict or tuple."""
+    if isinstance(batch, dict):
+        return {key: row(value, i) for key, value in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(row(value, i) for value in batch)
+    return batch[i]
+
+
+def split(merged: dict, n: int) -> list[dict]:
+    """Undo gymnasium's merging of n infos into one dict of arrays, each beside a mask `_name` of who gave it."""
+    infos: list[dict] = [{} for _ in range(n)]
+    for name, values in merged.items():
+        if name.startswith("_") and name[1:] in merged:
+            continue
+        values = split(values, n) if isinstance(values, dict) else values
+        for i in np.flatnonzero(merged.get(f"_{name}", np.ones(n, bool))):
+            infos[i][name] = values[i]
+    return infos
+
+
+def tile(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """Put frames (height, width, 3) side by side in a square, the rest black."""
+    side = int(np.ceil(np.sqrt(len(frames))))
+    frames = [*frames, *[np.zeros_like(frames[0])] * (-len(frames) % side)]
+    return np.concatenate([np.concatenate(frames[i:i + side], axis=1) for i in range(0, len(frames), side)])
