@@ -272,6 +272,7 @@ def test_drawn_actions_follow_the_probabilities():
 
 def test_drawn_actions_differ_and_depend_on_the_observation():
     model = spread_out("Discrete")
+    assert len({model.predict(np.ones((500, 3)))[0].tobytes() for _ in range(10)}) == 10
     assert len(set(model.predict(np.ones((100, 3)))[0].tolist())) > 1
     rows = np.random.default_rng(0).standard_normal((50, 3)) * 3
     assert len(set(model.predict(rows, deterministic=True)[0].tolist())) > 1

@@ -1,6 +1,5 @@
 """What `adapt` accepts and refuses; sloppy environments; other people's vector environments."""
 
-import multiprocessing
 import types
 
 import gymnasium
@@ -370,7 +369,3 @@ def test_stable_baselines(real):
             else:
                 np.testing.assert_array_equal(x, y)
     assert cuts
-
-
-def test_no_processes_are_left():
-    assert not multiprocessing.active_children()

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from trpo_np import TRPO, archive, envs, evaluation, jobs, kernels, load_policy, run_mujoco
+from trpo_np.callbacks import CallbackList
+from trpo_np.logger import Progress
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = [sys.executable, "-m", "trpo_np.run_mujoco"]
@@ -23,13 +25,14 @@ BATCH = 1024
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    """Each test works in a folder of its own, without a display; SIGTERM is handled as before."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
+def place(tmp_path):
+    """Each test works in a folder of its own, without a display, and leaves the handlers of signals as they were."""
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
-    yield
+    with pytest.MonkeyPatch.context() as patch:  # not the test's own: some undo that
+        patch.chdir(tmp_path)
+        for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+            patch.delenv(name, raising=False)
+        yield
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
@@ -100,7 +103,7 @@ def test_a_job_tells_trains_logs_saves_and_evaluates(capsys):
 
 
 def test_progress_shows_speed_and_the_time_left(monkeypatch, capsys):
-    class Fast(jobs_progress()):
+    class Fast(Progress):
         def __init__(self, total, enabled=True):
             super().__init__(total, enabled)
             self.pause = self.due = 0.0
@@ -108,11 +111,6 @@ def test_progress_shows_speed_and_the_time_left(monkeypatch, capsys):
     run_mujoco.work([*SMALL, "--num-timesteps", "3000", "--save-every", "0"])
     lines = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"1024/3000  34%  [\d.]+ steps/s  0:\d\d left  0:\d\d elapsed", lines[0]) and len(lines) == 3
-
-
-def jobs_progress():
-    from trpo_np.logger import Progress
-    return Progress
 
 
 def test_same_seed_same_file():
@@ -146,23 +144,23 @@ def test_load_goes_on_with_the_models_own_settings_in_its_file(capsys):
 # --- a killed job -----------------------------------------------------------------------------------------------------
 
 def test_a_killed_job_goes_on_to_the_same_bits():
-    options = [*SMALL, "--num-timesteps", "20000", "--save-every", "3000", "--log-interval", "1"]
-    whole = start(*options, "--save", "whole.npz", "--log-dir", "whole")
+    options = [*SMALL, "--num-timesteps", "12000", "--save-every", "2000", "--log-interval", "1"]
     killed = start(*options, "--save", "killed.npz", "--log-dir", "killed")
     wait_for("killed.npz", killed)
     time.sleep(0.2)  # into what will be lost
     killed.kill()
     killed.communicate()
-    assert whole.wait() == 0, whole.communicate()
+    assert run_mujoco.work([*options, "--save", "whole.npz", "--log-dir", "whole"]) == 0
     found = steps("killed.npz")
-    assert found % BATCH == 0 and 3000 < found < 20_000 and steps("whole.npz") == 20 * BATCH
+    assert found % BATCH == 0 and 2000 < found < 12_000 and steps("whole.npz") == 12 * BATCH
     assert contents("killed.npz")[1] != contents("whole.npz")[1]
-    assert start(*options, "--load", "killed.npz", "--log-dir", "killed").wait() == 0
+    process = start(*options, "--load", "killed.npz", "--log-dir", "killed")
+    assert process.communicate() and process.returncode == 0
     assert contents("killed.npz") == contents("whole.npz")  # parameters, Adam, statistics, counters, generators
     assert files() == ["killed", "killed.npz", "whole", "whole.npz"]
     for name, columns in [("monitor.csv", 2), ("progress.csv", 12)]:  # all but the times
         rows = [[line.split(",")[:columns] for line in Path(run, name).read_text().splitlines()[1:]] for run in ("whole", "killed")]
-        assert rows[0] == rows[1] and len(rows[0]) > 15
+        assert rows[0] == rows[1] and len(rows[0]) > 10
 
 
 def test_a_schedule_goes_on_too():
@@ -226,19 +224,18 @@ def plain_run(updates, path="plain"):
 @pytest.mark.parametrize("after", [False, True])
 def test_a_signal_during_an_update_waits_for_its_end(monkeypatch, number, after):
     send_at(monkeypatch, TRPO, "_fit_critic", 2, number, after)
-    assert run_mujoco.work([*SMALL, "--num-timesteps", "1e6", "--save", "m"]) == 130
+    assert run_mujoco.work([*SMALL, "--num-timesteps", "20000", "--save", "m"]) == 130
     monkeypatch.undo()
     assert contents("m.npz") == plain_run(2)
 
 
-def test_a_signal_during_a_rollout_acts_at_once(monkeypatch, capsys, tmp_path):
+def test_a_signal_during_a_rollout_acts_at_once(monkeypatch, capsys):
     monkeypatch.setattr(envs, "make_env", lambda *args, **kwargs: Counting(gymnasium.make(*args, **kwargs)))
     Counting.total, Counting.act_at = 0, 2 * BATCH + 300
     Counting.act = lambda: os.kill(os.getpid(), signal.SIGINT)
-    assert run_mujoco.work([*SMALL, "--num-timesteps", "1e6", "--save", "m"]) == 130
+    assert run_mujoco.work([*SMALL, "--num-timesteps", "20000", "--save", "m"]) == 130
     assert Counting.total <= 2 * BATCH + 302 and "2,048 steps in" in capsys.readouterr().out
     monkeypatch.undo()
-    os.chdir(tmp_path)
     assert contents("m.npz") == plain_run(2)
 
 
@@ -254,9 +251,8 @@ class Counting(gymnasium.Wrapper):
 
 
 def test_a_signal_between_rollout_and_update_leaves_the_counters_of_the_last_update(monkeypatch):
-    from trpo_np import comm
-    send_at(monkeypatch, comm.OneProcess, "gather", 3, after=True)  # 2 in the first round: episodes, and who was signalled
-    assert run_mujoco.work([*SMALL, "--num-timesteps", "1e6", "--save", "m"]) == 130
+    send_at(monkeypatch, CallbackList, "on_rollout_end", 2)
+    assert run_mujoco.work([*SMALL, "--num-timesteps", "20000", "--save", "m"]) == 130
     monkeypatch.undo()
     assert contents("m.npz") == plain_run(1)
 
@@ -308,22 +304,21 @@ def test_an_ignored_signal_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_an_environment_that_fails_costs_one_batch(monkeypatch, tmp_path):
+def test_an_environment_that_fails_costs_one_batch(monkeypatch):
     def fail():
         raise ZeroDivisionError("in the environment")
     monkeypatch.setattr(envs, "make_env", lambda *args, **kwargs: Counting(gymnasium.make(*args, **kwargs)))
     Counting.total, Counting.act_at, Counting.act = 0, 2 * BATCH + 300, fail
     with pytest.raises(ZeroDivisionError):
-        run_mujoco.work([*SMALL, "--num-timesteps", "1e6", "--save", "m"])
+        run_mujoco.work([*SMALL, "--num-timesteps", "20000", "--save", "m"])
     monkeypatch.undo()
-    os.chdir(tmp_path)
     assert contents("m.npz") == plain_run(2)
 
 
 def test_an_update_that_fails_saves_nothing(monkeypatch):
     monkeypatch.setattr(TRPO, "_fit_critic", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        run_mujoco.work([*SMALL, "--num-timesteps", "1e6", "--save", "m"])
+        run_mujoco.work([*SMALL, "--num-timesteps", "20000", "--save", "m"])
     assert files() == []
 
 
@@ -362,8 +357,8 @@ def test_the_check_of_the_path_leaves_nothing_and_changes_nothing():
 
 def test_an_environment_with_other_spaces_than_the_models_is_named_by_the_field():
     run_mujoco.work([*SMALL, "--num-timesteps", "1000", "--save", "m"])
-    assert "the environment's observation_space does not fit the model: shape is [3], [4] is needed" in refusal(
-        "--load", "m.npz", "--env", "Pendulum-v1")
+    sentence = refusal("--load", "m.npz", "--env", "Pendulum-v1")
+    assert re.search(r"the environment's observation_space does not fit the model: (shape|low|high) is .*, .* is needed$", sentence)
 
 
 def test_logs_of_another_run_are_not_mixed():
@@ -397,7 +392,7 @@ def test_logs_are_set_back_to_the_state_that_a_run_goes_on_from():
     (["--env", "CartPol-v1"], "there is no environment 'CartPol-v1'; the nearest ids are CartPole-v1"),
     (["--env", "Cart Pole"], "Cart Pole"),
     (["--load", "nothing.npz", "--env", "CartPole-v1"], "nothing.npz: no archive"),
-    (["--env", "CartPole-v1", "--num-envs", "5000"], "timesteps_per_batch is 1024, fewer than the 5000 environments"),
+    (["--env", "CartPole-v1", "--num-envs", "1100"], "timesteps_per_batch is 1024, fewer than the 1100 environments"),
     (["--env", "CartPole-v1", "--play"], "there is no display to open a window on; record a video instead")])
 def test_errors_are_one_sentence(options, sentence):
     message = refusal(*options)

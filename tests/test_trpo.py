@@ -232,6 +232,8 @@ REFUSED = {
     "the new policy is infinite": (lambda b: b, lambda policy, old: lambda out: out + np.inf, {}),
     "each step makes it worse": (lambda b: b, lambda policy, old: lambda out: 2 * old - out, {}),
     "each step goes too far": (lambda b: b, None, dict(kl_tolerance=1e-9, linesearch_steps=3)),
+    "no curvature": (lambda b: b, None, dict(cg_damping=0.0)),
+    "curvature NaN": (lambda b: b, None, {}),
 }
 
 
@@ -244,6 +246,8 @@ def test_without_an_acceptable_step_the_very_same_vector_comes_back(case, dtype)
     batch = spoil(random_batch(policy, rng, 20))
     start = head.flat.copy()
     policy.trick = trick and trick(policy, policy.pi(head, batch.obs))
+    if "curvature" in case:
+        policy.dist.fisher = lambda params, t: t * (np.nan if "NaN" in case else 0)
     new, info = trust_region_step(policy, head, batch, OneProcess(), **{"max_kl": 0.01, **options})
     assert new.tobytes() == head.flat.tobytes() == start.tobytes()
     assert info["step_fraction"] == info["kl"] == info["gain"] == 0
@@ -419,7 +423,7 @@ def test_the_critic_sees_every_sample_once_a_pass(size, sizes, spy):
 
 
 def test_the_value_fit_lowers_the_error():
-    model = model_on(Toy(), vf_iters=200, vf_stepsize=1e-2, normalize_rewards=False)
+    model = model_on(Toy(), vf_iters=200, vf_stepsize=1e-2, gamma=0.0)
     errors = []
 
     class Watch(BaseCallback):
@@ -430,7 +434,7 @@ def test_the_value_fit_lowers_the_error():
             seg, policy = self.segment, self.model.policy
             errors.append(float(np.corrcoef(policy.value(seg.obs.reshape(-1, 3)), seg.rewards.ravel())[0, 1]))
     model.learn(64, Watch())
-    assert errors[-1] > 0.2, "values must follow what they are fitted to"
+    assert errors[-1] > 0.7, "values must follow what they are fitted to"
 
 
 # ---- rows that an autoreset inserted
@@ -499,11 +503,12 @@ def test_a_batch_of_nothing_but_reset_rows_changes_nothing():
     assert states[1][1].tobytes() == states[2][1].tobytes()
 
 
-def test_ranks_with_different_numbers_of_real_rows_stay_together():
+@pytest.mark.parametrize("batch", [64, 2])  # 2: every other batch of rank 1 is nothing but resets
+def test_ranks_with_different_numbers_of_real_rows_stay_together(batch):
     """They must do as many minibatches as each other, or wait for ever, and weigh each real row alike."""
     def train(comm):
         env = Vector([partial(Toy, horizon=1 if comm.rank else 6, chance=0.0)] * 2)
-        model = model_on(env, comm=comm, timesteps_per_batch=64, vf_batch_size=16, normalize_observations=True).learn(190)
+        model = model_on(env, comm=comm, timesteps_per_batch=batch, vf_batch_size=16, normalize_observations=True).learn(190)
         return model.policy.params.flat, model.num_timesteps, model.updates, model.adam.t, model.policy.normalizer.moments.mean
     one, other = reference.on_ranks(2, train)
     for a, b in zip(one, other):
@@ -526,6 +531,18 @@ def test_more_environments_than_steps_are_refused():
         model_on(SyncVectorEnv([Toy] * 3), timesteps_per_batch=2)
 
 
+def test_each_update_draws_anew():
+    """A stream of random numbers that began again with each update would explore the same actions for ever."""
+    actions = []
+
+    class Keep(Spoil):  # the policy stays as it is
+        def _on_rollout_end(self):
+            actions.append(self.locals["segment"].actions)
+            super()._on_rollout_end()
+    TRPO(Fooled, Still(ACTIONS["Box"]), timesteps_per_batch=32, seed=0, policy_kwargs=SMALL).learn(96, Keep())
+    assert len(actions) == 3 and len(np.unique(actions)) > 90
+
+
 def test_negative_steps_are_refused():
     with pytest.raises(ValueError, match="total_timesteps is -1"):
         model_on(Toy()).learn(-1)
@@ -546,14 +563,18 @@ def test_the_dtype_is_kept_from_end_to_end(dtype, kind, spy):
 
 def train(seed, steps=512):
     """Two updates on CartPole and what shows their bits; run in several processes."""
-    actions = []
+    actions, flats = [], []
 
-    class First(BaseCallback):
+    class Watch(BaseCallback):
         def _on_rollout_end(self):
             actions.append(hashlib.sha256(self.locals["segment"].actions.tobytes()).hexdigest())
+
+        def _on_update_end(self):
+            flats.append(self.model.policy.params.flat.tolist())
     model = TRPO("MlpPolicy", SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")] * 2), timesteps_per_batch=256, seed=seed,
-                 vf_iters=5, normalize_observations=True).learn(steps, First())
-    return {"actions": actions, "compiled": kernels.ALL[0].compiled is not None, "flat": model.policy.params.flat.tolist(),
+                 vf_iters=5, normalize_observations=True).learn(steps, Watch())
+    return {"actions": actions, "compiled": kernels.ALL[0].compiled is not None, "first": flats[:1] and flats[0],
+            "flat": model.policy.params.flat.tolist(),
             "draws": [int(model.predict(np.zeros(4))[0]) for _ in range(20)]}
 
 
@@ -582,11 +603,12 @@ def test_the_global_generator_is_left_alone():
 
 @pytest.mark.skipif(not kernels.available(), reason="numba is not used in this run")
 def test_compiled_and_plain_kernels_learn_the_same_to_rounding():
-    compiled, plain, start = train(1), elsewhere(1, TRPO_NP_NUMBA="0"), train(1, steps=0)
+    start, one, two = (np.array(train(1, steps)["flat"]) for steps in (0, 256, 512))
+    compiled, plain = train(1), elsewhere(1, TRPO_NP_NUMBA="0")
     assert compiled["compiled"] and not plain["compiled"]
     assert compiled["actions"][0] == plain["actions"][0]
-    difference, way = (np.subtract(compiled["flat"], other["flat"]) for other in (plain, start))
-    assert np.abs(difference).max() < 1e-3 and np.linalg.norm(difference) < 0.02 * np.linalg.norm(way)
+    np.testing.assert_allclose(one, plain["first"], atol=2e-5)  # the movement is 0.1 for the largest
+    assert np.linalg.norm(two - plain["flat"]) < 0.1 * np.linalg.norm(two - start), "rounding grows, but not in two updates"
 
 
 # ---- the Fisher product

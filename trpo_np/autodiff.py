@@ -196,7 +196,7 @@ def _matmul(x, w):
 
 def _matmul_w(y, x, w):
     rows = x.reshape(-1, x.shape[-1])
-    return Linear(lambda dw: x @ dw, lambda g: rows.T @ g.reshape(rows.shape[0], -1))
+    return Linear(lambda dw: x @ dw, lambda g: rows.T @ g.reshape(-1, g.shape[-1]))
 
 
 def _getitem_x(y, x, index):

@@ -23,7 +23,6 @@ from .archive import read_archive, write_archive
 from .envs import adapt, make_env
 from .evaluation import check_count, check_spaces, evaluate_policy
 from .logger import EpisodeLog, Logger
-from .settings import to_json
 
 EVALUATION = 4  # a stream of random numbers beside those of trpo.py
 
@@ -214,7 +213,7 @@ class CheckpointCallback(EveryNTimesteps):
         self.save_path, self.name_prefix = save_path, name_prefix
 
     def _init_callback(self) -> None:
-        prepare_folder(self.model, self.save_path)
+        make_folder(self.model, self.save_path)
 
     def _file(self) -> str:
         return os.path.join(self.save_path, f"{self.name_prefix}_{self.num_timesteps}_steps")
@@ -264,7 +263,7 @@ class EvalCallback(EveryNTimesteps):
         check_spaces(self.model, adapt(self.eval_env))
         for folder in (self.log_path, self.best_model_save_path):
             if folder is not None:
-                prepare_folder(self.model, folder)
+                make_folder(self.model, folder)
 
     def _on_training_start(self) -> None:
         path = os.path.join(self.log_path or "", "evaluations.npz")
@@ -384,9 +383,7 @@ def check_ranks(callback: BaseCallback, comm: Any) -> None:
                          "give every rank the same callbacks (rank 0 alone writes and prints)")
 
 
-def prepare_folder(model: Any, folder: str | os.PathLike) -> None:
-    """Make the folder for a model, and fail now, not after hours, if its settings cannot be saved."""
-    for value in model.settings.values():
-        to_json(value)
+def make_folder(model: Any, folder: str | os.PathLike) -> None:
+    """Make the folder of a file to come, on rank 0: if that fails, before training and not after hours."""
     if model.comm.rank == 0:
         os.makedirs(folder, exist_ok=True)

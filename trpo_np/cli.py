@@ -34,12 +34,12 @@ def parser() -> argparse.ArgumentParser:
     p = command("eval", evaluate, "print the mean return of a saved policy",
                 "Run whole episodes with a saved policy; print the mean and the spread of their returns.")
     acting_options(p)
-    p.add_argument("--episodes", type=jobs.positive, default=20, metavar="N", help="how many (default: %(default)s)")
+    p.add_argument("--episodes", type=jobs.positive, default=20, metavar="N", help="episodes to run (default: %(default)s)")
 
     p = command("play", play, "show a saved policy in a window, or record a video",
                 "Show a saved policy in the environment's window until Ctrl-C, or record a video of each episode.")
     acting_options(p)
-    p.add_argument("--episodes", type=jobs.positive, metavar="N", help="how many (default: until Ctrl-C; 1 for a video)")
+    p.add_argument("--episodes", type=jobs.positive, metavar="N", help="episodes to show (default: until Ctrl-C; 1 for a video)")
     p.add_argument("--video", metavar="FOLDER", help="write an .mp4 file for each episode there, which needs the moviepy package "
                    "(default: a window)")
 
@@ -175,7 +175,9 @@ def outline(space) -> str:
     size = " x ".join(map(str, space.shape))
     if kind == "Box":
         return f"Box, {size or 1} {space.dtype}, from {float(space.low.min()):.4g} to {float(space.high.max()):.4g}"
-    return f"{kind}, {size}" + f", {', '.join(map(str, space.nvec))} values" * (kind == "MultiDiscrete")
+    if kind == "MultiDiscrete":
+        return f"MultiDiscrete, {size} of {', '.join(map(str, space.nvec))} values"
+    return f"{kind}, {size}"
 
 
 def networks(weights: dict) -> dict:

@@ -8,7 +8,7 @@ import numpy as np
 from . import kernels, ops, spaces
 from .archive import write_archive
 from .autodiff import value_and_grad
-from .envs import adapt, make_env
+from .envs import adapt
 from .optim import Adam
 from .policies import Policy
 
@@ -23,7 +23,10 @@ def generate_expert_data(model: Any, save_path=None, env=None, n_timesteps: int 
     if n_timesteps:
         model.learn(n_timesteps)
     env = model.get_env() if env is None else env
-    env = make_env(env) if isinstance(env, str) else adapt(env).envs[0]
+    envs = getattr(adapt(env), "envs", None)
+    if not envs:
+        raise ValueError(f"whole episodes are recorded from a gymnasium Env or its id, not from {type(env).__name__}")
+    env = envs[0]
     if isinstance(spaces.describe(env.observation_space), spaces.Fields):
         raise ValueError("expert data hold array observations; wrap the environment in gymnasium.wrappers.FlattenObservation")
     act: Callable = (lambda obs: model.predict(obs, deterministic=True)[0]) if hasattr(model, "predict") else model

@@ -68,7 +68,7 @@ class Runner:
             seg.valid[t], seg.over[t] = step.valid, step.over
             self.obs = self._checked(step.obs)
             seg.final += [(t, i, row) for i, row in step.final]
-            if on_step is not None and on_step(dict(t=t, actions=env_actions, rewards=step.rewards, dones=step.terminated | step.truncated,
+            if on_step is not None and on_step(dict(t=t, steps=int(seg.valid[:t + 1].sum()), actions=env_actions, rewards=step.rewards, dones=step.terminated | step.truncated,
                                                     new_obs=step.obs)) is False:
                 return None
         seg.last_obs = self.obs.copy()

@@ -84,7 +84,13 @@ class Discrete:
         return _leaf_count(self, x)
 
     def encode(self, x, n):
-        return _one_hot(np.reshape(x, (n, 1)), [self.n], [self.start])
+        x = np.asarray(x).reshape(n)
+        index = x.astype(np.int64) - self.start if x.dtype.kind in "iu" else np.full(n, -1)
+        if index.min(initial=0) < 0 or index.max(initial=0) >= self.n:
+            index = count_from_zero(x[:, None], [self.n], [self.start])[:, 0]  # which says what is wrong
+        out = np.zeros((n, self.n), np.float32)
+        out[np.arange(n), index] = 1
+        return out
 
     def to_json(self):
         return {"kind": "Discrete", "n": self.n, "start": self.start}
@@ -227,7 +233,7 @@ def difference(given: Space, needed: Space) -> str | None:
                 return f"[{key!r}] {differs}"
         return None
     a, b = given.to_json(), needed.to_json()
-    for key in sorted(a.keys() | b.keys(), key=lambda k: k != "kind"):
+    for key in a | b:  # the kind comes first
         if a.get(key) != b.get(key):
             return f"{key} is {a.get(key)}, {b.get(key)} is needed"
     return None

@@ -27,7 +27,7 @@ NOISE, SHUFFLE, ENVS, INIT = range(4)  # independent streams of random numbers
 
 def explained_variance(prediction, target) -> float:
     """1 - Var[target - prediction] / Var[target]: 1 is perfect, 0 as good as a constant, below 0 worse."""
-    spread = np.var(target)
+    spread = np.var(target) if len(target) else 0.0
     return float(1 - np.var(target - prediction) / spread) if spread > 0 else math.nan
 
 
@@ -129,6 +129,7 @@ class TRPO:
         own = self._open_logger(tb_log_name)
         self.logger = logger = Logger(own.outputs + self.loggers * (comm.rank == 0))
         callback = callbacks.as_callback(callback)
+        callbacks.check_ranks(callback, comm)
         callback.init_callback(self)
         self.restart_pending = True
         started, shares, going = time.perf_counter(), np.zeros(3), True
@@ -142,24 +143,25 @@ class TRPO:
                 callback.on_rollout_start()
                 before = self.num_timesteps
                 segment = runner.collect(steps, self._rng(NOISE), self._step_hook(callback))
-                if segment is None:
+                if any(comm.gather(segment is None)):
+                    self.num_timesteps = comm.bcast(self.num_timesteps)
                     break
                 self.num_timesteps = before + int(comm.sum(segment.valid.sum()))
                 new_episodes = [episode for rank in comm.gather(segment.episodes) for episode in rank]
                 self.recent.extend(new_episodes)
                 self.episodes += len(new_episodes)
                 callback.update_locals(dict(segment=segment, new_episodes=new_episodes))
-                going = bool(comm.bcast(callback.on_rollout_end() is not False))
+                going = all(comm.gather(callback.on_rollout_end() is not False))
                 clock = time.perf_counter()
                 stats = self._update(segment, remaining=max(0.0, 1 - self.num_timesteps / total))
-                going = going and bool(comm.bcast(callback.on_update_end() is not False))
                 shares += segment.env_seconds, segment.policy_seconds, time.perf_counter() - clock
+                progress.clear()
+                going = all(comm.gather(callback.on_update_end() is not False)) and going
                 for key, value in stats.items():
                     logger.record(f"train/{key}", value)
                 seconds = time.perf_counter() - started
-                if self.updates % log_interval == 0 or self.num_timesteps >= total:
+                if self.updates % log_interval == 0 or self.num_timesteps >= total or not going:
                     self._record(logger, (self.num_timesteps - start_timesteps) / seconds, seconds, shares)
-                    progress.clear()
                     logger.dump(self.num_timesteps)
                 progress.update(self.num_timesteps - start_timesteps)
             callback.on_training_end()
@@ -200,8 +202,8 @@ class TRPO:
         value_loss = self._fit_critic(x, targets, now(s["vf_stepsize"], remaining))
         policy.normalizer.merge(rows[keep], comm)
         self.skipped_updates += not info["step_fraction"]
-        phi = policy.pi(policy.params, x[:1024])
-        return {**info, "entropy": float(np.mean(policy.dist.entropy(phi))), "value_loss": value_loss,
+        entropy = policy.dist.entropy(policy.pi(policy.params, x).astype(np.float64))
+        return {**info, "entropy": float(comm.sum(np.sum(entropy * weights))), "value_loss": value_loss,
                 "explained_variance": explained_variance(values[valid], targets), "n_updates": self.updates,
                 "skipped_updates": self.skipped_updates}
 
@@ -245,10 +247,10 @@ class TRPO:
         """Make what the runner calls after each step, or None if no callback wants it."""
         if not callback.wants_steps:
             return None
-        before, width = self.num_timesteps, self._stepper.num_envs * self.comm.size
+        before = self.num_timesteps
 
         def hook(step_locals):
-            self.num_timesteps = before + (step_locals["t"] + 1) * width
+            self.num_timesteps = before + step_locals["steps"] * self.comm.size
             callback.update_locals(step_locals)
             return callback.on_step()
         return hook
