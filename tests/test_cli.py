@@ -1,7 +1,6 @@
 """The command `trpo-np`: each subcommand from its arguments to what it prints and writes."""
 
 import importlib.util
-import json
 import os
 import re
 import signal
@@ -65,7 +64,8 @@ def place(tmp_path):
 @pytest.fixture(scope="module")
 def cartpole(tmp_path_factory):
     """A policy that has learned a little."""
-    model = TRPO("MlpPolicy", "CartPole-v1", seed=0, timesteps_per_batch=512, policy_kwargs=dict(net_arch=[dict(pi=[16, 8], vf=[12])]))
+    kwargs = dict(net_arch=[dict(pi=[16, 8], vf=[12])])
+    model = TRPO("MlpPolicy", "CartPole-v1", seed=0, timesteps_per_batch=512, policy_kwargs=kwargs)
     return model.learn(2000).save(tmp_path_factory.mktemp("model") / "cartpole")
 
 
@@ -86,7 +86,10 @@ def call(*arguments):
 
 def test_train_is_the_job_of_run_mujoco(monkeypatch):
     seen = []
-    monkeypatch.setattr(jobs, "run", lambda args, make_env, policy, preset: seen.append((args, make_env().spec.id, policy, preset)) or 130)
+    def run(args, make_env, policy, preset):
+        seen.append((args, make_env().spec.id, policy, preset))
+        return 130
+    monkeypatch.setattr(jobs, "run", run)
     assert call("train", "--env", "CartPole-v1", "--seed", 3, "--num-timesteps", "2e4", "--preset", "baselines") == 130
     (args, env, policy, preset), = seen
     assert (args.seed, args.num_timesteps, env, policy, preset["vf_batch_size"]) == (3, 20_000, "CartPole-v1", "MlpPolicy", 64)
@@ -96,7 +99,8 @@ def test_train_is_the_job_of_run_mujoco(monkeypatch):
 
 def test_a_trained_model_is_evaluated_and_described_and_its_curve_drawn(capsys):
     pytest.importorskip("matplotlib")
-    assert call("train", "--env", "CartPole-v1", "--num-timesteps", "2000", "--log-dir", "run_seed0", "--eval-episodes", 0, "--save", "m") == 0
+    options = ["--num-timesteps", "2000", "--log-dir", "run_seed0", "--eval-episodes", 0, "--save", "m"]
+    assert call("train", "--env", "CartPole-v1", *options) == 0
     assert call("eval", "m.npz", "--env", "CartPole-v1", "--episodes", 2) == call("info", "m") == call("plot", "run_seed0") == 0
     out = capsys.readouterr().out
     assert "deterministic return of 2 episodes" in out and "steps     2,048\n" in out and "drawn in curves.png" in out
@@ -108,8 +112,8 @@ def test_a_trained_model_is_evaluated_and_described_and_its_curve_drawn(capsys):
 @pytest.mark.parametrize("options, word, deterministic", [([], "deterministic", True), (["--stochastic"], "stochastic", False)])
 def test_eval_prints_what_evaluate_policy_finds(cartpole, capsys, options, word, deterministic):
     assert call("eval", cartpole, "--env", "CartPole-v1", "--episodes", 6, "--seed", 5, *options) == 0
-    env = gymnasium.make("CartPole-v1")
-    returns, lengths = evaluation.evaluate_policy(load_policy(cartpole), env, 6, deterministic, return_episode_rewards=True, seed=5)
+    policy, env = load_policy(cartpole), gymnasium.make("CartPole-v1")
+    returns, lengths = evaluation.evaluate_policy(policy, env, 6, deterministic, return_episode_rewards=True, seed=5)
     assert capsys.readouterr().out == (
         f"{word} return of 6 episodes: {np.mean(returns):.2f} +- {np.std(returns):.2f} (lowest {min(returns):.2f}, "
         f"highest {max(returns):.2f}; mean length {np.mean(lengths):.1f})\n")
@@ -121,7 +125,7 @@ def test_eval_takes_the_environment_that_the_file_names(cartpole, capsys):
         archive.write_archive(f"{name}.npz", arrays, meta | {"env_id": env_id})
     assert call("eval", "named.npz", "--episodes", 1) == 0 and "return of 1 episode:" in capsys.readouterr().out
     assert call("eval", "nameless.npz") == "trpo-np: error: nameless.npz does not name its environment; --env ID is needed"
-    assert re.match("trpo-np: error: the evaluation environment's observation space does not fit the model: ", call("eval", "other.npz"))
+    assert "the evaluation environment's observation space does not fit the model: " in call("eval", "other.npz")
 
 
 @pytest.mark.parametrize("arguments, sentence", [
@@ -136,7 +140,8 @@ def test_errors_are_one_sentence(arguments, sentence):
     assert message.startswith("trpo-np: error: ") and sentence in message and "\n" not in message
 
 
-@pytest.mark.parametrize("arguments", [[], ["walk"], ["eval"], ["eval", "x", "--episodes", "0"], ["plot", "x", "--x", "y"], ["train", "--preset", "x"]])
+@pytest.mark.parametrize("arguments", [[], ["walk"], ["eval"], ["eval", "x", "--episodes", "0"], ["plot", "x", "--x", "y"],
+                                       ["train", "--preset", "x"]])
 def test_wrong_usage_ends_with_status_2(arguments, capsys):
     assert call(*arguments) == 2
     assert capsys.readouterr().err.startswith("usage: trpo-np")
@@ -190,7 +195,7 @@ def test_an_environment_that_cannot_be_drawn_is_named(blocks, monkeypatch):
     assert "trpo_np_test/Blocks-v0 cannot be drawn here (division by zero)" in message and not os.path.exists("v")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("moviepy") is None or importlib.util.find_spec("mujoco") is None, reason="needs moviepy and mujoco")
+@pytest.mark.skipif(importlib.util.find_spec("moviepy") is None, reason="needs moviepy")
 def test_recording_without_a_display_asks_mujoco_for_egl(monkeypatch):
     monkeypatch.delenv("MUJOCO_GL")
     jobs.recorded(lambda **kwargs: envs.make_env("trpo_np_test/Blocks-v0", **kwargs), "v", 1).close()
@@ -207,7 +212,8 @@ def test_plot_draws_the_mean_over_seeds_and_says_where_it_ends(capsys, monkeypat
     for name, rise in [("a_seed0", 1.0), ("a_seed1", 3.0), ("b_seed0", 0.0)]:
         write_monitor(f"runs/{name}/monitor.csv", [(rise * i, 10, i) for i in range(1, 101)])
     assert call("plot", "runs", "--out", "p.png", "--smooth", 1) == 0
-    assert capsys.readouterr().out == ("a: 200.00 +- 141.42 over 2 runs, at 1,000 steps\nb: 0.00, at 1,000 steps\ndrawn in p.png\n")
+    said = "a: 200.00 +- 141.42 over 2 runs, at 1,000 steps\nb: 0.00, at 1,000 steps\ndrawn in p.png\n"
+    assert capsys.readouterr().out == said
     assert png_size("p.png") == (1200, 750)
     line = figures[0].axes[0].lines[0]
     assert np.allclose(line.get_ydata(), line.get_xdata() / 5)  # the mean of i and 3 i at 10 i steps
@@ -225,10 +231,13 @@ def test_info_describes_the_model(cartpole, capsys):
     out = capsys.readouterr().out
     text = re.sub(r"\s+", " ", out)
     model = TRPO.load(cartpole)
-    for part in ("policy MlpPolicy, float32", 'arguments net_arch [{"pi": [16, 8], "vf": [12]}]', "observation Box, 4 float32, from -inf to inf action",
-                 "action Discrete, 2 values from 0", "network pi 4 -> 16 -> 8 -> 2", "network vf 4 -> 12 -> 1", "steps 2,048",
-                 f"updates 4, of which {model.skipped_updates} found", f"episodes {model.episodes:,}, the last {len(model.recent)} with a mean "
-                 f"return of {np.mean([r for r, _ in model.recent]):.2f}", "seed 0", "timesteps_per_batch 512", "normalize_advantage true"):
+    mean = np.mean([total for total, _ in model.recent])
+    for part in ("policy MlpPolicy, float32", 'arguments net_arch [{"pi": [16, 8], "vf": [12]}]',
+                 "observation Box, 4 float32, from -inf to inf action Discrete, 2 values from 0",
+                 "network pi 4 -> 16 -> 8 -> 2", "network vf 4 -> 12 -> 1", "steps 2,048",
+                 f"updates 4, of which {model.skipped_updates} found no better policy",
+                 f"episodes {model.episodes:,}, the last {len(model.recent)} with a mean return of {mean:.2f}", "seed 0",
+                 "timesteps_per_batch 512", "normalize_advantage true"):
         assert part in text, (part, out)
     for name, array in model.get_parameters().items():
         assert re.search(rf"^{name} +{' x '.join(map(str, array.shape))} +{array.size:,}$", out, re.M), name
@@ -257,13 +266,14 @@ def test_outline(space, text):
 
 
 def test_networks_of_images_and_sequences():
-    weights = {"pi/conv0/w": np.zeros((8, 8, 4, 32)), "pi/conv0/b": np.zeros(32), "pi/fc/w": np.zeros((3136, 512)), "pi/out/w": np.zeros((512, 6))}
+    shapes = {"pi/conv0/w": (8, 8, 4, 32), "pi/conv0/b": (32,), "pi/fc/w": (3136, 512), "pi/out/w": (512, 6)}
+    weights = {name: np.zeros(shape) for name, shape in shapes.items()}
     assert cli.networks(weights) == {"pi": "4 -> 32 (8 x 8) -> 512 -> 6"}
 
 
 def test_info_refuses_what_is_no_model_and_shows_no_control_characters(cartpole, capsys):
     archive.write_archive("data.npz", {"x": np.zeros(3)}, {"a": 1})
-    assert call("info", "data.npz").startswith("trpo-np: error: data.npz is an archive, but not one of a model (KeyError")
+    assert call("info", "data.npz").startswith("trpo-np: error: data.npz is an archive, but not of a model (KeyError")
     meta, arrays = archive.read_archive(cartpole)
     evil = "\x1b]0;title\x07\r"
     meta["policy"]["class"] = meta["env_id"] = evil
@@ -273,7 +283,7 @@ def test_info_refuses_what_is_no_model_and_shows_no_control_characters(cartpole,
     assert all(line.isprintable() for line in capsys.readouterr().out.splitlines())
     for key in ("policy", "progress", "algorithm"):
         archive.write_archive("odd.npz", arrays, meta | {key: 7})
-        assert "not one of a model" in call("info", "odd.npz")
+        assert "not of a model" in call("info", "odd.npz")
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -309,7 +319,3 @@ def test_a_reader_that_has_had_enough_gets_no_traceback(cartpole):
     command = f"{sys.executable} -m trpo_np.cli info {cartpole} | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT)
     assert done.stderr == ""
-
-
-def test_the_record_that_info_reads_is_json(cartpole):
-    json.dumps(archive.read_archive(cartpole)[0])

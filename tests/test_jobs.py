@@ -76,15 +76,15 @@ def test_the_default_job(monkeypatch):
 
 
 def test_a_job_tells_trains_logs_saves_and_evaluates(capsys):
-    options = ["--num-timesteps", "4e3", "--num-envs", "2", "--log-interval", "2", "--log-dir", "logs", "--eval-episodes", "3", "--seed", "7"]
-    assert run_mujoco.work(SMALL + options) == 0
+    options = ["--num-timesteps", "4e3", "--num-envs", "2", "--log-interval", "2", "--log-dir", "logs"]
+    assert run_mujoco.work([*SMALL, *options, "--eval-episodes", "3", "--seed", "7"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("TRPO on CartPole-v1: 4,000 steps, seed 7, 2 environments, 1 rank")
     assert "baselines: timesteps_per_batch 1024, " in out and "saved every 100,000 steps" in out
     tables = re.findall(r"total_timesteps *\| (\d+)", out)
     assert tables == ["2048", "4096"]
-    for row in ("ep_rew_mean", "ep_len_mean", "kl", "entropy", "expected_gain", "gain", "step_fraction", "explained_variance", "fps",
-                "share_environment", "share_policy", "share_update"):
+    for row in ("ep_rew_mean", "ep_len_mean", "kl", "entropy", "expected_gain", "gain", "step_fraction",
+                "explained_variance", "fps", "share_environment", "share_policy", "share_update"):
         assert len(re.findall(rf"\|    {row} +\| \S+ *\|", out)) == 2, row
     assert re.search(r"\n4,096 steps in [\d.]+ s, [\d,]+ steps/s; saved to trpo_CartPole-v1_seed7.npz\n", out)
     line = re.search(r"deterministic return of 3 episodes: ([\d.]+) \+- ([\d.]+) \(lowest ([\d.]+), highest ([\d.]+); "
@@ -144,23 +144,24 @@ def test_load_goes_on_with_the_models_own_settings_in_its_file(capsys):
 # --- a killed job -----------------------------------------------------------------------------------------------------
 
 def test_a_killed_job_goes_on_to_the_same_bits():
-    options = [*SMALL, "--num-timesteps", "12000", "--save-every", "2000", "--log-interval", "1"]
+    options = [*SMALL, "--num-timesteps", "9000", "--save-every", "2000", "--log-interval", "1"]
     killed = start(*options, "--save", "killed.npz", "--log-dir", "killed")
     wait_for("killed.npz", killed)
-    time.sleep(0.2)  # into what will be lost
+    time.sleep(0.05)  # into what will be lost
     killed.kill()
     killed.communicate()
     assert run_mujoco.work([*options, "--save", "whole.npz", "--log-dir", "whole"]) == 0
     found = steps("killed.npz")
-    assert found % BATCH == 0 and 2000 < found < 12_000 and steps("whole.npz") == 12 * BATCH
+    assert found % BATCH == 0 and 2000 < found < 9000 and steps("whole.npz") == 9 * BATCH
     assert contents("killed.npz")[1] != contents("whole.npz")[1]
     process = start(*options, "--load", "killed.npz", "--log-dir", "killed")
     assert process.communicate() and process.returncode == 0
     assert contents("killed.npz") == contents("whole.npz")  # parameters, Adam, statistics, counters, generators
     assert files() == ["killed", "killed.npz", "whole", "whole.npz"]
     for name, columns in [("monitor.csv", 2), ("progress.csv", 12)]:  # all but the times
-        rows = [[line.split(",")[:columns] for line in Path(run, name).read_text().splitlines()[1:]] for run in ("whole", "killed")]
-        assert rows[0] == rows[1] and len(rows[0]) > 10
+        texts = [Path(run, name).read_text() for run in ("whole", "killed")]
+        rows = [[line.split(",")[:columns] for line in text.splitlines()[1:]] for text in texts]
+        assert rows[0] == rows[1] and len(rows[0]) > 8
 
 
 def test_a_schedule_goes_on_too():
@@ -168,7 +169,8 @@ def test_a_schedule_goes_on_too():
     preset = dict(timesteps_per_batch=256, max_kl=LinearSchedule(0.02, 0.001), vf_stepsize=LinearSchedule(1e-3))
 
     def job(*options):
-        args = jobs.parser("job", "", "CartPole-v1", "2048", ["none"]).parse_args(["--env", "CartPole-v1", "--eval-episodes", "0", *options])
+        parser = jobs.parser("job", "", "CartPole-v1", "2048", ["none"])
+        args = parser.parse_args(["--env", "CartPole-v1", "--eval-episodes", "0", *options])
         return jobs.run(args, lambda **kw: envs.make_env("CartPole-v1", **kw), "MlpPolicy", preset)
 
     assert job("--save", "whole", "--save-every", "1024") == 0
@@ -260,7 +262,8 @@ def test_a_signal_between_rollout_and_update_leaves_the_counters_of_the_last_upd
 @pytest.mark.parametrize("call", [1, 2])
 def test_a_signal_during_a_save_leaves_a_whole_file(monkeypatch, call):
     send_at(monkeypatch, os, "fsync", 2 * call - 1)  # of the file; then of its folder
-    status = run_mujoco.work([*SMALL, "--num-timesteps", str(2 * BATCH), "--save", "m", "--save-every", str(2 * BATCH), "--eval-episodes", "1"])
+    options = ["--num-timesteps", str(2 * BATCH), "--save-every", str(2 * BATCH), "--eval-episodes", "1"]
+    status = run_mujoco.work([*SMALL, *options, "--save", "m"])
     monkeypatch.undo()
     assert status == 130 and contents("m.npz") == plain_run(2) and files() == ["m.npz", "plain.npz"]
 
@@ -358,13 +361,14 @@ def test_the_check_of_the_path_leaves_nothing_and_changes_nothing():
 def test_an_environment_with_other_spaces_than_the_models_is_named_by_the_field():
     run_mujoco.work([*SMALL, "--num-timesteps", "1000", "--save", "m"])
     sentence = refusal("--load", "m.npz", "--env", "Pendulum-v1")
-    assert re.search(r"the environment's observation_space does not fit the model: (shape|low|high) is .*, .* is needed$", sentence)
+    assert re.search(r"the environment's observation_space does not fit the model: (shape|low|high) is .* is needed$", sentence)
 
 
 def test_logs_of_another_run_are_not_mixed():
     run_mujoco.work([*SMALL, "--num-timesteps", "1000", "--log-dir", "logs"])
     before = Path("logs/monitor.csv").read_bytes()
-    assert "is the log of a run; give another --log-dir, or go on with that run by --load" in refusal(*SMALL, "--log-dir", "logs", "--seed", "1")
+    sentence = refusal(*SMALL, "--log-dir", "logs", "--seed", "1")
+    assert "is the log of a run; give another --log-dir, or go on with that run by --load" in sentence
     assert Path("logs/monitor.csv").read_bytes() == before
 
 
@@ -433,19 +437,21 @@ def test_the_status_of_the_work_is_that_of_the_process():
 
 # --- options ----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("text, value", [("0", 0), ("1000", 1000), ("1e6", 1_000_000), ("2.5e3", 2500), ("12345678901234567891", 12345678901234567891)])
+@pytest.mark.parametrize("text, value", [("0", 0), ("1000", 1000), ("1e6", 1_000_000), ("2.5e3", 2500),
+                                         ("12345678901234567891", 12345678901234567891)])
 def test_count(text, value):
     assert jobs.count(text) == value
 
 
-@pytest.mark.parametrize("option, text", [("--num-timesteps", "abc"), ("--num-timesteps", "1.5"), ("--num-timesteps", "inf"),
-                                          ("--num-timesteps", "nan"), ("--seed", "-1"), ("--num-envs", "0"), ("--log-interval", "0")])
+@pytest.mark.parametrize("option, text", [
+    ("--num-timesteps", "abc"), ("--num-timesteps", "1.5"), ("--num-timesteps", "inf"), ("--num-timesteps", "nan"),
+    ("--seed", "-1"), ("--num-envs", "0"), ("--log-interval", "0")])
 def test_a_number_that_is_none_ends_with_status_2(option, text, capsys):
     with pytest.raises(SystemExit) as caught:
         run_mujoco.work([f"{option}={text}"])
     assert caught.value.code == 2
-    expected = "at least 1 is needed" if text == "0" else f"argument {option}: {text!r} is not a whole number such as 1000000 or 1e6"
-    assert expected in capsys.readouterr().err
+    expected = "at least 1 is needed" if text == "0" else f"{text!r} is not a whole number such as 1000000 or 1e6"
+    assert f"argument {option}: {expected}" in capsys.readouterr().err
 
 
 def check_help(parser):
@@ -485,7 +491,7 @@ def test_the_environment_is_the_one_given_or_that_of_the_file_or_the_default():
     archive.write_archive("evil.npz", {}, {"env_id": "antigravity:Env-v0"})
     assert jobs.find_env("A-v0", "named.npz", "B-v0") == jobs.find_env("A-v0", None) == "A-v0"
     assert jobs.find_env(None, "named.npz", "B-v0") == "ALE/Pong-v5" and jobs.find_env(None, None, "B-v0") == "B-v0"
-    for path, sentence in [("nameless.npz", "does not name its environment; --env ID is needed"), ("evil.npz", "give it by --env")]:
+    for path, sentence in [("nameless.npz", "not name its environment; --env ID is needed"), ("evil.npz", "give it by --env")]:
         with pytest.raises(ValueError, match=sentence):
             jobs.find_env(None, path, "B-v0")
     assert "antigravity" not in sys.modules

@@ -23,6 +23,7 @@ from trpo_np.callbacks import BaseCallback
 from trpo_np.comm import OneProcess
 from trpo_np.optim import conjugate_gradient
 from trpo_np.policies import MlpPolicy
+from trpo_np.settings import LinearSchedule
 from trpo_np.trust_region import Batch, trust_region_step
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -396,6 +397,11 @@ def test_schedules_see_the_remaining_progress():
 def test_a_schedule_sets_the_trust_region(spy):
     model_on(Toy(), max_kl=lambda remaining: 0.001 if remaining > 0.5 else 0.002).learn(128)
     assert sorted({call.options["max_kl"] for call in spy}) == [0.001, 0.002]
+    spy.clear()
+    model_on(Toy(), max_kl=LinearSchedule(0.03, 0.01)).learn(320)
+    seen = [call.options["max_kl"] for call in spy]
+    np.testing.assert_allclose(np.diff(seen), -0.002)
+    assert 0.01 - 1e-12 <= seen[-1] <= 0.012 + 1e-12, "it begins at 0.03 and ends at 0.01"
     model = model_on(Toy(), vf_stepsize=lambda remaining: 0.0)
     critic = critic_part(model)
     assert critic_part(model.learn(32)).tobytes() == critic.tobytes()

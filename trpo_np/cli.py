@@ -34,29 +34,35 @@ def parser() -> argparse.ArgumentParser:
     p = command("eval", evaluate, "print the mean return of a saved policy",
                 "Run whole episodes with a saved policy; print the mean and the spread of their returns.")
     acting_options(p)
-    p.add_argument("--episodes", type=jobs.positive, default=20, metavar="N", help="episodes to run (default: %(default)s)")
+    p.add_argument("--episodes", type=jobs.positive, default=20, metavar="N",
+                   help="episodes to run (default: %(default)s)")
 
     p = command("play", play, "show a saved policy in a window, or record a video",
                 "Show a saved policy in the environment's window until Ctrl-C, or record a video of each episode.")
     acting_options(p)
-    p.add_argument("--episodes", type=jobs.positive, metavar="N", help="episodes to show (default: until Ctrl-C; 1 for a video)")
-    p.add_argument("--video", metavar="FOLDER", help="write an .mp4 file for each episode there, which needs the moviepy package "
-                   "(default: a window)")
+    p.add_argument("--episodes", type=jobs.positive, metavar="N",
+                   help="episodes to show (default: until Ctrl-C; 1 for a video)")
+    p.add_argument("--video", metavar="FOLDER",
+                   help="write an .mp4 file for each episode there, which needs the moviepy package (default: a window)")
 
     p = command("plot", plot, "draw learning curves of one or several runs",
                 "Draw the learning curves of runs from what train --log-dir wrote there: monitor.csv (each episode; that of "
                 "stable-baselines3's Monitor does as well) or, without it, progress.csv. Folders whose names differ only in "
                 "the seed (a_seed0 a_seed1, or a/0 a/1) are one curve, their mean, in a band of one standard deviation.")
     p.add_argument("folders", nargs="+", metavar="FOLDER", help="of a run, or holding the folders of runs")
-    p.add_argument("--out", default="curves.png", metavar="FILE", help="picture to write: .png, .svg or .pdf (default: %(default)s)")
-    p.add_argument("--x", choices=["steps", "episodes", "time"], default="steps", help="the horizontal axis (default: %(default)s)")
-    p.add_argument("--smooth", type=jobs.positive, metavar="N", help="plot the mean of the last N episodes, or of N rows of "
-                   "progress.csv, each of which is a mean of 100 episodes (default: 20 episodes, 1 row)")
-    p.add_argument("--group", choices=["seed", "none", "all"], default="seed", help="what to average: runs that differ in the seed, "
-                   "none, or all runs (default: %(default)s)")
+    p.add_argument("--out", default="curves.png", metavar="FILE",
+                   help="picture to write: .png, .svg or .pdf (default: %(default)s)")
+    p.add_argument("--x", choices=["steps", "episodes", "time"], default="steps",
+                   help="the horizontal axis (default: %(default)s)")
+    p.add_argument("--smooth", type=jobs.positive, metavar="N",
+                   help="plot the mean of the last N episodes, or of N rows of progress.csv, each of which is a mean of "
+                   "100 episodes (default: 20 episodes, 1 row)")
+    p.add_argument("--group", choices=["seed", "none", "all"], default="seed",
+                   help="average the runs that differ in the seed only, none, or all (default: %(default)s)")
 
-    p = command("info", info, "describe a model's file", "Print what a file holds: spaces, network, parameters, settings and the "
-                "record of its training. Needs NumPy only.")
+    p = command("info", info, "describe a model's file",
+                "Print what a file holds: spaces, network, parameters, settings and the record of its training. Needs "
+                "NumPy only.")
     p.add_argument("file", metavar="FILE", help="a saved model, .npz")
     return top
 
@@ -65,8 +71,10 @@ def acting_options(p: argparse.ArgumentParser) -> None:
     """Add what `eval` and `play` share."""
     p.add_argument("file", metavar="FILE", help="a saved model, .npz")
     p.add_argument("--env", metavar="ID", help="gymnasium id of the environment (default: the one that the file names)")
-    p.add_argument("--seed", type=jobs.count, default=0, metavar="N", help="same seed, same episodes (default: %(default)s)")
-    p.add_argument("--stochastic", action="store_true", help="draw actions, as in training (default: the most likely ones)")
+    p.add_argument("--seed", type=jobs.count, default=0, metavar="N",
+                   help="same seed, same episodes (default: %(default)s)")
+    p.add_argument("--stochastic", action="store_true",
+                   help="draw actions, as in training (default: the most likely ones)")
 
 
 def load(args: argparse.Namespace) -> tuple:
@@ -91,9 +99,10 @@ def play(args: argparse.Namespace) -> int:
     if not args.video:
         jobs.check_display()
     policy, make_env = load(args)
-    jobs.play(policy, make_env, args.seed, args.episodes or (1 if args.video else None), args.video, not args.stochastic)
+    episodes = args.episodes or (1 if args.video else None)
+    jobs.play(policy, make_env, args.seed, episodes, args.video, not args.stochastic)
     if args.video:
-        print(f"recorded in {args.video}: {', '.join(sorted(name for name in os.listdir(args.video) if name.endswith('.mp4')))}")
+        print(f"recorded in {args.video}: {', '.join(sorted(os.listdir(args.video)))}")
     return 0
 
 
@@ -120,7 +129,7 @@ def info(args: argparse.Namespace) -> int:
     try:
         print(description(args.file, record, arrays))
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{args.file} is an archive, but not one of a model ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{args.file} is an archive, but not of a model ({type(error).__name__}: {error})") from error
     return 0
 
 
@@ -130,7 +139,8 @@ def description(path: str, record: dict, arrays: dict) -> str:
 
     about, progress = record["policy"], record["progress"]
     returns = [episode[0] for episode in progress["recent"]]
-    weights = {name.removeprefix("parameters/"): array for name, array in arrays.items() if name.startswith("parameters/")}
+    prefix = "parameters/"
+    weights = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
     mean = f", the last {len(returns)} with a mean return of {sum(returns) / len(returns):.2f}" if returns else ""
     lines = [path, *columns({
         "policy": f"{shown(about['class'])}, {shown(about['dtype'])}",
@@ -141,7 +151,7 @@ def description(path: str, record: dict, arrays: dict) -> str:
         **{f"network {part}": chain for part, chain in networks(weights).items()},
     }), "", "training", *columns({
         "steps": f"{progress['num_timesteps']:,}",
-        "updates": f"{progress['updates']:,}, of which {progress['skipped_updates']:,} found no better policy and left it as it was",
+        "updates": f"{progress['updates']:,}, of which {progress['skipped_updates']:,} found no better policy",
         "episodes": f"{progress['episodes']:,}{mean}",
         "seed": shown(progress["seed"]),
         "settings": settings(record["algorithm"]),
@@ -169,7 +179,8 @@ def outline(space) -> str:
     """Describe a space in a few words."""
     kind = type(space).__name__
     if kind == "Fields":
-        return f"{space.kind} of " + "; ".join(f"{shown(key)}: {outline(part)}" for key, part in zip(space.keys, space.spaces))
+        parts = (f"{shown(key)}: {outline(part)}" for key, part in zip(space.keys, space.spaces))
+        return f"{space.kind} of {'; '.join(parts)}"
     if kind == "Discrete":
         return f"Discrete, {space.n} values from {space.start}"
     size = " x ".join(map(str, space.shape))

@@ -1,6 +1,6 @@
 """Any environment behind one stepping interface.
 
-`adapt(env)` returns a stepper with `num_envs`, the described spaces and
+`adapt(env)` returns a stepper with `num_envs`, `env_id` (or None), the described spaces and
     reset(seeds)     observations (n, width)
     step(actions)    a Step: what to act on next, rewards, and how each row ended
 Observations are encoded and copied on receipt, so an environment may reuse its buffers.
@@ -41,6 +41,7 @@ class EnvList:
         self.envs, self.num_envs = envs, len(envs)
         self.observation_space = spaces.describe(envs[0].observation_space, "observation")
         self.action_space = spaces.describe(envs[0].action_space, "action")
+        self.env_id = id_of(envs[0])
         self._names = [f"environment {i}" for i in range(self.num_envs)]
         self._all, self._none = np.ones(self.num_envs, bool), np.zeros(self.num_envs, bool)
         self._all.flags.writeable = self._none.flags.writeable = False  # handed out again and again
@@ -96,7 +97,7 @@ class Vector:
 
     def _begin(self, env, num_envs: int, observation_space, action_space, mode) -> None:
         self.env, self.num_envs, self.mode = env, num_envs, AutoresetMode(mode)
-        self._name = type(env).__name__
+        self._name, self.env_id = type(env).__name__, id_of(env)
         self.observation_space = spaces.describe(observation_space, "observation")
         self.action_space = spaces.describe(action_space, "action")
         self._ended, self._frames, self._own = np.zeros(num_envs, bool), np.full(num_envs, np.inf), False
@@ -167,7 +168,7 @@ class StableBaselines:
     """A vector environment of stable-baselines or stable-baselines3."""
 
     def __init__(self, env: Any):
-        self.env, self.num_envs, self._name = env, env.num_envs, type(env).__name__
+        self.env, self.num_envs, self._name, self.env_id = env, env.num_envs, type(env).__name__, None
         self.observation_space = spaces.describe(env.observation_space, "observation")
         self.action_space = spaces.describe(env.action_space, "action")
 
@@ -185,6 +186,12 @@ class StableBaselines:
                 for i in np.flatnonzero(cut)]
         return Step(obs, np.array(rewards, np.float64), done & ~cut, cut, list(zip(np.flatnonzero(cut).tolist(), last)),
                     np.ones(self.num_envs, bool), done)
+
+
+def id_of(env: Any) -> str | None:
+    """Return the id by which gymnasium made an environment, or None."""
+    name = getattr(getattr(env, "spec", None), "id", None)
+    return name if isinstance(name, str) else None
 
 
 def encode(space: spaces.Space, obs: Any, n: int | None, who: str) -> np.ndarray:

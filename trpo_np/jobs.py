@@ -86,18 +86,16 @@ def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: l
     add("--play", action="store_true", help="show the policy in a window at the end, until Ctrl-C (default: no window)")
 
 
-def find_env(given: str | None, file: str | None, default: str | None = None) -> str:
+def find_env(given: str | None, file: str | None, default: str = "") -> str:
     """Return the environment's id: the one given, the one that a model's file names, or the default."""
     if given or not file:
-        if not (given or default):
-            raise ValueError("--env ID is needed")
         return given or default
     from .archive import read_archive
 
     stored = read_archive(file)[0].get("env_id")
     if not isinstance(stored, str):
         raise ValueError(f"{file} does not name its environment; --env ID is needed")
-    if not re.fullmatch(r"[\w./-]+", stored):  # gymnasium would import the module before a colon: a file may not ask for that
+    if not re.fullmatch(r"[\w./-]+", stored):  # gymnasium imports the module before a colon: a file may not ask for that
         raise ValueError(f"{file} names the environment {ascii(stored)}; to use that, give it by --env")
     return stored
 
@@ -114,7 +112,7 @@ def one_thread() -> None:
 # --- what must not be cut in half -------------------------------------------------------------------------------------
 
 class Signals:
-    """Turn Ctrl-C, SIGTERM and a closed terminal into KeyboardInterrupt: at once, or while `held` is set, in `release`."""
+    """Make of Ctrl-C, SIGTERM and a closed terminal a KeyboardInterrupt: at once, or, while `held`, in `release`."""
 
     def __init__(self):
         self.held = self.came = False
@@ -148,7 +146,7 @@ class Signals:
 def boundaries(signals: Signals, model):
     """Make the callback that holds signals during updates and knows what the model last was when it was whole.
 
-    Put it first in the list: what the others write at the end of a rollout and of an update is then not cut short either.
+    Put it first in the list: what the others write after a rollout and an update is then not cut short either.
     """
     from .callbacks import BaseCallback
 
@@ -294,11 +292,12 @@ def introduce(args: argparse.Namespace, model, preset: dict, path: str, training
     if training:
         lines.append(f"model: {path}" + f", saved every {args.save_every:,} steps" * bool(args.save_every))
         lines += [f"logs: {args.log_dir}"] * bool(args.log_dir)
-    print("\n".join(textwrap.fill(line, 100, subsequent_indent="    ", break_on_hyphens=False) for line in lines), flush=True)
+    for line in lines:
+        print(textwrap.fill(line, 100, subsequent_indent="    ", break_on_hyphens=False), flush=True)
 
 
 def train(model, args: argparse.Namespace, path: str, signals: Signals) -> None:
-    """Train and save; also save, as of the last whole update, when a signal or an environment's error cuts training short."""
+    """Train and save; save the last whole model also when a signal or an environment's error cuts training short."""
     from .callbacks import FileCallback, MonitorCallback
 
     hooks: list = [whole := boundaries(signals, model)]
@@ -308,7 +307,8 @@ def train(model, args: argparse.Namespace, path: str, signals: Signals) -> None:
         hooks.append(MonitorCallback(f"{args.log_dir}/", args.env))
     failure, started, before = None, time.perf_counter(), model.num_timesteps
     try:
-        model.learn(args.num_timesteps - before, hooks, log_interval=args.log_interval, reset_num_timesteps=False, progress_bar=True)
+        model.learn(args.num_timesteps - before, hooks, log_interval=args.log_interval, reset_num_timesteps=False,
+                    progress_bar=True)
     except (KeyboardInterrupt, Exception) as error:
         signals.held, failure = True, error
         if whole.is_whole:
@@ -338,7 +338,8 @@ def score(policy, env, episodes: int, seed: int, deterministic: bool = True) -> 
             f"mean length {sum(lengths) / episodes:.1f})")
 
 
-def play(policy, make_env, seed: int, episodes: int | None = None, video: str | None = None, deterministic: bool = True) -> None:
+def play(policy, make_env, seed: int, episodes: int | None = None, video: str | None = None,
+         deterministic: bool = True) -> None:
     """Show a policy in the environment's window, or record it to a folder, for some episodes or until Ctrl-C."""
     from .evaluation import evaluate_policy
 
@@ -362,8 +363,8 @@ def recorded(make_env, folder: str, episodes: int | None):
         env.reset()
         env.render()
     except Exception as error:
-        raise OSError(f"{env.spec.id} cannot be drawn here ({error}); for MuJoCo without a display, the variable MUJOCO_GL "
-                      "is egl or osmesa") from error
+        raise OSError(f"{env.spec.id} cannot be drawn here ({error}); for MuJoCo without a display, the variable "
+                      "MUJOCO_GL is egl or osmesa") from error
     name = env.spec.id.split("/")[-1]
     return RecordVideo(env, folder, name_prefix=name, episode_trigger=lambda i: episodes is None or i < episodes)
 
@@ -380,7 +381,8 @@ def main(work, prog: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 1
     except Exception as error:
-        is_mendable = isinstance(error, (ValueError, ImportError, OSError)) or type(error).__module__.startswith("gymnasium.")
+        is_of_gymnasium = type(error).__module__.startswith("gymnasium.")
+        is_mendable = is_of_gymnasium or isinstance(error, (ValueError, ImportError, OSError))
         if os.environ.get("TRPO_NP_TRACEBACK") or not is_mendable:
             raise
         text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)

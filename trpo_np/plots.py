@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 AXES = {"steps": "environment steps", "episodes": "episodes", "time": "time"}
-DEFAULT_WINDOW = {1: 20, 100: 1}  # rows to average, by the episodes that a row stands for: more would lag behind a short run
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]  # told apart by the colour-blind too
+DEFAULT_WINDOW = {1: 20, 100: 1}  # rows to average, by the episodes that a row stands for; more lag behind a short run
+# told apart by the colour-blind too (Okabe and Ito)
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+LINES = ["-", "--", ":"]
 
 
 class Run(NamedTuple):
@@ -35,7 +37,8 @@ class Curve(NamedTuple):
     runs: int
 
 
-def learning_curves(folders, axis: str = "steps", window: int | None = None, group: str = "seed") -> tuple[list[Curve], str, str]:
+def learning_curves(folders, axis: str = "steps", window: int | None = None,
+                    group: str = "seed") -> tuple[list[Curve], str, str]:
     """Return the curves of all runs in these folders, a title and what the vertical axis shows.
 
     axis: "steps", "episodes" or "time". window: rows to average, see `smooth`; None for 20 episodes.
@@ -48,7 +51,7 @@ def learning_curves(folders, axis: str = "steps", window: int | None = None, gro
     spans = {span(run, window) for run in runs}
     curves = []
     for label, members in zip(labels(list(groups)), groups.values()):
-        lines = [(run.x[axis], smooth(run.returns, window or DEFAULT_WINDOW[run.episodes_per_row])) for run in members]
+        lines = [(run.x[axis], smooth(run.returns, rows_of(run, window))) for run in members]
         try:
             curves.append(Curve(label, *average(lines), len(lines)))
         except ValueError as error:
@@ -58,9 +61,13 @@ def learning_curves(folders, axis: str = "steps", window: int | None = None, gro
     return curves, names.pop() if len(names) == 1 else "", what
 
 
+def rows_of(run: Run, window: int | None) -> int:
+    return window or DEFAULT_WINDOW[run.episodes_per_row]
+
+
 def span(run: Run, window: int | None) -> int:
     """Return the number of episodes that a point of the curve averages, 0 if that cannot be said."""
-    rows = window or DEFAULT_WINDOW[run.episodes_per_row]
+    rows = rows_of(run, window)
     return max(rows, run.episodes_per_row) if 1 in (rows, run.episodes_per_row) else 0
 
 
@@ -99,16 +106,17 @@ def read_monitors(folder: str, paths: list[Path]) -> Run:
         try:
             header = json.loads(head.removeprefix("#"))
             starts.append(float(header["t_start"]))
-            rows = [(float(row["r"]), float(row["l"]), float(row["t"]) + starts[-1]) for row in csv.DictReader(io.StringIO(text))]
+            rows = [[float(row[key]) for key in "rlt"] for row in csv.DictReader(io.StringIO(text))]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no Monitor file ({type(error).__name__}: {error})") from None
-        parts.append(np.array(rows).reshape(-1, 3))
+        parts.append(np.array(rows).reshape(-1, 3) + [0, 0, starts[-1]])
         env_id = str(header.get("env_id") or "")
     returns, lengths, times = np.concatenate(parts).T
     if not len(returns):
         raise ValueError(f"{folder}: no episode has finished yet")
     order = np.argsort(times, kind="stable")
-    x = {"steps": np.cumsum(lengths[order]), "episodes": np.arange(1.0, len(order) + 1), "time": times[order] - min(starts)}
+    x = {"steps": np.cumsum(lengths[order]), "episodes": np.arange(1.0, len(order) + 1),
+         "time": times[order] - min(starts)}
     return Run(folder, env_id, x, returns[order], 1)
 
 
@@ -222,7 +230,7 @@ def draw(curves: list[Curve], axis: str = "steps", title: str = "", what: str = 
     for i, curve in enumerate(curves):
         colour, x = COLOURS[i % len(COLOURS)], curve.x / seconds
         name = f"{curve.label} ({curve.runs} runs)" if curve.runs > 1 else curve.label
-        ax.plot(x, curve.mean, color=colour, linewidth=1.8, linestyle=["-", "--", ":"][i // len(COLOURS) % 3], label=name)
+        ax.plot(x, curve.mean, color=colour, linestyle=LINES[i // len(COLOURS) % len(LINES)], linewidth=1.8, label=name)
         if curve.runs > 1:
             ax.fill_between(x, curve.mean - curve.std, curve.mean + curve.std, color=colour, alpha=0.2, linewidth=0)
     ax.set_xlabel(f"{AXES[axis]} ({unit})" if axis == "time" else AXES[axis])

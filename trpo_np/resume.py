@@ -20,7 +20,7 @@ def training_record(model: Any) -> tuple[dict, dict]:
     progress |= {"seed": model.seed, "adam_steps": model.adam.t, "recent": [list(episode) for episode in model.recent]}
     arrays = {"adam_m": model.adam.m, "adam_v": model.adam.v}
     arrays |= {f"returns_{name}": array for name, array in model.reward_normalizer.moments.arrays().items()}
-    return {"algorithm": settings.to_json(model.settings), "progress": progress}, arrays
+    return {"env_id": model.env_id, "algorithm": settings.to_json(model.settings), "progress": progress}, arrays
 
 
 def check_training(record: dict, entries: dict, policy: Any, known: dict, changes: dict) -> dict:
@@ -39,6 +39,8 @@ def check_training(record: dict, entries: dict, policy: Any, known: dict, change
                 raise FileError(f"{name} cannot be {source[name]!r}; the file's network was made with {fixed!r}")
     result = settings.checked(settings.from_json(known | algorithm | changes))
 
+    if not isinstance(record.get("env_id"), (str, type(None))):
+        raise FileError(f"env_id is {record['env_id']!r:.100}; the id of an environment, or null, is needed")
     progress = record.get("progress")
     if not isinstance(progress, dict):
         raise FileError(f"progress is {progress!r:.100}; the counters are needed")
@@ -71,6 +73,7 @@ def restore(model: Any, record: dict, arrays: dict) -> None:
         if np.any(arrays[name] < 0):
             raise FileError(f"training/{name} holds negative numbers, which squares and counts are not")
     progress = record["progress"]
+    model.env_id = record.get("env_id")
     for name in COUNTERS:
         setattr(model, name, progress[name])
     model.recent.extend(map(tuple, progress["recent"]))

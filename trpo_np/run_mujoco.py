@@ -4,13 +4,14 @@
 """
 
 import argparse
+from typing import Any
 
 from . import jobs
 
 PROG = "python -m trpo_np.run_mujoco"
-OPTIONS = {"env": "Reacher-v5", "timesteps": "1e6", "presets": ["tuned", "baselines"]}
-DESCRIPTION = """Train TRPO on a MuJoCo task (or any gymnasium environment with vector observations), save the model and evaluate
-it. Progress is shown with steps per second and the time left; Ctrl-C saves before it stops."""
+OPTIONS: dict[str, Any] = {"env": "Reacher-v5", "timesteps": "1e6", "presets": ["tuned", "baselines"]}
+DESCRIPTION = """Train TRPO on a MuJoCo task (or any gymnasium environment with vector observations), save the model and
+evaluate it. Progress is shown with steps per second and the time left; Ctrl-C saves before it stops."""
 
 
 def work(argv: list[str] | None = None) -> int:

@@ -68,7 +68,7 @@ class TRPO:
         self.loggers: list = []  # further outputs of logger.py, which their owner closes
         self.logger = Logger([])
         self.restart_pending = True
-        self.env = env
+        self.env, self.env_id = env, None
         if env is not None:
             self.set_env(env)
 
@@ -92,6 +92,7 @@ class TRPO:
             self._install(self.policy_class(stepper.observation_space, stepper.action_space, dtype=self.settings["dtype"],
                                             normalize=self.settings["normalize_observations"], **self.policy_kwargs).draw(self._rng(INIT)))
         self.env, self._stepper, self.restart_pending = env, stepper, True
+        self.env_id = stepper.env_id
 
     def _install(self, policy) -> None:
         self.policy = policy
