@@ -18,7 +18,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 def arguments(description: str, **extra) -> argparse.Namespace:
     """Parse --quick, --json and a script's own options (name -> dict of add_argument)."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--quick", action="store_true", help="seconds instead of minutes: shows that the script works, not the figures")
+    p.add_argument("--quick", action="store_true",
+                   help="seconds instead of minutes: shows that the script works, not the figures")
     p.add_argument("--json", metavar="FILE", help="append the results here (default: bench/results/NAME.jsonl; not with --quick)")
     for name, options in extra.items():
         p.add_argument(f"--{name.replace('_', '-')}", **options)
@@ -29,7 +30,8 @@ def arguments(description: str, **extra) -> argparse.Namespace:
 
 def machine() -> dict:
     """Describe what the figures depend on."""
-    cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
+    names = (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name"))
+    cpu = next(names, platform.processor())
     about = {"date": datetime.date.today().isoformat(), "cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version(),
              "threads": os.environ["OMP_NUM_THREADS"]}
     for package in ("numpy", "numba", "gymnasium", "mujoco", "torch", "sb3-contrib"):

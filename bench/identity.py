@@ -47,8 +47,9 @@ class Identity(gymnasium.Env):
 def train(observation, action, steps, seed=0):
     """Return the mean reward a step after training."""
     from trpo_np import TRPO, evaluate_policy
-    model = TRPO("MlpPolicy", Identity(observation, action), seed=seed, timesteps_per_batch=1024, max_kl=0.03, vf_iters=10, vf_stepsize=1e-3,
-                 gamma=0.5, lam=0.9, cg_damping=1e-2, fvp_subsample=1, policy_kwargs=dict(layers=[32], log_std_init=-0.5))
+    model = TRPO("MlpPolicy", Identity(observation, action), seed=seed, timesteps_per_batch=1024, max_kl=0.03, vf_iters=10,
+                 vf_stepsize=1e-3, gamma=0.5, lam=0.9, cg_damping=1e-2, fvp_subsample=1,
+                 policy_kwargs=dict(layers=[32], log_std_init=-0.5))
     model.learn(steps)
     return evaluate_policy(model, Identity(observation, action), 10, seed=1)[0] / 32
 

@@ -15,10 +15,11 @@ PROGRAMS = {
     "python alone": "pass",
     "import numpy": "import numpy",
     "import trpo_np": "import trpo_np",
-    "load_policy, predict": "import numpy, trpo_np; trpo_np.load_policy('{0}/ours.npz').predict(numpy.zeros(4), deterministic=True)",
+    "load_policy, predict": "import numpy, trpo_np; "
+                            "trpo_np.load_policy('{0}/ours.npz').predict(numpy.zeros(4), deterministic=True)",
     "import TRPO (training)": "from trpo_np import TRPO",
-    "sb3-contrib: load, predict": "import numpy; from sb3_contrib import TRPO; TRPO.load('{0}/peer.zip', device='cpu').predict(numpy.zeros(4, 'f'), "
-                                  "deterministic=True)",
+    "sb3-contrib: load, predict": "import numpy; from sb3_contrib import TRPO; TRPO.load('{0}/peer.zip', "
+                                  "device='cpu').predict(numpy.zeros(4, 'f'), deterministic=True)",
 }
 MODELS = ("from trpo_np import TRPO; TRPO('MlpPolicy', 'CartPole-v1').save('{0}/ours')",
           "from sb3_contrib import TRPO; TRPO('MlpPolicy', 'CartPole-v1').save('{0}/peer.zip')")
@@ -50,7 +51,8 @@ def main():
             summary[name] = [statistics.median(x) for x in zip(*found)]
             print(f"{name:<30}{summary[name][0]:>9.3f}{summary[name][1]:>8.0f}", flush=True)
     modules = "import sys, trpo_np; print([m for m in ('numpy', 'numba', 'scipy', 'gymnasium', 'mpi4py') if m in sys.modules])"
-    print("loaded by `import trpo_np`:", subprocess.run([sys.executable, "-c", modules], capture_output=True, text=True).stdout.strip())
+    loaded = subprocess.run([sys.executable, "-c", modules], capture_output=True, text=True).stdout.strip()
+    print("loaded by `import trpo_np`:", loaded)
     _timing.save(args, {"seconds_and_megabytes": summary})
 
 

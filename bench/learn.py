@@ -1,7 +1,7 @@
 """What does a preset reach? Train several seeds; evaluate each final policy over 20 fresh episodes.
 
-Prints one line a seed (mean return with the most likely and with sampled actions) and the mean and spread over seeds. `passes` is the
-number of steps after which the mean return of the last 100 training episodes first reached --goal.
+Prints one line a seed (mean return with the most likely and with sampled actions) and the mean and spread over seeds.
+`passes` is the number of steps after which the mean return of the last 100 training episodes first reached --goal.
 """
 
 import json
@@ -33,7 +33,8 @@ def worker(env_id, preset, seed, steps, changes):
     seconds = time.perf_counter() - started
     result = {"seed": seed, "steps": model.num_timesteps, "steps_per_second": model.num_timesteps / seconds}
     for name, deterministic in (("deterministic", True), ("sampled", False)):
-        result[name], result[f"{name}_std"] = evaluate_policy(model, make_env(env_id), 20, deterministic=deterministic, seed=10_000 + seed)
+        score = evaluate_policy(model, make_env(env_id), 20, deterministic=deterministic, seed=10_000 + seed)
+        result[name], result[f"{name}_std"] = score
     print(json.dumps({**result, "curve": curve[:: max(1, len(curve) // 100)], "first": curve}))
 
 
@@ -45,13 +46,15 @@ def train(args, seed):
     result = json.loads(done.stdout.splitlines()[-1])
     first = result.pop("first")
     result["passes"] = next((t for t, r in first if args.goal is not None and r is not None and r >= args.goal), None)
-    print(f"{args.env} seed {seed}: deterministic {result['deterministic']:.1f} +- {result['deterministic_std']:.1f}, sampled "
-          f"{result['sampled']:.1f} +- {result['sampled_std']:.1f}, passes {result['passes']}, {result['steps_per_second']:.0f} steps/s", flush=True)
+    print(f"{args.env} seed {seed}: deterministic {result['deterministic']:.1f} +- {result['deterministic_std']:.1f}, "
+          f"sampled {result['sampled']:.1f} +- {result['sampled_std']:.1f}, passes {result['passes']}, "
+          f"{result['steps_per_second']:.0f} steps/s", flush=True)
     return result
 
 
 def main():
-    args = _timing.arguments(__doc__, env=dict(default="CartPole-v1"), preset=dict(default="tuned"), steps=dict(type=int, default=100_000),
+    args = _timing.arguments(__doc__, env=dict(default="CartPole-v1"), preset=dict(default="tuned"),
+                             steps=dict(type=int, default=100_000),
                              seeds=dict(type=int, nargs="+", default=[0, 1, 2, 3, 4]), goal=dict(type=float),
                              processes=dict(type=int, default=2), changes=dict(default="{}", help="JSON of settings to change"))
     if args.quick:
@@ -61,8 +64,8 @@ def main():
     import numpy as np
     for name in ("deterministic", "sampled"):
         scores = [r[name] for r in results]
-        print(f"{args.env} {args.preset} {name}: mean {np.mean(scores):.1f}, spread over seeds {np.std(scores):.1f}, median {np.median(scores):.1f}, "
-              f"min {min(scores):.1f}, max {max(scores):.1f}")
+        print(f"{args.env} {args.preset} {name}: mean {np.mean(scores):.1f}, spread over seeds {np.std(scores):.1f}, "
+              f"median {np.median(scores):.1f}, min {min(scores):.1f}, max {max(scores):.1f}")
     _timing.save(args, {"env": args.env, "preset": args.preset, "steps": args.steps, "changes": args.changes, "seeds": results})
 
 

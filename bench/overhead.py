@@ -24,7 +24,8 @@ def variants(folder):
         "callback with a per-step hook": (EachStep(), []),
         "checkpoint every 10,000 steps": (CheckpointCallback(10_000, folder), []),
         "CSV, JSON, TensorBoard": (None, configure(folder, ["csv", "json", "tensorboard"]).outputs),
-        "all of them": ([EachStep(), CheckpointCallback(10_000, folder)], configure(f"{folder}/all", ["csv", "json", "tensorboard"]).outputs),
+        "all of them": ([EachStep(), CheckpointCallback(10_000, folder)],
+                        configure(f"{folder}/all", ["csv", "json", "tensorboard"]).outputs),
     }
 
 

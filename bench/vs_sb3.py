@@ -18,8 +18,8 @@ PROGRAMS = ("trpo_np", "sb3-contrib", "environment")
 
 def ours(env_id, steps):
     from trpo_np import TRPO
-    model = TRPO("MlpPolicy", env_id, seed=0, timesteps_per_batch=2048, cg_iters=10, fvp_subsample=1, vf_iters=3, vf_batch_size=128,
-                 vf_stepsize=1e-3, cg_damping=0.1, lam=0.95)
+    model = TRPO("MlpPolicy", env_id, seed=0, timesteps_per_batch=2048, cg_iters=10, fvp_subsample=1, vf_iters=3,
+                 vf_batch_size=128, vf_stepsize=1e-3, cg_damping=0.1, lam=0.95)
     return model.learn
 
 
@@ -78,8 +78,9 @@ def main():
         medians = {p: statistics.median(r) for p, r in rates.items() if r}
         for program, median in medians.items():
             ratio = medians["trpo_np"] / median
-            note = {"trpo_np": "", "sb3-contrib": f"{ratio:.2f} x the peer", "environment": f"{100 * ratio:.0f} % of the limit"}[program]
-            print(f"{env_id:<18}{program:<14}{median:>10,.0f}{min(rates[program]):>9,.0f}{max(rates[program]):>9,.0f}  {note}", flush=True)
+            notes = {"sb3-contrib": f"{ratio:.2f} x the peer", "environment": f"{100 * ratio:.0f} % of the limit"}
+            spread = f"{min(rates[program]):>9,.0f}{max(rates[program]):>9,.0f}"
+            print(f"{env_id:<18}{program:<14}{median:>10,.0f}{spread}  {notes.get(program, '')}", flush=True)
         _timing.save(args, {"env": env_id, "steps_per_second": rates})
 
 

@@ -4,6 +4,8 @@ The Hessian is the complex step of the KL's gradient: it shares the gradient wit
 distributions' closed-form M nor the push. `pytest -s` prints the largest relative error of each distribution.
 """
 
+from types import SimpleNamespace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -222,6 +224,7 @@ def test_fitting_values_moves_no_bit_of_the_policy(policy_kwargs):
     head, critic = policy.params.select(policy.policy_weights), policy.params.select(policy.critic_weights)
     before, critic_before, phi = head.flat.tobytes(), critic.flat.copy(), policy.pi(policy.params, x).tobytes()
     error = np.mean((policy.value(x) - targets) ** 2)
-    loss = model._fit_critic(x, targets, 0.01)
+    seg = SimpleNamespace(valid=np.ones((300, 1), bool))
+    loss = model._fit_critic(x[:, None], seg, targets, np.ones(300), 0.01)
     assert head.flat.tobytes() == before and policy.pi(policy.params, x).tobytes() == phi
     assert (critic.flat != critic_before).all() and loss < error

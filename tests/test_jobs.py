@@ -318,8 +318,9 @@ def test_an_environment_that_fails_costs_one_batch(monkeypatch):
     assert contents("m.npz") == plain_run(2)
 
 
-def test_an_update_that_fails_saves_nothing(monkeypatch):
-    monkeypatch.setattr(TRPO, "_fit_critic", lambda *_: 1 / 0)
+def test_an_update_that_fails_halfway_is_not_saved(monkeypatch):
+    calls, real = [], TRPO._fit_critic
+    monkeypatch.setattr(TRPO, "_fit_critic", lambda *args: calls.append(1) or (real(*args) if len(calls) < 3 else 1 / 0))
     with pytest.raises(ZeroDivisionError):
         run_mujoco.work([*SMALL, "--num-timesteps", "20000", "--save", "m"])
     assert files() == []

@@ -73,11 +73,14 @@ def test_average_needs_a_stretch_in_common():
         plots.average([(np.array([0.0, 1]), np.zeros(2)), (np.array([2.0, 3]), np.zeros(2))])
 
 
-def test_thin_keeps_the_last_of_each_stretch(rng):
+def test_thin_keeps_places_apart_from_the_last_one_backwards(rng):
     x = np.sort(rng.uniform(5, 25, 1000))
     kept, y = plots.thin(x, np.arange(1000), 10)
-    stretch = ((x - x[0]) / (x[-1] - x[0]) * 10).astype(int)
-    assert y.tolist() == [max(i for i in range(1000) if stretch[i] == k) for k in range(11)] and (kept == x[y]).all()
+    expected, gap = [999], (x[-1] - x[0]) / 10
+    for i in range(998, -1, -1):
+        if x[i] <= x[expected[0]] - gap:
+            expected.insert(0, i)
+    assert y.tolist() == expected and (kept == x[y]).all() and 9 <= len(y) <= 11
     few = np.array([1.0, 2, 3]), np.array([4.0, 5, 6])
     assert all((a == b).all() for a, b in zip(plots.thin(*few), few))
     at_once = plots.thin(np.array([1.0, 1.0 + 1e-9, 2, 2]), np.arange(4))
@@ -171,6 +174,13 @@ def test_curves_are_grouped_by_seed_by_none_or_all(place):
     assert [c.label for c in plots.learning_curves(["runs"], group="none")[0]] == ["a_seed0", "a_seed1", "b_seed0"]
     (everything,), _, what = plots.learning_curves(["runs"], "time", 1, "all")
     assert (everything.label, everything.runs, what) == ("all runs", 3, "return") and np.isclose(everything.mean[0], 14 / 3)
+
+
+def test_episodes_that_were_logged_together_are_one_place_in_time(place):
+    write_monitor("run/monitor.csv", [(i, 10, 5.0 * (i // 4) + 1e-6 * i) for i in range(12)])
+    (curve,), _, _ = plots.learning_curves(["run"], "time", 1)
+    assert np.allclose(curve.x, [0, 5, 10], atol=1e-4) and curve.mean.tolist() == [3, 7, 11]
+    assert plots.learning_curves(["run"], "steps", 1)[0][0].mean.tolist() == list(range(12))
 
 
 def test_the_axis_says_how_many_episodes_a_point_averages(place):

@@ -254,7 +254,7 @@ def test_the_actor_of_a_rollout_draws_what_the_policy_would(name):
             for t in range(4):
                 obs = 5 * rng.standard_normal((6, 3)).astype(np.float32)
                 expected = policy.dist.sample(policy.pi(policy.params, policy.normalizer(obs)), noise[t])
-                actions = act(t, obs)
+                actions = act(t, obs, None)
                 assert actions.shape == expected.shape == (6, *policy.dist.action_shape)
                 np.testing.assert_allclose(actions, expected, rtol=1e-4, atol=1e-5)
 
@@ -409,7 +409,7 @@ def test_an_extractor_that_is_a_function():
     h = np.tanh(features @ p["pi/fc0/w"] + p["pi/fc0/b"])
     np.testing.assert_allclose(policy.pi(p, X), h @ p["pi/out/w"] + p["pi/out/b"], rtol=1e-5, atol=1e-6)
     noise = policy.dist.noise(np.random.default_rng(0), 1, 6).astype(np.float32)
-    np.testing.assert_array_equal(policy.actor(noise)(0, X), policy.dist.sample(policy.pi(p, X), noise[0]))
+    np.testing.assert_array_equal(policy.actor(noise)(0, X, None), policy.dist.sample(policy.pi(p, X), noise[0]))
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -449,5 +449,6 @@ def test_a_subclass_may_bring_its_own_network():
             return x @ params["pi/out/w"][:3]
     policy = Linear(OBS, gym.Discrete(2), layers=[4]).draw(np.random.default_rng(0))
     noise = policy.dist.noise(np.random.default_rng(0), 1, 6).astype(np.float32)
-    np.testing.assert_array_equal(policy.actor(noise)(0, X), policy.dist.sample(X @ policy.params["pi/out/w"][:3], noise[0]))
+    expected = policy.dist.sample(X @ policy.params["pi/out/w"][:3], noise[0])
+    np.testing.assert_array_equal(policy.actor(noise)(0, X, None), expected)
     assert policy.predict(X)[0].shape == (6,)

@@ -17,7 +17,7 @@ from checks import STEP, hessian
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from trpo_np import TRPO, kernels, ops, trpo, trust_region
+from trpo_np import TRPO, kernels, nn, ops, trpo, trust_region
 from trpo_np.autodiff import Var
 from trpo_np.callbacks import BaseCallback
 from trpo_np.comm import OneProcess
@@ -134,7 +134,7 @@ def dense_step(kind, policy, head, batch, max_kl, damping, entcoeff, every, step
 
     def phi(theta):
         p = head.like(theta)
-        out = np.tanh(batch.obs @ p["pi/fc0/w"] + p["pi/fc0/b"]) @ p["pi/out/w"] + p["pi/out/b"]
+        out = np.tanh(batch.inputs @ p["pi/fc0/w"] + p["pi/fc0/b"]) @ p["pi/out/w"] + p["pi/out/b"]
         return np.hstack([out, np.tile(p["pi/log_std"], (len(out), 1))]) if kind == "Box" else out
 
     theta = head.flat.copy()
@@ -146,8 +146,9 @@ def dense_step(kind, policy, head, batch, max_kl, damping, entcoeff, every, step
         return np.mean(ratio * batch.advantages) + entcoeff * np.mean(entropy(kind, new))
 
     g = np.array([np.imag(surrogate(theta + 1j * STEP * e)) / STEP for e in np.eye(theta.size)])
-    thinned = policy.pi(head, batch.obs[::every])
-    A = hessian(lambda p: ops.mean(policy.dist.kl(thinned, policy.pi(p, batch.obs[::every]))), head) + damping * np.eye(theta.size)
+    thinned = policy.pi(head, batch.inputs[::every])
+    A = hessian(lambda p: ops.mean(policy.dist.kl(thinned, policy.pi(p, batch.inputs[::every]))), head)
+    A = A + damping * np.eye(theta.size)
     x = np.linalg.solve(A, g)
     full = np.sqrt(2 * max_kl / (x @ A @ x)) * x
     for i in range(steps):
@@ -159,7 +160,8 @@ def dense_step(kind, policy, head, batch, max_kl, damping, entcoeff, every, step
 
 
 STEPS = {"plain": {}, "damped": dict(damping=0.3), "entropy": dict(entcoeff=0.2), "thinned": dict(every=3),
-         "shrinking": dict(max_kl=0.7, tolerance=1.0, shrink=0.8), "far": dict(max_kl=3.0, tolerance=0.4), "one try": dict(steps=1)}
+         "shrinking": dict(max_kl=0.7, tolerance=1.0, shrink=0.8), "far": dict(max_kl=3.0, tolerance=0.4),
+         "one try": dict(steps=1)}
 
 
 @pytest.mark.parametrize("kind", ["Box", "Discrete"])
@@ -173,9 +175,9 @@ def test_the_step_equals_its_dense_definition(kind, case, monkeypatch):
         policy, head, rng = small_policy(kind, seed)
         batch = random_batch(policy, rng, 50)
         want, kl, fraction = dense_step(kind, policy, head, batch, **o)
-        new, info = trust_region_step(policy, head, batch, OneProcess(), max_kl=o["max_kl"], cg_iters=400, cg_damping=o["damping"],
-                                      entcoeff=o["entcoeff"], fvp_subsample=o["every"], linesearch_steps=o["steps"],
-                                      linesearch_shrink=o["shrink"], kl_tolerance=o["tolerance"])
+        new, info = trust_region_step(
+            policy, head, batch, OneProcess(), max_kl=o["max_kl"], cg_iters=400, cg_damping=o["damping"], entcoeff=o["entcoeff"],
+            fvp_subsample=o["every"], linesearch_steps=o["steps"], linesearch_shrink=o["shrink"], kl_tolerance=o["tolerance"])
         assert info["step_fraction"] == fraction > 0
         np.testing.assert_allclose(new, want, rtol=1e-8, atol=1e-8)
         np.testing.assert_allclose(info["kl"], kl, rtol=1e-8)
@@ -190,18 +192,30 @@ def test_the_trust_region_holds_and_the_surrogate_is_no_worse(kind):
         policy, head, rng = small_policy(kind, seed, "float32")
         batch = random_batch(policy, rng, int(rng.integers(1, 60)), scale=10.0 ** rng.integers(-3, 4))
         max_kl, tolerance = 10.0 ** rng.uniform(-4, 0), rng.uniform(0.5, 2)
-        old = policy.pi(head, batch.obs).astype(float)
+        old = policy.pi(head, batch.inputs).astype(float)
         start = head.flat.copy()
         new, info = trust_region_step(policy, head, batch, OneProcess(), max_kl=max_kl, kl_tolerance=tolerance)
         assert head.flat.tobytes() == start.tobytes(), "the step must not write to the vector it was given"
-        phi = policy.pi(head.like(new), batch.obs).astype(float)
-        gain = np.mean(batch.advantages * (np.exp(policy.dist.logp(phi, batch.actions) - policy.dist.logp(old, batch.actions)) - 1))
+        phi = policy.pi(head.like(new), batch.inputs).astype(float)
+        ratio = np.exp(policy.dist.logp(phi, batch.actions) - policy.dist.logp(old, batch.actions))
+        gain = np.mean(batch.advantages * (ratio - 1))
         assert np.isfinite(new).all() and new.dtype == np.float32
         assert np.mean(policy.dist.kl(old, phi)) <= tolerance * max_kl * (1 + 1e-5)
         assert gain >= -1e-6 * np.abs(batch.advantages).max()
         accepted += info["step_fraction"] > 0
         assert (info["step_fraction"] > 0) == (new.tobytes() != start.tobytes())
     assert accepted >= 38
+
+
+def test_the_spread_of_actions_stays_within_bounds():
+    policy, head, rng = small_policy("Box", dtype="float32")
+    head["pi/log_std"][:] = 1.9
+    batch = random_batch(policy, rng, 30)._replace(advantages=np.zeros(30))
+    new, info = trust_region_step(policy, head, batch, OneProcess(), entcoeff=1.0, max_kl=1.0)
+    assert info["step_fraction"] > 0 and (head.like(new)["pi/log_std"] == 2.0).all()
+    model = model_on(Toy(ACTIONS["Box"]))
+    model.load_parameters({"pi/log_std": [99.0, -99.0]}, exact_match=False)
+    assert model.get_parameters()["pi/log_std"].tolist() == [2.0, -20.0]
 
 
 # ---- steps that must not be taken
@@ -246,7 +260,7 @@ def test_without_an_acceptable_step_the_very_same_vector_comes_back(case, dtype)
     policy, head, rng = small_policy("Box", 5, dtype, Fooled)
     batch = spoil(random_batch(policy, rng, 20))
     start = head.flat.copy()
-    policy.trick = trick and trick(policy, policy.pi(head, batch.obs))
+    policy.trick = trick and trick(policy, policy.pi(head, batch.inputs))
     if "curvature" in case:
         policy.dist.fisher = lambda params, t: t * (np.nan if "NaN" in case else 0)
     new, info = trust_region_step(policy, head, batch, OneProcess(), **{"max_kl": 0.01, **options})
@@ -299,6 +313,28 @@ def test_the_step_reported_is_the_step_taken(spy):
     assert spy[0].options["max_kl"] == 0.01 and spy[0].options["kl_tolerance"] == 1.5
 
 
+class OwnHead(MlpPolicy):
+    """A user's policy with a head of its own: the rollout must not take a short cut around it."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        init, apply = self.pi_head
+        self.pi_head = nn.Layer(init, lambda params, x: -500 * apply(params, x))
+
+
+def test_the_policy_that_acts_is_the_policy_that_is_updated():
+    acted = []
+
+    class Watch(BaseCallback):
+        def _on_rollout_end(self):
+            policy, seg = self.model.policy, self.locals["segment"]
+            phi = policy.pi(policy.params, seg.obs.reshape(-1, 3))
+            acted.append(np.mean(policy.dist.logp(phi, seg.actions.ravel())) + np.mean(policy.dist.entropy(phi)))
+    for cls in (MlpPolicy, OwnHead):
+        TRPO(cls, Toy(), timesteps_per_batch=2000, seed=0, policy_kwargs=SMALL).learn(2000, Watch())
+    np.testing.assert_allclose(acted, 0, atol=0.1)  # the mean log-probability of what was drawn is minus the entropy
+
+
 # ---- what goes into the step
 
 MODES = {"list": None} | {mode.name: mode for mode in AutoresetMode}
@@ -321,7 +357,7 @@ def test_each_real_step_counts_once_with_its_textbook_advantage(mode, bootstrap,
     assert any(t and c for *_, t, c in log) and any(c and not t for *_, t, c in log), "the toy must end in both ways"
     for call, start, end in zip(spy, [0, *ends], ends):
         steps = log[start:end]
-        np.testing.assert_array_equal(call.batch.obs, [before for _, before, *_ in steps])
+        np.testing.assert_array_equal(call.batch.inputs, [before for _, before, *_ in steps])
         np.testing.assert_array_equal(call.batch.actions + 2, [action for _, _, action, *_ in steps])
         np.testing.assert_allclose(call.batch.weights, 1 / len(steps))
         params = model.policy.params.like(call.old)
@@ -365,10 +401,10 @@ def test_one_sample_or_equal_advantages_are_no_reason_to_move(env, settings, spy
 def test_the_entropy_bonus_raises_the_entropy(kind):
     policy, head, rng = small_policy(kind)
     batch = random_batch(policy, rng, 40)._replace(advantages=np.zeros(40))
-    before = np.mean(policy.dist.entropy(policy.pi(head, batch.obs)))
+    before = np.mean(policy.dist.entropy(policy.pi(head, batch.inputs)))
     for coefficient in (0.1, -0.1):
         new, info = trust_region_step(policy, head, batch, OneProcess(), entcoeff=coefficient, max_kl=0.02)
-        change = np.mean(policy.dist.entropy(policy.pi(head.like(new), batch.obs))) - before
+        change = np.mean(policy.dist.entropy(policy.pi(head.like(new), batch.inputs))) - before
         assert change * coefficient > 0
         np.testing.assert_allclose(info["gain"], coefficient * change, rtol=1e-9)
 
@@ -420,7 +456,7 @@ class Reading(MlpPolicy):
 @pytest.mark.parametrize("size, sizes", [(1000, [50]), (50, [50]), (16, [13, 13, 12, 12]), (1, [1] * 50)])
 def test_the_critic_sees_every_sample_once_a_pass(size, sizes, spy):
     model = TRPO(Reading, Toy(), timesteps_per_batch=50, vf_batch_size=size, vf_iters=2, seed=0, policy_kwargs=SMALL).learn(50)
-    batches, rows = model.policy.batches, spy[0].batch.obs
+    batches, rows = model.policy.batches, spy[0].batch.inputs
     assert [len(batch) for batch in batches] == sizes * 2 and model.adam.t == 2 * len(sizes)
     orders = [np.concatenate(batches[:len(sizes)]), np.concatenate(batches[len(sizes):])]
     for order in orders:
@@ -561,7 +597,7 @@ def test_negative_steps_are_refused():
 def test_the_dtype_is_kept_from_end_to_end(dtype, kind, spy):
     model = model_on(Toy(ACTIONS[kind]), dtype=dtype, normalize_observations=True, normalize_rewards=True).learn(64)
     call = spy[-1]
-    assert {a.dtype.name for a in (call.batch.obs, call.new, model.policy.params.flat, model.adam.m, model.adam.v)} == {dtype}
+    assert {a.dtype.name for a in (call.batch.inputs, call.new, model.policy.params.flat, model.adam.m, model.adam.v)} == {dtype}
     assert np.isfinite(model.policy.params.flat).all() and model.skipped_updates == 0
     action, _ = model.predict(np.ones(3))
     assert ACTIONS[kind].contains(action)
@@ -587,7 +623,8 @@ def train(seed, steps=512):
 def elsewhere(seed, **environment):
     paths = os.pathsep.join([HERE, os.path.dirname(HERE)])
     code = f"import json, numpy, test_trpo; numpy.random.seed(5); print(json.dumps(test_trpo.train({seed})))"
-    run = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths, **environment}, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths, **environment},
+                         capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 

@@ -34,7 +34,7 @@ class Var:
     ndim = property(lambda self: np.ndim(self.value))
     size = property(lambda self: np.size(self.value))
     dtype = property(lambda self: self.value.dtype)
-    T = property(lambda self: transpose(self))
+    T = property(lambda self: transpose(self))  # type: ignore[has-type]
 
     def __len__(self):
         return len(self.value)
@@ -225,6 +225,5 @@ getitem = primitive(lambda x, index: x[index], _getitem_x)
 for _name, _op in dict(add=add, sub=subtract, mul=multiply, truediv=divide, matmul=matmul).items():
     setattr(Var, f"__{_name}__", lambda a, b, op=_op: op(a, b))
     setattr(Var, f"__r{_name}__", lambda a, b, op=_op: op(b, a))
-setattr(Var, "__neg__", lambda a: negative(a))
-setattr(Var, "__pow__", lambda a, c: power(a, c))
-setattr(Var, "__getitem__", lambda a, index: getitem(a, index))
+for _name, _op in dict(neg=negative, pow=power, getitem=getitem).items():
+    setattr(Var, f"__{_name}__", lambda *args, op=_op: op(*args))

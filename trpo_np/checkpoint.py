@@ -39,7 +39,8 @@ def write_model(path, policy: Policy, policy_kwargs: dict, record: dict, trainin
     arrays |= {f"training/{name}": array for name, array in training.items()}
     cls = type(policy)
     own = POLICIES.get(cls.__name__) is cls
-    about = {"class": cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}", "kwargs": {key: _to_json(value) for key, value in policy_kwargs.items()},
+    about = {"class": cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}",
+             "kwargs": {key: _to_json(value) for key, value in policy_kwargs.items()},
              "normalize": policy.normalizer.enabled, "dtype": policy.dtype.name,
              "observation_space": policy.observation_space.to_json(), "action_space": policy.action_space.to_json(),
              "rng": policy.rng.bit_generator.state}
@@ -109,15 +110,17 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
                     dtype=_field(about, "dtype", str, "policy."), **kwargs)
     except (TypeError, ValueError) as error:
         raise FileError(f"policy.kwargs do not make a {cls.__name__}: {error}") from None
-    needed = {f"parameters/{name}": (model.dtype.name, w.shape) for name, w in (model.policy_weights | model.critic_weights).items()}
+    weights = model.policy_weights | model.critic_weights
+    needed = {f"parameters/{name}": (model.dtype.name, weight.shape) for name, weight in weights.items()}
     if model.normalizer.enabled:
         width = (model.observation_space.width,)
-        needed |= {"observations/count": ("float64", ()), "observations/mean": ("float64", width), "observations/m2": ("float64", width)}
+        needed |= {f"observations/{name}": ("float64", shape) for name, shape in (("count", ()), ("mean", width), ("m2", width))}
     for name, (dtype, shape) in needed.items():
         if name not in entries:
             raise FileError(f"{name} is missing; the policy needs it with shape {shape}")
-        if (np.dtype(entries[name][0]).name, tuple(entries[name][1])) != (dtype, tuple(shape)):
-            raise FileError(f"{name} is {np.dtype(entries[name][0]).name} {tuple(entries[name][1])}; the policy needs {dtype} {shape}")
+        found = np.dtype(entries[name][0]).name, tuple(entries[name][1])
+        if found != (dtype, tuple(shape)):
+            raise FileError(f"{name} is {found[0]} {found[1]}; the policy needs {dtype} {shape}")
     if extra := [name for name in entries if name not in needed and not name.startswith("training/")]:
         raise FileError(f"{extra[0]} is not a part of the policy that the file describes")
     return model, kwargs

@@ -313,7 +313,6 @@ def train(model, args: argparse.Namespace, path: str, signals: Signals) -> None:
         signals.held, failure = True, error
         if whole.is_whole:
             whole.forget_rollout()
-    signals.held = True
     seconds, done = time.perf_counter() - started, model.num_timesteps - before
     if model.comm.rank == 0 and whole.is_whole:
         place = f"saved to {model.save(path)}" if done else "nothing to save"

@@ -9,8 +9,22 @@ numbers (`.T`, never the conjugate), so the complex step can check them. What Py
 import numpy as np
 
 from . import kernels
-from .autodiff import (Linear, Var, add, divide, getitem, itself, matmul, multiply, negative, power, primitive, scale,
-                       subtract, transpose, unbroadcast)
+from .autodiff import (
+    Linear,
+    Var,
+    add,
+    divide,
+    getitem,
+    itself,
+    matmul,
+    multiply,
+    negative,
+    power,
+    primitive,
+    scale,
+    subtract,
+    transpose,
+)
 
 __all__ = ["abs", "add", "broadcast_to", "clip", "concatenate", "cos", "divide", "elu", "exp", "expand_dims", "expm1",
            "getitem", "log", "log1p", "log_softmax", "logsumexp", "matmul", "maximum", "mean", "minimum", "multiply",

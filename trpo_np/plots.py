@@ -164,13 +164,14 @@ def smooth(y: np.ndarray, window: int) -> np.ndarray:
 
 
 def thin(x: np.ndarray, y: np.ndarray, points: int = 500) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the last place of each of `points` equal stretches of x: no more than can be seen.
+    """Keep places at least a `points`-th of the whole stretch of x apart, the last one among them: no more than can be seen.
 
     On the axis of time all episodes of a batch, which are logged together, become one place.
     """
-    stretch = np.floor((x - x[0]) / max(x[-1] - x[0], 1e-12) * points)
-    last = np.append(stretch[1:] > stretch[:-1], True)
-    return x[last], y[last]
+    gap, kept = (x[-1] - x[0]) / points, [len(x) - 1]
+    while (before := min(int(np.searchsorted(x, x[kept[-1]] - gap, side="right")), kept[-1]) - 1) >= 0:
+        kept.append(before)
+    return x[kept[::-1]], y[kept[::-1]]
 
 
 def average(lines: list, points: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from .params import Params
 LOG_STD_BOUNDS = (-20.0, 2.0)
 
 
-def make_distribution(space: spaces.Space):
+def make_distribution(space: Any):
     """Return the distribution over the actions of a space."""
     if isinstance(space, spaces.Discrete):
         return Categorical(space.n)
@@ -34,17 +34,18 @@ class Policy:
     """An actor and a critic for given spaces.
 
     `net_arch` lists the hidden layers: leading ints are shared, then `dict(pi=[...], vf=[...])` splits. Shared layers belong
-    to the policy: the critic reads their output and never moves them. Without shared layers the critic is a network of
-    its own. `act_fun` is "tanh", "relu", "elu", "sigmoid" or an op; `layers=[64, 64]` is short for separate networks of
-    those widths. `extractor` is an nn.Layer, or a function of ops, that turns encoded observations (n, width) into features; policy and
-    critic have one each, unless layers are shared or `share_features` is set. `log_std_init` starts the logarithm of the standard deviation of Box actions (0 is wide for most robots: -0.5 to -1
-    explores less and learns sooner); `normalize` keeps running statistics of the observations in the model.
+    to the policy: the critic reads their output and never moves them. Without shared layers the critic is a network of its
+    own. `act_fun` is "tanh", "relu", "elu", "sigmoid" or an op; `layers=[64, 64]` is short for separate networks of those
+    widths. `extractor` is an nn.Layer, or a function of ops, that turns encoded observations (n, width) into features; policy
+    and critic have one each, unless layers are shared or `share_features` is set. `log_std_init` starts the logarithm of the
+    standard deviation of Box actions (0 is wide for most robots: -0.5 to -1 explores less and learns sooner); `normalize`
+    keeps running statistics of the observations in the model.
     """
 
     def __init__(self, observation_space, action_space, *, net_arch=None, act_fun="tanh", layers=None, extractor=None,
                  share_features: bool = False, log_std_init: float = 0.0, normalize: bool = False, dtype="float32"):
         self.observation_space = spaces.describe(observation_space, "observation")
-        self.action_space = spaces.describe(action_space, "action")
+        self.action_space: Any = spaces.describe(action_space, "action")
         self.dist = make_distribution(self.action_space)
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype is {dtype!r}; 'float32' or 'float64' is needed")
@@ -58,11 +59,12 @@ class Policy:
         self.widths = [self.observation_space.width, *shared, *pi, self.dist.dim if gaussian else self.dist.size]
         self.extractor = extractor
         sharing = share_features or bool(shared)
-        self.plain_tanh = (fun is ops.tanh and self.dtype == np.float32 and extractor is None
-                           and type(self).pi is Policy.pi and type(self).encoder is Policy.encoder)
         self.trunk = nn.serial(self.encoder("shared"), nn.mlp("shared/fc", shared, fun)) if sharing else nn.serial()
-        self.pi_head = nn.serial(*[self.encoder("pi")] * (not sharing), nn.mlp("pi/fc", pi, fun), nn.dense("pi/out", self.widths[-1], 0.01))
+        self.pi_head = nn.serial(*[self.encoder("pi")] * (not sharing), nn.mlp("pi/fc", pi, fun),
+                                 nn.dense("pi/out", self.widths[-1], 0.01))
         self.vf_head = nn.serial(*[self.encoder("vf")] * (not sharing), nn.mlp("vf/fc", vf, fun), nn.dense("vf/out", 1, 1.0))
+        own = type(self).pi is Policy.pi and type(self).encoder is Policy.encoder and extractor is None
+        self._mlp = [self.trunk, self.pi_head] if own and fun is ops.tanh and self.dtype == np.float32 else None
         shape, self.policy_weights = self.trunk.init((self.observation_space.width,))
         self.policy_weights |= self.pi_head.init(shape)[1]
         if gaussian:
@@ -117,24 +119,60 @@ class Policy:
             np.clip(params["pi/log_std"], *LOG_STD_BOUNDS, out=params["pi/log_std"])
         return params
 
-    def actor(self, noise: np.ndarray) -> Callable:
-        """Return what a rollout calls at each step: (t, observations (n, width)) -> raw actions, drawn with `noise[t]`.
+    # --- a segment of experience, which a recurrent policy sees in another way -----------------------------------------
 
-        A tanh network in float32 runs in one compiled kernel; any other as it is composed.
+    def new_memory(self, n: int) -> Any:
+        """Return what the policy remembers of n environments at their beginning: nothing."""
+        return None
+
+    def actor(self, noise: np.ndarray, memory: Any = None) -> Callable:
+        """Return what a rollout calls at each step: (t, observations (n, width), starts (n,)) -> raw actions, with `noise[t]`.
+
+        A tanh network in float32 runs in one compiled kernel; any other, or one that a subclass changed, as it is composed.
         """
         params, dist, normalize = self.params, self.dist, self.normalizer
-        if not self.plain_tanh:
-            return lambda t, obs: dist.sample(self.pi(params, normalize(obs)), noise[t])
-        gaussian = isinstance(dist, DiagGaussian)
+        if [self.trunk, self.pi_head] != self._mlp:
+            return lambda t, obs, starts: dist.sample(self.pi(params, normalize(obs)), noise[t])
         flat = params.select([name for name in self.policy_weights if name != "pi/log_std"]).flat
-        widths, shift, factor, clip = np.array(self.widths), normalize.shift, normalize.factor, normalize.clip
-        if not gaussian:
-            return lambda t, obs: dist.sample(kernels.mlp_tanh(flat, widths, shift, factor, clip, obs), noise[t])
-        spread = np.exp(params["pi/log_std"]) * noise
-        shape = (-1, *dist.action_shape)
-        return lambda t, obs: (kernels.mlp_tanh(flat, widths, shift, factor, clip, obs) + spread[t]).reshape(shape)
+        net = flat, np.array(self.widths), normalize.shift, normalize.factor, normalize.clip
+        if not isinstance(dist, DiagGaussian):
+            return lambda t, obs, starts: dist.sample(kernels.mlp_tanh(*net, obs), noise[t])
+        spread, shape = np.exp(params["pi/log_std"]) * noise, (-1, *dist.action_shape)
+        return lambda t, obs, starts: (kernels.mlp_tanh(*net, obs) + spread[t]).reshape(shape)
+
+    def inputs(self, x, seg: Any) -> tuple[Any, Callable]:
+        """Return what `pi` takes of a segment's normalised observations x (T, n, width), and a function that lines up with it
+        other arrays (T, n, ...) of the segment."""
+        return x[seg.valid], lambda array: array[seg.valid]
+
+    def thin(self, inputs, weights, k: int) -> tuple[Any, np.ndarray]:
+        """Take every k-th sample, for the curvature."""
+        return inputs[::k], weights[::k]
+
+    def segment_values(self, x, seg: Any, last, final) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return V of a segment (T, n), of what comes after it (n,), and of truncated episodes' last observations `final`."""
+        values = self.value(np.concatenate([x.reshape(-1, *x.shape[2:]), last, final]))
+        rows, n = len(values) - len(final), len(last)
+        return values[:rows - n].reshape(x.shape[:2]), values[rows - n:rows], values[rows:]
+
+    def critic_batches(self, x, seg: Any, size: int, ranks: int, rng: np.random.Generator) -> Callable:
+        """Return a function that yields, for one pass, minibatches of the critic's inputs and the rows that belong to them.
+
+        The inputs are computed once. `size` is the number of rows in a batch, `ranks` the most rows that any rank has.
+        """
+        features = self.critic_input(self.params, self.inputs(x, seg)[0])
+
+        def batches():
+            for rows in np.array_split(rng.permutation(len(features)), -(-ranks // size)):
+                yield features[rows], rows
+        return batches
 
     # --- acting -------------------------------------------------------------------------------------------------------
+
+    def sample_inputs(self, obs: Any, state=None, mask=None) -> tuple[Any, int]:
+        """Return what `pi` takes of observations that are not from a rollout, and their number."""
+        x, _ = self.observe(obs)
+        return x, len(x)
 
     def observe(self, obs: Any) -> tuple[np.ndarray, bool]:
         """Encode and normalise one observation or a batch; return rows (n, width) and whether it was a single one."""

@@ -10,13 +10,14 @@ from .settings import LinearSchedule
 
 # Continuous control: normalised observations and rewards, small initial spread, a critic that is fitted well.
 _CONTROL: dict[str, Any] = dict(
-    timesteps_per_batch=2048, gamma=0.99, lam=0.95, max_kl=0.02, cg_iters=10, cg_damping=0.1, fvp_subsample=1, linesearch_shrink=0.8,
-    vf_stepsize=1e-3, vf_iters=10, normalize_observations=True, normalize_rewards=True, policy_kwargs=dict(log_std_init=-0.5))
+    timesteps_per_batch=2048, gamma=0.99, lam=0.95, max_kl=0.02, cg_iters=10, cg_damping=0.1, fvp_subsample=1,
+    linesearch_shrink=0.8, vf_stepsize=1e-3, vf_iters=10, normalize_observations=True, normalize_rewards=True,
+    policy_kwargs=dict(log_std_init=-0.5))
 
 # A few discrete actions, short episodes, rewards of order one: no normalisation, smaller batches.
 _CLASSIC: dict[str, Any] = dict(
-    timesteps_per_batch=1024, gamma=0.99, lam=0.98, max_kl=0.01, cg_iters=10, cg_damping=1e-3, fvp_subsample=1, linesearch_shrink=0.8,
-    vf_stepsize=1e-3, vf_iters=20)
+    timesteps_per_batch=1024, gamma=0.99, lam=0.98, max_kl=0.01, cg_iters=10, cg_damping=1e-3, fvp_subsample=1,
+    linesearch_shrink=0.8, vf_stepsize=1e-3, vf_iters=20)
 
 # What differs from the above, by the name of the environment without its version.
 _TUNED: dict[str, dict[str, Any]] = {
@@ -26,8 +27,8 @@ _TUNED: dict[str, dict[str, Any]] = {
 }
 
 _BASELINES: dict[str, Any] = dict(
-    timesteps_per_batch=1024, gamma=0.99, lam=0.98, max_kl=0.01, cg_iters=10, cg_damping=0.1, fvp_subsample=5, linesearch_shrink=0.5,
-    vf_stepsize=1e-3, vf_iters=5, vf_batch_size=64, normalize_observations=True, bootstrap_truncated=False,
+    timesteps_per_batch=1024, gamma=0.99, lam=0.98, max_kl=0.01, cg_iters=10, cg_damping=0.1, fvp_subsample=5,
+    linesearch_shrink=0.5, vf_stepsize=1e-3, vf_iters=5, vf_batch_size=64, normalize_observations=True, bootstrap_truncated=False,
     policy_kwargs=dict(net_arch=[dict(pi=[32, 32], vf=[32, 32])]))
 
 

@@ -16,9 +16,9 @@ from .policies import Policy
 def generate_expert_data(model: Any, save_path=None, env=None, n_timesteps: int = 0, n_episodes: int = 100, seed=None) -> dict:
     """Record whole episodes of an expert; return the arrays and write them to `save_path`.npz if given.
 
-    `model` is anything with `predict`, or a function of the observation that returns an action. `env`: a gymnasium Env or id, by default
-    the model's. If `n_timesteps` is given, a TRPO model is first trained for so long. The arrays are obs, actions, rewards,
-    episode_starts (one row a step) and episode_returns.
+    `model` is anything with `predict`, or a function of the observation that returns an action. `env`: a gymnasium Env or
+    id, by default the model's. If `n_timesteps` is given, a TRPO model is first trained for so long. The arrays are obs,
+    actions, rewards, episode_starts (one row a step) and episode_returns.
     """
     if n_timesteps:
         model.learn(n_timesteps)
@@ -65,7 +65,8 @@ def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray]
     count = policy.observation_space.count(dataset["obs"])
     actions = np.asarray(dataset["actions"])
     if count is None or count < 2 or len(actions) != count:
-        raise ValueError(f"the expert data hold {count or 1} observations and {len(actions)} actions; as many of both, and at least 2, are needed")
+        raise ValueError(f"the expert data hold {count or 1} observations and {len(actions)} actions; as many of both, and at "
+                         "least 2, are needed")
     obs = policy.observation_space.encode(dataset["obs"], count)
     try:
         raw = policy.from_env(actions, count)
@@ -80,7 +81,7 @@ def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray]
 
 def imitate(policy: Policy, obs, actions, n_epochs: int, learning_rate: float, rng: np.random.Generator, comm,
             batch_size: int = 128, held_out: float = 0.3) -> Iterator[tuple[float, float]]:
-    """Fit the policy's parameters by Adam on the negative log-likelihood; yield it on the training and held-out part after each epoch."""
+    """Fit the policy by Adam on the negative log-likelihood; yield it on the training and held-out part after each epoch."""
     kernels.compile_all()
     if policy.normalizer.moments.count == 0:
         policy.normalizer.merge(obs, comm)

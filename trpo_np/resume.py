@@ -82,4 +82,5 @@ def restore(model: Any, record: dict, arrays: dict) -> None:
 
 
 def _is_episode(item: Any) -> bool:
-    return isinstance(item, list) and len(item) == 2 and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in item)
+    is_pair = isinstance(item, list) and len(item) == 2
+    return is_pair and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in item)

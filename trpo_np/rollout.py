@@ -6,6 +6,7 @@ Arrays are (T, n): time by environment. `valid` is False on rows that an autores
 import math
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +25,10 @@ class Segment:
     truncated: np.ndarray
     valid: np.ndarray
     over: np.ndarray  # True where an episode's score is final: at its end, but not where one of several lives was lost
+    starts: np.ndarray  # a new episode begins with this row
     last_obs: np.ndarray  # (n, width), after the last step
     final: list  # (t, environment, last observation) of each truncated episode
+    memory: Any = None  # a recurrent policy's: what it knew before the first step, and knows now
     episodes: list = field(default_factory=list)  # (return, length) of each finished episode
     env_seconds: float = 0.0
     policy_seconds: float = 0.0
@@ -38,26 +41,29 @@ class Runner:
         self.policy, self.stepper, n = policy, stepper, stepper.num_envs
         self.obs = np.zeros((n, policy.observation_space.width), policy.dtype)
         self.returns, self.lengths = np.zeros(n), np.zeros(n, int)
+        self.starts, self.memory = np.ones(n, bool), policy.new_memory(n)
 
     def restart(self, seeds: list) -> None:
         """Start new episodes in all environments."""
         self.obs = self._checked(self.stepper.reset(seeds))
-        self.returns[:], self.lengths[:] = 0.0, 0
+        self.returns[:], self.lengths[:], self.starts[:] = 0.0, 0, True
+        self.memory = self.policy.new_memory(len(self.starts))
 
     def collect(self, steps: int, rng: np.random.Generator, on_step=None) -> Segment | None:
         """Take `steps` steps in each environment, drawing all noise at once; None if `on_step(locals)` returned False."""
         policy, stepper, n = self.policy, self.stepper, self.stepper.num_envs
         dist = policy.dist
-        act = policy.actor(dist.noise(rng, steps, n).astype(policy.dtype))
+        act = policy.actor(dist.noise(rng, steps, n).astype(policy.dtype), self.memory)
         seg = Segment(obs=np.empty((steps, *self.obs.shape), policy.dtype),
                       actions=np.empty((steps, n, *dist.action_shape), np.result_type(dist.action_dtype, np.int8)),
                       rewards=np.zeros((steps, n)), terminated=np.zeros((steps, n), bool), truncated=np.zeros((steps, n), bool),
-                      valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool), last_obs=self.obs, final=[])
+                      valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool),
+                      starts=np.zeros((steps, n), bool), last_obs=self.obs, final=[], memory=self.memory)
         clock = time.perf_counter
         for t in range(steps):
-            seg.obs[t] = self.obs
+            seg.obs[t], seg.starts[t] = self.obs, self.starts
             started = clock()
-            seg.actions[t] = actions = act(t, self.obs)
+            seg.actions[t] = actions = act(t, self.obs, self.starts)
             env_actions = policy.to_env(actions)
             acted = clock()
             step = stepper.step(env_actions)
@@ -66,11 +72,13 @@ class Runner:
             seg.env_seconds += stepped - acted
             seg.rewards[t], seg.terminated[t], seg.truncated[t] = step.rewards, step.terminated, step.truncated
             seg.valid[t], seg.over[t] = step.valid, step.over
-            self.obs = self._checked(step.obs)
+            self.obs, self.starts = self._checked(step.obs), step.terminated | step.truncated | ~step.valid
             seg.final += [(t, i, row) for i, row in step.final]
-            if on_step is not None and on_step(dict(t=t, steps=int(seg.valid[:t + 1].sum()), actions=env_actions, rewards=step.rewards, dones=step.terminated | step.truncated,
-                                                    new_obs=step.obs)) is False:
-                return None
+            if on_step is not None:
+                done = step.terminated | step.truncated
+                if on_step(dict(t=t, steps=int(seg.valid[:t + 1].sum()), actions=env_actions, rewards=step.rewards, dones=done,
+                                new_obs=step.obs)) is False:
+                    return None
         seg.last_obs = self.obs.copy()
         self._count(seg)
         return seg
@@ -87,7 +95,8 @@ class Runner:
         start = np.zeros(len(self.returns), int)
         for t, i in np.argwhere(seg.over):
             rows = slice(start[i], t + 1)
-            seg.episodes.append((float(self.returns[i] + seg.rewards[rows, i].sum()), int(self.lengths[i] + seg.valid[rows, i].sum())))
+            total, length = self.returns[i] + seg.rewards[rows, i].sum(), self.lengths[i] + seg.valid[rows, i].sum()
+            seg.episodes.append((float(total), int(length)))
             self.returns[i], self.lengths[i], start[i] = 0.0, 0, t + 1
         for i, first in enumerate(start):
             self.returns[i] += seg.rewards[first:, i].sum()
@@ -97,8 +106,8 @@ class Runner:
         flat = obs.ravel()
         if not math.isfinite(flat @ flat) and not np.isfinite(obs).all():  # the product can also overflow
             i = int(np.argwhere(~np.isfinite(obs))[0][0])
-            raise ValueError(f"environment {i} gave an observation with {first_bad(obs)} (counted over the flattened observation); "
-                             "observations must be finite numbers")
+            raise ValueError(f"environment {i} gave an observation with {first_bad(obs)} (counted over the flattened "
+                             "observation); observations must be finite numbers")
         return obs
 
 

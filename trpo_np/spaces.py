@@ -33,7 +33,8 @@ def count_from_zero(x, sizes, starts, what: str = "observation") -> np.ndarray:
     fits = (x >= starts) & (x < starts + sizes) & (x == np.floor(x))
     if not fits.all():
         row, column = np.argwhere(~fits)[0]
-        raise ValueError(f"the {what} {x[row, column]} is outside the space: {sizes[column]} values, counted from {starts[column]}")
+        raise ValueError(f"the {what} {x[row, column]} is outside the space: {sizes[column]} values, counted from "
+                         f"{starts[column]}")
     return x.astype(int) - starts
 
 
@@ -214,7 +215,8 @@ def from_json(data: dict) -> Space:
         case "MultiDiscrete":
             nvec, shape, start = _integers(data["nvec"], 1), _integers(data["shape"], 0), _integers(data["start"])
             if not len(nvec) == len(start) == math.prod(shape):
-                raise ValueError(f"nvec, start and shape do not belong together: {len(nvec)}, {len(start)} numbers, shape {shape}")
+                raise ValueError(f"nvec, start and shape do not belong together: {len(nvec)}, {len(start)} numbers, "
+                                 f"shape {shape}")
             return MultiDiscrete(nvec, shape, start)
         case "MultiBinary":
             return MultiBinary(_integers(data["shape"], 0))

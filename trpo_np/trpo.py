@@ -35,13 +35,16 @@ class TRPO:
     """Train a policy by trust region policy optimization; stable-baselines' interface.
 
     policy: a policy class or its name, such as "MlpPolicy". env: a gymnasium id, Env or VectorEnv, a DummyVecEnv, or None.
-    gamma: discount, 0.99 to 0.999; nearer 1 where what counts comes late. lam: GAE's trade of variance (1) for bias (0), 0.9 to 1.
+    gamma: discount, 0.99 to 0.999; nearer 1 where what counts comes late. lam: GAE's trade of variance (1) for bias (0), 0.9
+    to 1.
     timesteps_per_batch: environment steps per rank and update, over all of a rank's environments; more is slower and steadier.
-    max_kl: trust region, 0.001 (pixels) to 0.05; the knob to try first. kl_tolerance: a step within this multiple of it is accepted.
+    max_kl: trust region, 0.001 (pixels) to 0.05; the knob to try first. kl_tolerance: a step within this multiple of it is
+    accepted.
     cg_iters, cg_damping: conjugate gradient; 0.1 damping suits control tasks. fvp_subsample: curvature from every k-th sample.
     linesearch_steps, linesearch_shrink: how many shorter steps to try, each times this. entcoeff: weight of an entropy bonus.
     vf_stepsize, vf_iters, vf_batch_size: Adam's stepsize, passes over the batch and minibatch of the critic.
-    normalize_observations, normalize_rewards: running statistics inside the model and its file. normalize_advantage: mean 0, spread 1.
+    normalize_observations, normalize_rewards: running statistics inside the model and its file. normalize_advantage: mean 0,
+    spread 1.
     bootstrap_truncated: value the state in which a time limit cut an episode (False: as if it had ended, as in stable-baselines).
     policy_kwargs: arguments of the policy class, such as net_arch; see trpo_np.policies.Policy.
     max_kl and vf_stepsize may be functions of the remaining progress (1 at the start, 0 at the end).
@@ -89,8 +92,9 @@ class TRPO:
             raise ValueError(f"timesteps_per_batch is {self.settings['timesteps_per_batch']}, fewer than the {stepper.num_envs} "
                              "environments; each must take at least one step")
         if "policy" not in vars(self):
-            self._install(self.policy_class(stepper.observation_space, stepper.action_space, dtype=self.settings["dtype"],
-                                            normalize=self.settings["normalize_observations"], **self.policy_kwargs).draw(self._rng(INIT)))
+            policy = self.policy_class(stepper.observation_space, stepper.action_space, dtype=self.settings["dtype"],
+                                       normalize=self.settings["normalize_observations"], **self.policy_kwargs)
+            self._install(policy.draw(self._rng(INIT)))
         self.env, self._stepper, self.restart_pending = env, stepper, True
         self.env_id = stepper.env_id
 
@@ -100,14 +104,16 @@ class TRPO:
 
     def __getattr__(self, name):
         if name in ("policy", "_stepper"):
-            raise AttributeError(f"this model has no {'environment' if name == '_stepper' else 'network'} yet; call set_env(env) first")
+            what = "environment" if name == "_stepper" else "network"
+            raise AttributeError(f"this model has no {what} yet; call set_env(env) first")
         if name in vars(self).get("settings", {}):
             return self.settings[name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def _rng(self, stream: int, *more: int) -> np.random.Generator:
         """Make the generator of a stream for the coming update: counters are all that must be saved."""
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.comm.rank * (stream != INIT), stream, self.updates, *more)))
+        rank = 0 if stream == INIT else self.comm.rank
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(rank, stream, self.updates, *more)))
 
     # --- training -----------------------------------------------------------------------------------------------------
 
@@ -172,55 +178,53 @@ class TRPO:
         """Improve policy and critic from one segment; return what to log."""
         policy, comm, s = self.policy, self.comm, self.settings
         valid = seg.valid
-        shape, rows = valid.shape, seg.obs.reshape(-1, seg.obs.shape[-1])
-        x = policy.normalizer(rows)
-        values = policy.value(x).reshape(shape)
-        last_value = policy.value(policy.normalizer(seg.last_obs))
-        final_values = np.zeros(shape)
+        x = policy.normalizer(seg.obs)
+        final = np.stack([row for _, _, row in seg.final]) if seg.final else seg.last_obs[:0]
+        values, last_value, at_end = policy.segment_values(x, seg, policy.normalizer(seg.last_obs), policy.normalizer(final))
+        final_values = np.zeros(valid.shape)
         if seg.final and s["bootstrap_truncated"]:
-            t, i, final = zip(*seg.final)
-            final_values[t, i] = policy.value(policy.normalizer(np.stack(final)))
+            t, i, _ = zip(*seg.final)
+            final_values[t, i] = at_end
         rewards = self.reward_normalizer(seg.rewards, seg.terminated | seg.truncated, valid, comm)
         adv, targets = advantages(rewards, values, last_value, final_values, seg.terminated, seg.truncated, s["gamma"], s["lam"])
 
-        keep = valid.ravel()
-        x, adv, targets = x[keep], adv[valid], targets[valid]
-        actions = seg.actions.reshape(-1, *seg.actions.shape[2:])[keep]
-        n = float(comm.sum(float(len(adv))))
         self.updates += 1
+        n = float(comm.sum(float(valid.sum())))
         if n == 0:
             return {}
-        weights = np.full(len(adv), 1 / n)
         if s["normalize_advantage"]:
-            adv = adv - comm.sum(np.sum(adv)) / n
+            adv = np.where(valid, adv - comm.sum(np.sum(adv[valid])) / n, 0.0)
             spread = math.sqrt(comm.sum(np.sum(np.square(adv))) / n)
             adv = adv / spread if spread > 1e-8 else np.zeros_like(adv)  # equal up to rounding: no reason to move
+        inputs, line_up = policy.inputs(x, seg)
+        weights = line_up(valid / n)
+        batch = Batch(inputs, line_up(seg.actions), line_up(adv), weights)
         whole = policy.params
         head = whole.select(policy.policy_weights)
-        flat, info = trust_region_step(policy, head, Batch(x, actions, adv, weights), comm, max_kl=now(s["max_kl"], remaining),
+        flat, info = trust_region_step(policy, head, batch, comm, max_kl=now(s["max_kl"], remaining),
                                        **{name: s[name] for name in STEP_SETTINGS})
         head.flat[:] = flat
-        value_loss = self._fit_critic(x, targets, now(s["vf_stepsize"], remaining))
-        policy.normalizer.merge(rows[keep], comm)
+        value_loss = self._fit_critic(x, seg, line_up(targets), line_up(valid), now(s["vf_stepsize"], remaining))
+        policy.normalizer.merge(seg.obs[valid], comm)
         self.skipped_updates += not info["step_fraction"]
-        entropy = policy.dist.entropy(policy.pi(policy.params, x).astype(np.float64))
+        entropy = policy.dist.entropy(policy.pi(policy.params, inputs).astype(np.float64))
         return {**info, "entropy": float(comm.sum(np.sum(entropy * weights))), "value_loss": value_loss,
-                "explained_variance": explained_variance(values[valid], targets), "n_updates": self.updates,
+                "explained_variance": explained_variance(values[valid], targets[valid]), "n_updates": self.updates,
                 "skipped_updates": self.skipped_updates}
 
-    def _fit_critic(self, x, targets, stepsize: float) -> float:
+    def _fit_critic(self, x, seg: Segment, targets, valid, stepsize: float) -> float:
         """Fit the critic to `targets` by minibatch Adam; return the mean squared error of the last pass."""
-        policy, comm, s, rng = self.policy, self.comm, self.settings, self._rng(SHUFFLE)
+        policy, comm, s = self.policy, self.comm, self.settings
         critic = policy.params.select(policy.critic_weights)
-        features = policy.critic_input(policy.params, x)
-        targets = targets.astype(policy.dtype)
-        count, loss = -(-max(comm.gather(len(targets))) // s["vf_batch_size"]), math.nan  # as many minibatches on all ranks
+        most = max(comm.gather(int(valid.sum())))  # as many minibatches on all ranks
+        batches = policy.critic_batches(x, seg, s["vf_batch_size"], most, self._rng(SHUFFLE))
+        targets, valid, loss = targets.astype(policy.dtype), valid.astype(policy.dtype), math.nan
         for _ in range(s["vf_iters"]):
             total = np.zeros(2)
-            for rows in np.array_split(rng.permutation(len(targets)), count):
-                inputs, goal = features[rows], targets[rows]
-                error, grad = value_and_grad(lambda p: ops.sum(ops.square(policy.vf(p, inputs) - goal)), critic)
-                sums = comm.sum(np.append(grad, [error, len(rows)]).astype(grad.dtype))
+            for inputs, rows in batches():
+                goal, counts = targets[rows], valid[rows]
+                error, grad = value_and_grad(lambda p: ops.sum(counts * ops.square(policy.vf(p, inputs) - goal)), critic)
+                sums = comm.sum(np.append(grad, [error, counts.sum()]).astype(grad.dtype))
                 self.adam.step(critic.flat, sums[:-2] / sums[-1], stepsize)
                 total += sums[-2:]
             loss = float(total[0] / total[1])
@@ -294,9 +298,11 @@ class TRPO:
         policy, kept = self.policy, self.policy.params.select(self.policy.policy_weights)
         v = np.asarray(v, policy.dtype)
         if v.shape not in (kept.flat.shape, policy.params.flat.shape):
-            raise ValueError(f"v has shape {v.shape}; {kept.flat.size} (policy) or {policy.params.flat.size} (all) numbers are needed")
-        x, _ = policy.observe(obs)
-        product = fisher_operator(policy, kept, x, np.full(len(x), 1 / (len(x) * self.comm.size)), self.comm, damping)
+            raise ValueError(f"v has shape {v.shape}; {kept.flat.size} (policy) or {policy.params.flat.size} (all) numbers "
+                             "are needed")
+        inputs, count = policy.sample_inputs(obs, state, mask)
+        weights = np.full(count, 1 / (count * self.comm.size))
+        product = fisher_operator(policy, kept, inputs, weights, self.comm, damping)
         out = damping * v
         out[:kept.flat.size] = product(v[:kept.flat.size])
         return out
@@ -356,7 +362,7 @@ class TRPO:
 def checked_seed(seed) -> int:
     """Return a seed as an int, a new one for None."""
     if seed is None:
-        return np.random.SeedSequence().entropy
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ValueError(f"seed is {seed!r}; an integer of at least 0, or None, is needed")
     return int(seed)

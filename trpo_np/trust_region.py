@@ -1,6 +1,6 @@
 """The trust region step: gradient, conjugate gradient, line search, in the paper's order (arXiv:1502.05477, appendix C)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,21 +11,21 @@ from .params import Params
 
 
 class Batch(NamedTuple):
-    """Samples of this rank; `weights` sum to 1 over the samples of all ranks."""
+    """Samples of this rank; `inputs` is what `policy.pi` takes, `weights` sum to 1 over the samples of all ranks."""
 
-    obs: np.ndarray
+    inputs: Any
     actions: np.ndarray
     advantages: np.ndarray
     weights: np.ndarray
 
 
-def fisher_operator(policy, params: Params, obs, weights, comm, damping: float):
+def fisher_operator(policy, params: Params, inputs, weights, comm, damping: float):
     """Return v -> (F + damping) v, where F is the Fisher information of the policy averaged with `weights`.
 
     One pass through the network serves every product. At `params` the gradient of KL(old || new) in the distribution's
     parameters is zero, so J' M J is the Hessian of the mean KL, exactly.
     """
-    phi, J = linearize(lambda p: policy.pi(p, obs), params)
+    phi, J = linearize(lambda p: policy.pi(p, inputs), params)
     w = weights[:, None].astype(phi.dtype)
 
     def product(v):
@@ -42,7 +42,7 @@ def trust_region_step(policy, params: Params, batch: Batch, comm, *, max_kl=0.01
     dist, weights = policy.dist, batch.weights
 
     # the policy on the batch, linearized once; its formulas on distribution parameters run in float64
-    old, J = linearize(lambda p: policy.pi(p, batch.obs), params)
+    old, J = linearize(lambda p: policy.pi(p, batch.inputs), params)
     old64 = old.astype(np.float64)
     old_logp = dist.logp(old64, batch.actions)
 
@@ -51,7 +51,7 @@ def trust_region_step(policy, params: Params, batch: Batch, comm, *, max_kl=0.01
         return ops.sum(ratio * (weights * batch.advantages)) + entcoeff * ops.sum(dist.entropy(phi) * weights)
 
     def evaluate(flat):
-        new = policy.pi(policy.bound(params.like(flat)), batch.obs).astype(np.float64)
+        new = policy.pi(policy.bound(params.like(flat)), batch.inputs).astype(np.float64)
         gain, kl = comm.sum(np.array([surrogate(new) - before, np.sum(dist.kl(old64, new) * weights)]))
         return float(gain), float(kl)
 
@@ -62,11 +62,11 @@ def trust_region_step(policy, params: Params, batch: Batch, comm, *, max_kl=0.01
     before, dphi = value_and_grad(surrogate, old64)
     g = comm.sum(J.pull(dphi.astype(old.dtype)))
     info = dict(gradient_norm=np.sqrt(dot(g, g)), expected_gain=0.0, gain=0.0, kl=0.0, step_fraction=0.0, cg_products=0)
-    some = slice(None, None, fvp_subsample)
-    share = comm.sum(np.sum(weights[some]))
+    some, some_weights = policy.thin(batch.inputs, weights, fvp_subsample)
+    share = comm.sum(np.sum(some_weights))
     if not (np.isfinite(info["gradient_norm"]) and info["gradient_norm"] > 0 and share > 0):
         return params.flat, info
-    fisher = fisher_operator(policy, params, batch.obs[some], weights[some] / share, comm, cg_damping)
+    fisher = fisher_operator(policy, params, some, some_weights / share, comm, cg_damping)
     x, info["cg_products"] = conjugate_gradient(fisher, g, cg_iters)
     curvature = dot(x, fisher(x))
     if not (np.isfinite(curvature) and curvature > 0):

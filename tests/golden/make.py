@@ -26,7 +26,8 @@ CASES = {
 def main() -> None:
     expected = {}
     for name, (make_env, settings) in CASES.items():
-        model = TRPO("MlpPolicy", SyncVectorEnv([make_env] * 2), timesteps_per_batch=256, seed=7, vf_iters=5, **settings).learn(512)
+        env = SyncVectorEnv([make_env] * 2)
+        model = TRPO("MlpPolicy", env, timesteps_per_batch=256, seed=7, vf_iters=5, **settings).learn(512)
         obs = np.random.default_rng(0).standard_normal((8, model.policy.observation_space.width)).round(3)
         path = model.save(os.path.join(HERE, f"format{archive.FORMAT}_{name}"))
         expected[name] = dict(obs=obs.tolist(), actions=model.predict(obs, deterministic=True)[0].tolist(),
