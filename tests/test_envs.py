@@ -362,7 +362,7 @@ def test_stable_baselines(real):
     for _ in range(50):
         actions = rng.integers(2, size=2)
         a, b = theirs.step(actions), ours.step(actions)
-        for x, y in zip(a, b):
+        for x, y in zip(a[:-1], b[:-1]):
             if isinstance(x, list):
                 assert [(i, row.tolist()) for i, row in x] == [(i, row.tolist()) for i, row in y]
                 cuts += len(x)

@@ -34,10 +34,17 @@ CASES = {
     "matmul": (ops.matmul, r(5, 3), r(3, 2)), "matmul batch": (ops.matmul, r(4, 5, 3), r(3, 2)),
     "matmul vector": (ops.matmul, r(3), r(3, 2)), "matmul x": (lambda x: x @ CONSTANT, r(4, 3)),
     "matmul w": (lambda w: CONSTANT.T @ w, r(3, 2)),
+    "affine": (ops.affine, r(5, 3), r(3, 2), r(2)), "affine batch": (ops.affine, r(4, 5, 3), r(3, 2), r(2)),
+    "affine x": (lambda x: ops.affine(x, CONSTANT, CONSTANT[0]), r(2, 3)),
+    "affine w": (lambda w: ops.affine(CONSTANT, w, CONSTANT[0]), r(3, 3)),
+    "affine b": (lambda b: ops.affine(CONSTANT, CONSTANT, b), r(3)),
+    "affine x and b": (lambda x, b: ops.affine(x, CONSTANT, b), r(2, 3), r(3)),
     "transpose": (ops.transpose, r(2, 3)), "transpose axes": (lambda x: ops.transpose(x, (2, 0, 1)), r(2, 3, 4)),
     "reshape": (lambda x: ops.reshape(x, (3, -1)), r(2, 3, 4)), "expand_dims": (lambda x: ops.expand_dims(x, 1), r(2, 3)),
     "broadcast_to": (lambda x: ops.broadcast_to(x, (4, 3)), r(3)),
-    "getitem slice": (lambda x: x[1:, ::2], r(3, 4)), "getitem repeated": (lambda x: x[np.array([0, 0, 2])], r(3, 2)),
+    "getitem slice": (lambda x: x[1:, ::2], r(3, 4)), "getitem row": (lambda x: x[..., 0], r(3, 2)),
+    "getitem new axis": (lambda x: x[None, 1], r(3, 2)), "getitem mask": (lambda x: x[np.array([True, False])], r(2, 3)),
+    "getitem repeated": (lambda x: x[np.array([0, 0, 2])], r(3, 2)),
     "take_along_axis": (lambda x: ops.take_along_axis(x, INDEX, -1), r(3, 4)),
     "concatenate": (lambda a, b: ops.concatenate([a, b], -1), r(2, 3), r(2, 1)),
     "concatenate constant": (lambda a: ops.concatenate([a, np.ones((2, 2)), a], 1), r(2, 3)),
@@ -64,7 +71,9 @@ def test_float32_stays_float32(name):
     xs = [x.astype(np.float32) for x in xs]
     if name == "concatenate constant":
         fun = lambda a: ops.concatenate([a, np.ones((2, 2), np.float32), a], 1)  # noqa: E731
-    y, J = linearize(fun, *xs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "CONSTANT", CONSTANT.astype(np.float32))
+        y, J = linearize(fun, *xs)
     assert y.dtype == np.float32
     assert J.push(*xs).dtype == np.float32
     gs = J.pull(y)

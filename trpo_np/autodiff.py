@@ -200,9 +200,15 @@ def _matmul_w(y, x, w):
 
 
 def _getitem_x(y, x, index):
+    parts = index if isinstance(index, tuple) else (index,)
+    is_slice = all(part is Ellipsis or part is None or isinstance(part, (slice, int)) for part in parts)
+
     def pull(g):
         out = np.zeros(x.shape, g.dtype)
-        np.add.at(out, index, g)  # an index may name an element twice
+        if is_slice:
+            out[index] = g
+        else:
+            np.add.at(out, index, g)  # an index may name an element twice
         return out
     return Linear(lambda dx: dx[index], pull)
 

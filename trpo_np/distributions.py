@@ -44,10 +44,10 @@ class Categorical:
         return -np.log(rng.standard_exponential((*lead, self.size)))  # Gumbel: argmax(logits + noise) is a draw
 
     def sample(self, params, noise):
-        return np.argmax(params + noise, axis=-1)
+        return (params + noise).argmax(-1)
 
     def mode(self, params):
-        return np.argmax(params, axis=-1)
+        return params.argmax(-1)
 
     def probabilities(self, params):
         """Probability of each action, (n, size)."""

@@ -32,6 +32,7 @@ class Step(NamedTuple):
     final: list
     valid: np.ndarray  # False where the row was an autoreset: no action was taken
     over: np.ndarray  # True where an episode's score is final: not where one of several lives was lost
+    ordinary: bool = False  # no row ended and all are valid: the arrays above need not be looked at
 
 
 class EnvList:
@@ -70,7 +71,7 @@ class EnvList:
                 terminated[i], truncated[i], over[i] = bool(end), bool(cut), not _same_game(info, started)
             rows.append(encoded)
         obs = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        return Step(obs, rewards, terminated, truncated, final, self._all, over)
+        return Step(obs, rewards, terminated, truncated, final, self._all, over, ordinary=terminated is self._none)
 
     def _start(self, i: int, **seed) -> tuple[np.ndarray, dict]:
         try:

@@ -49,7 +49,7 @@ def dense(name: str, n_out: int, gain: float = np.sqrt(2)) -> Layer:
                           b: Weight((n_out,), lambda rng, s: np.zeros(s))}
 
     def apply(params, x):
-        return x @ params[w] + params[b]
+        return ops.affine(x, params[w], params[b])
     return Layer(init, apply)
 
 

@@ -26,7 +26,7 @@ from .autodiff import (
     transpose,
 )
 
-__all__ = ["abs", "add", "broadcast_to", "clip", "concatenate", "cos", "divide", "elu", "exp", "expand_dims", "expm1",
+__all__ = ["abs", "add", "affine", "broadcast_to", "clip", "concatenate", "cos", "divide", "elu", "exp", "expand_dims", "expm1",
            "getitem", "log", "log1p", "log_softmax", "logsumexp", "matmul", "maximum", "mean", "minimum", "multiply",
            "negative", "power", "primitive", "relu", "reshape", "sigmoid", "sin", "softmax", "softplus", "sqrt",
            "square", "stack", "stop_gradient", "subtract", "sum", "take_along_axis", "tanh", "transpose", "var", "where"]
@@ -101,6 +101,46 @@ def _clip(x, low, high):
 
 
 clip = primitive(_clip, lambda y, x, low, high: scale(_mask((np.real(x) >= low) & (np.real(x) <= high), y), y, x))
+
+
+# --- products -----------------------------------------------------------------------------------------------------------
+
+def _affine(x, w, b):
+    """Map rows x (..., n) to x @ w + b, (..., m): one op, since its parts would each read and write all the rows anew."""
+    if np.ndim(x) < 2 or np.ndim(w) != 2 or np.shape(x)[-1] != len(w) or np.shape(b) != np.shape(w)[1:]:
+        raise ValueError("affine: x (..., n), w (n, m) and b (m,) are needed, not "
+                         f"{np.shape(x)}, {np.shape(w)} and {np.shape(b)}")
+    return _plus(np.matmul(x, w), b)
+
+
+def _plus(a, b):
+    return np.add(a, b, out=a if np.result_type(a, b) == a.dtype else None)
+
+
+def _affine_joint(wanted, y, x, w, b):
+    rows, shape = x.reshape(-1, len(w)), y.shape
+    ones = np.ones(len(rows), rows.dtype)
+
+    def push(*dxs):
+        dx = dict(zip(wanted, dxs))
+        terms = [rows @ dx[1]] if 1 in dx else []
+        if 0 in dx:
+            terms.append(dx[0].reshape(rows.shape) @ w)
+        if 2 in dx:
+            terms.append(dx[2])
+        dy = terms[0] if np.ndim(terms[0]) == 2 else np.broadcast_to(terms[0], (len(rows), len(b)))
+        for term in terms[1:]:
+            dy = _plus(dy, term)
+        return dy.reshape(shape)
+
+    def pull(g):
+        g = g.reshape(len(rows), len(b))
+        gs = {0: lambda: (g @ w.T).reshape(x.shape), 1: lambda: rows.T @ g, 2: lambda: ones @ g}
+        return tuple(gs[i]() for i in wanted) if len(wanted) > 1 else gs[wanted[0]]()
+    return Linear(push, pull)
+
+
+affine = primitive(_affine, joint=_affine_joint)
 
 
 # --- shape ------------------------------------------------------------------------------------------------------------

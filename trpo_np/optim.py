@@ -67,9 +67,7 @@ class Adam:
     def step(self, x: np.ndarray, g: np.ndarray, stepsize: float) -> None:
         """Update `x` in place."""
         self.t += 1
-        self.m *= self.beta1
-        self.m += (1 - self.beta1) * g
-        self.v *= self.beta2
-        self.v += (1 - self.beta2) * (g * g)
+        self.m += (1 - self.beta1) * (g - self.m)
+        self.v += (1 - self.beta2) * (g * g - self.v)
         rate = stepsize * np.sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)
         x -= x.dtype.type(rate) * self.m / (np.sqrt(self.v) + x.dtype.type(self.epsilon))

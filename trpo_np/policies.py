@@ -189,7 +189,7 @@ class Policy:
             actions = np.minimum(np.maximum(actions, space.low), space.high)
             return actions.astype(space.dtype, copy=False)
         if isinstance(space, spaces.Discrete):
-            return actions + space.start
+            return actions + space.start if space.start else actions
         if isinstance(space, spaces.MultiDiscrete):
             return (actions + np.array(space.start)).reshape(*actions.shape[:-1], *space.shape)
         return actions

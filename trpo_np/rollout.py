@@ -3,7 +3,6 @@
 Arrays are (T, n): time by environment. `valid` is False on rows that an autoreset inserted: they count in nothing.
 """
 
-import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels
-from .policies import Policy, first_bad
+from .policies import Policy
 
 
 @dataclass
@@ -45,7 +44,8 @@ class Runner:
 
     def restart(self, seeds: list) -> None:
         """Start new episodes in all environments."""
-        self.obs = self._checked(self.stepper.reset(seeds))
+        self.obs = self.stepper.reset(seeds)
+        check_finite(self.obs)
         self.returns[:], self.lengths[:], self.starts[:] = 0.0, 0, True
         self.memory = self.policy.new_memory(len(self.starts))
 
@@ -59,27 +59,37 @@ class Runner:
                       rewards=np.zeros((steps, n)), terminated=np.zeros((steps, n), bool), truncated=np.zeros((steps, n), bool),
                       valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool),
                       starts=np.zeros((steps, n), bool), last_obs=self.obs, final=[], memory=self.memory)
-        clock = time.perf_counter
+        clock, obs, starts = time.perf_counter, self.obs, self.starts
+        none, policy_seconds, env_seconds, stepped = np.zeros(n, bool), 0.0, 0.0, clock()
         for t in range(steps):
-            seg.obs[t], seg.starts[t] = self.obs, self.starts
-            started = clock()
-            seg.actions[t] = actions = act(t, self.obs, self.starts)
+            seg.obs[t] = obs
+            seg.actions[t] = actions = act(t, obs, starts)
             env_actions = policy.to_env(actions)
             acted = clock()
-            step = stepper.step(env_actions)
+            policy_seconds += acted - stepped
+            try:
+                step = stepper.step(env_actions)
+            except Exception:
+                check_finite(seg.obs[:t + 1])  # an action made of NaN may be the cause
+                raise
             stepped = clock()
-            seg.policy_seconds += acted - started
-            seg.env_seconds += stepped - acted
-            seg.rewards[t], seg.terminated[t], seg.truncated[t] = step.rewards, step.terminated, step.truncated
-            seg.valid[t], seg.over[t] = step.valid, step.over
-            self.obs, self.starts = self._checked(step.obs), step.terminated | step.truncated | ~step.valid
-            seg.final += [(t, i, row) for i, row in step.final]
+            env_seconds += stepped - acted
+            seg.rewards[t], obs, starts = step.rewards, step.obs, none
+            if not step.ordinary:
+                seg.terminated[t], seg.truncated[t] = step.terminated, step.truncated
+                seg.valid[t], seg.over[t] = step.valid, step.over
+                seg.final += [(t, i, row) for i, row in step.final]
+                starts = step.terminated | step.truncated | ~step.valid
             if on_step is not None:
                 done = step.terminated | step.truncated
                 if on_step(dict(t=t, steps=int(seg.valid[:t + 1].sum()), actions=env_actions, rewards=step.rewards, dones=done,
                                 new_obs=step.obs)) is False:
                     return None
-        seg.last_obs = self.obs.copy()
+        seg.starts[0], seg.starts[1:] = self.starts, (seg.terminated | seg.truncated | ~seg.valid)[:-1]
+        self.obs, self.starts, seg.last_obs = obs, starts, obs.copy()
+        seg.policy_seconds, seg.env_seconds = policy_seconds, env_seconds
+        check_finite(seg.obs)
+        check_finite(obs)
         self._count(seg)
         return seg
 
@@ -89,9 +99,7 @@ class Runner:
             t, i = np.argwhere(~np.isfinite(seg.rewards))[0]
             raise ValueError(f"environment {i} gave the reward {seg.rewards[t, i]}; rewards must be finite numbers")
         for _, i, last in seg.final:
-            if not np.isfinite(last).all():
-                raise ValueError(f"environment {i} gave a last observation with {first_bad(last[None])}; "
-                                 "observations must be finite numbers")
+            check_finite(last, i)
         start = np.zeros(len(self.returns), int)
         for t, i in np.argwhere(seg.over):
             rows = slice(start[i], t + 1)
@@ -102,13 +110,16 @@ class Runner:
             self.returns[i] += seg.rewards[first:, i].sum()
             self.lengths[i] += seg.valid[first:, i].sum()
 
-    def _checked(self, obs: np.ndarray) -> np.ndarray:
-        flat = obs.ravel()
-        if not math.isfinite(flat @ flat) and not np.isfinite(obs).all():  # the product can also overflow
-            i = int(np.argwhere(~np.isfinite(obs))[0][0])
-            raise ValueError(f"environment {i} gave an observation with {first_bad(obs)} (counted over the flattened "
-                             "observation); observations must be finite numbers")
-        return obs
+
+def check_finite(obs: np.ndarray, env: int | None = None) -> None:
+    """Raise a ValueError that names the environment and the field of the first number (..., n, width) that is not finite."""
+    if np.isfinite(obs).all():
+        return
+    rows = obs.reshape(-1, obs.shape[-1])
+    where = np.argwhere(~np.isfinite(rows))[0]
+    n = 1 if obs.ndim == 1 else obs.shape[-2]
+    raise ValueError(f"environment {where[0] % n if env is None else env} gave an observation with {rows[tuple(where)]} in field "
+                     f"{where[1]} (counted over the flattened observation); observations must be finite numbers")
 
 
 def advantages(rewards, values, last_value, final_values, terminated, truncated, gamma: float, lam: float):

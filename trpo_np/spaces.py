@@ -15,7 +15,7 @@ import numpy as np
 
 
 def _leaf_count(space, x) -> int | None:
-    shape = np.shape(x)
+    shape = x.shape if type(x) is np.ndarray else np.shape(x)
     if shape == space.shape:
         return None
     if len(shape) == len(space.shape) + 1 and shape[1:] == space.shape:

@@ -68,7 +68,7 @@ def trust_region_step(policy, params: Params, batch: Batch, comm, *, max_kl=0.01
         return params.flat, info
     fisher = fisher_operator(policy, params, some, some_weights / share, comm, cg_damping)
     x, info["cg_products"] = conjugate_gradient(fisher, g, cg_iters)
-    curvature = dot(x, fisher(x))
+    curvature = dot(x, g)  # x'F x, since the residual g - F x is orthogonal to x: conjugate gradient's own property
     if not (np.isfinite(curvature) and curvature > 0):
         return params.flat, info
     full_step = x * x.dtype.type(np.sqrt(2 * max_kl / curvature))
