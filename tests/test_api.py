@@ -203,6 +203,17 @@ def test_an_unknown_argument_is_named():
         TRPO("MlpPolicy", Toy(), policy_kwargs=dict(n_lstm=3))
 
 
+def test_an_unknown_argument_of_the_policy_is_named():
+    with pytest.raises(ValueError, match=r"policy_kwargs holds 'net_arhc', which MlpPolicy does not take.*'net_arch'"):
+        TRPO("MlpPolicy", "CartPole-v1", policy_kwargs=dict(net_arhc=[8]))
+
+    class Wrong(MlpPolicy):
+        def __init__(self, *spaces, **kwargs):
+            super().__init__(*spaces, layer=[8], **kwargs)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'layer'"):  # not the caller's mistake
+        TRPO(Wrong, "CartPole-v1")
+
+
 @pytest.mark.parametrize("obs, message", [
     (np.zeros(3), r"shape \(3,\)"), (np.zeros((2, 3, 4)), r"shape \(2, 3, 4\)"), (np.array([0, np.nan, 0, 0]), "nan"),
     (np.array([[0.0] * 4, [0, 0, np.inf, 0]]), "inf in row 1, field 2"), ("abcd", "shape|observation"),

@@ -228,7 +228,8 @@ def _members(file: BufferedReader, size: int) -> dict[str, tuple]:
         if (directory[at - len(entry):at] != entry or _read(file, offset, len(local)) != local
                 or body + size > start):
             raise FileError(f"member {name}: does not have the headers of {size} plain bytes at {offset}; "
-                            "need it as write_archive writes: uncompressed, no extras, behind the one before")
+                            "need it as write_archive writes: uncompressed, no extras, behind the one before "
+                            "(what np.savez wrote, with or without pickled objects, is never read)")
         members[name] = _npy_member(name, _read(file, body, min(size, 1024)), body, size, crc)
         offset = body + size
     if len(members) != n or offset != start:

@@ -106,8 +106,8 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
             raise FileError(f"policy.{key} has {space.width} numbers, the file's arrays only {total}")
         described.append(space)
     try:
-        model = cls(*described, normalize=_field(about, "normalize", bool, "policy."),
-                    dtype=_field(about, "dtype", str, "policy."), **kwargs)
+        model = policies.construct(cls, *described, normalize=_field(about, "normalize", bool, "policy."),
+                                   dtype=_field(about, "dtype", str, "policy."), **kwargs)
     except (TypeError, ValueError) as error:
         raise FileError(f"policy.kwargs do not make a {cls.__name__}: {error}") from None
     weights = model.policy_weights | model.critic_weights

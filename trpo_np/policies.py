@@ -6,6 +6,8 @@ Policy and critic are functions of parameter arrays, so an old and a new policy 
 """
 
 import difflib
+import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -247,6 +249,19 @@ class MlpPolicy(Policy):
 
 
 POLICIES = {"MlpPolicy": MlpPolicy}
+
+
+def construct(cls: type[Policy], observation_space, action_space, **kwargs) -> Policy:
+    """Make a policy; the error about a keyword argument that it does not take names the nearest one that it does."""
+    try:
+        return cls(observation_space, action_space, **kwargs)
+    except TypeError as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if not unknown or unknown[1] not in kwargs:
+            raise
+        known = {name for c in (cls, Policy) for name in inspect.signature(c.__init__).parameters} - {"self"}
+        raise ValueError(f"policy_kwargs holds {unknown[1]!r}, which {cls.__name__} does not take"
+                         + nearest(unknown[1], known)) from error
 
 
 def parse_activation(fun: str | Callable) -> Callable:

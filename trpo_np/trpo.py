@@ -16,6 +16,7 @@ from .envs import adapt
 from .logger import Logger, Progress, configure
 from .normalize import RewardNormalizer
 from .optim import Adam
+from .policies import construct
 from .pretrain import expert_arrays, imitate
 from .resume import check_training, restore, training_record
 from .rollout import Runner, Segment, advantages
@@ -92,8 +93,8 @@ class TRPO:
             raise ValueError(f"timesteps_per_batch is {self.settings['timesteps_per_batch']}, fewer than the {stepper.num_envs} "
                              "environments; each must take at least one step")
         if "policy" not in vars(self):
-            policy = self.policy_class(stepper.observation_space, stepper.action_space, dtype=self.settings["dtype"],
-                                       normalize=self.settings["normalize_observations"], **self.policy_kwargs)
+            kwargs = dict(dtype=self.settings["dtype"], normalize=self.settings["normalize_observations"])
+            policy = construct(self.policy_class, stepper.observation_space, stepper.action_space, **kwargs, **self.policy_kwargs)
             self._install(policy.draw(self._rng(INIT)))
         self.env, self._stepper, self.restart_pending = env, stepper, True
         self.env_id = stepper.env_id
