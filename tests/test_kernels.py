@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trpo_np import kernels, nn, ops
+from trpo_np.autodiff import value_and_grad
 from trpo_np.params import Params
 
 NUMBA = importlib.util.find_spec("numba") is not None
@@ -43,6 +44,10 @@ def cases(name):
     if name == "mlp_tanh":
         return [network(rng, rows, widths) for rows, widths in
                 [(5, [3, 2]), (1, [3, 2]), (3, [4, 8, 6, 2]), (1, [1, 1]), (0, [3, 2]), (2, [2, 5, 7, 1]), (4, [9, 2, 2, 6])]]
+    if name == "mlp_loss":
+        shapes = [(5, [3, 1]), (1, [2, 4, 1]), (3, [4, 8, 6, 1]), (0, [3, 2, 1])]
+        return [(flat, widths, x, rng.standard_normal(rows).astype(np.float32), rng.uniform(0, 2, rows).astype(np.float32))
+                for rows, shape in shapes for flat, widths, *_, x in [network(rng, rows, shape)]]
     assert name == "discounted_sum", f"say which arguments to test {name} with"
     return [(rng.standard_normal(shape), (rng.random(shape) < 0.3).astype(float), decay)
             for shape in shapes for decay in (0.0, 0.95, 1.0)]
@@ -50,7 +55,7 @@ def cases(name):
 
 def floats(name, args):
     """The argument through which a NaN would come in."""
-    return args[{"tanh32": 0, "mlp_tanh": 5, "discounted_sum": 0}[name]]
+    return args[{"tanh32": 0, "mlp_tanh": 5, "mlp_loss": 2, "discounted_sum": 0}[name]]
 
 
 def network(rng, rows, widths):
@@ -63,7 +68,7 @@ def network(rng, rows, widths):
 
 
 # how far two versions may be apart: the rational tanh is stated to be within 3e-7, sums may be associated differently
-STATED = {"tanh32": dict(rtol=0, atol=3e-7), "mlp_tanh": dict(rtol=2e-6, atol=2e-6),
+STATED = {"tanh32": dict(rtol=0, atol=3e-7), "mlp_tanh": dict(rtol=2e-6, atol=2e-6), "mlp_loss": dict(rtol=1e-5, atol=1e-5),
           "discounted_sum": dict(rtol=1e-13, atol=1e-13)}
 
 
@@ -137,6 +142,20 @@ def test_mlp_tanh_is_the_network_of_nn(mode):
         assert (np.abs(inputs) == clip).any() or rows == 1
         got = version(kernels.mlp_tanh, mode)(flat, np.array(widths), shift, factor, clip, x)
         np.testing.assert_allclose(got, layer.apply(params, inputs), rtol=3e-6, atol=3e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_mlp_loss_is_the_loss_of_the_composed_network(mode):
+    rng, widths = np.random.default_rng(4), [5, 8, 6, 1]
+    layer = nn.serial(nn.mlp("fc", widths[1:-1], ops.tanh), nn.dense("out", 1))
+    for rows in (1, 7):
+        flat, _, *_, x = network(rng, rows, widths)
+        goal, weights = rng.standard_normal(rows), rng.uniform(0, 2, rows)
+        names = {name: np.zeros(w.shape) for name, w in layer.init((5,))[1].items()}
+        params = Params.pack(names, "float64").like(flat.astype(np.float64))
+        loss, grad = value_and_grad(lambda p: ops.sum(weights * ops.square(layer.apply(p, x)[:, 0] - goal)), params)  # noqa: B023
+        got = version(kernels.mlp_loss, mode)(flat, np.array(widths), x, goal.astype(np.float32), weights.astype(np.float32))
+        np.testing.assert_allclose(got, [*grad, loss, weights.sum()], rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -35,11 +35,12 @@ def twin(loop: Callable, example: Callable) -> Callable:
 
 
 def available() -> bool:
-    """Say whether kernels can be compiled here: numba is installed and TRPO_NP_NUMBA is not 0."""
+    """Say whether kernels can be compiled here: numba, and scipy for its products, are there and TRPO_NP_NUMBA is not 0."""
     if os.environ.get("TRPO_NP_NUMBA", "1") == "0":
         return False
     try:
         import numba  # noqa: F401
+        import scipy  # noqa: F401
     except ImportError:
         return False
     return True
@@ -161,6 +162,64 @@ def mlp_tanh(flat, widths, shift, factor, clip, x):
         h = np.tanh(h) if k < len(widths) - 2 else h
         at += n * m + m
     return h
+
+
+def _mlp_loss_loop(flat, widths, x, goal, weights):
+    n, layers, at = x.shape[0], len(widths) - 1, 0
+    grad = np.zeros(flat.size + 2, np.float32)
+    hs = [x]
+    for k in range(layers):
+        end = at + widths[k] * widths[k + 1]
+        y, b = np.dot(hs[k], flat[at:end].reshape((widths[k], widths[k + 1]))), flat[end:end + widths[k + 1]]
+        for r in range(n):
+            for j in range(y.shape[1]):
+                y[r, j] = _tanh(y[r, j] + b[j]) if k < layers - 1 else y[r, j] + b[j]
+        hs.append(y)
+        at = end + widths[k + 1]
+    g = np.empty((n, 1), np.float32)
+    for r in range(n):
+        error = hs[layers][r, 0] - goal[r]
+        g[r, 0] = 2 * weights[r] * error
+        grad[at] += weights[r] * error * error
+        grad[at + 1] += weights[r]
+    for k in range(layers - 1, -1, -1):
+        h = hs[k]
+        end = at - widths[k + 1]
+        at = end - widths[k] * widths[k + 1]
+        np.dot(h.T, g, grad[at:end].reshape((widths[k], widths[k + 1])))
+        for r in range(n):
+            for j in range(widths[k + 1]):
+                grad[end + j] += g[r, j]
+        if k:
+            g = np.dot(g, flat[at:end].reshape((widths[k], widths[k + 1])).T)
+            for r in range(n):
+                for j in range(widths[k]):
+                    g[r, j] *= 1 - h[r, j] * h[r, j]
+    return grad
+
+
+def _mlp_loss_example():
+    f = np.float32
+    return np.zeros(2, f), np.array([1, 1]), np.zeros((1, 1), f), np.zeros(1, f), np.ones(1, f)
+
+
+@twin(_mlp_loss_loop, _mlp_loss_example)
+def mlp_loss(flat, widths, x, goal, weights):
+    """Return the gradient of sum(weights * (y - goal)^2) in `flat`, then that sum, then sum(weights); y (n, 1) is the tanh
+    network of `mlp_tanh` on rows x (n, k), all float32."""
+    hs, layers, at = [x], [], 0
+    for k, (n, m) in enumerate(zip(widths[:-1], widths[1:])):
+        layers.append((slice(at, at + n * m), slice(at + n * m, at + n * m + m), flat[at:at + n * m].reshape(n, m)))
+        y = hs[-1] @ layers[-1][2] + flat[layers[-1][1]]
+        hs.append(np.tanh(y) if k < len(widths) - 2 else y)
+        at += n * m + m
+    grad, error = np.zeros(at + 2, flat.dtype), hs.pop()[:, 0] - goal
+    grad[at:] = np.sum(weights * error * error), np.sum(weights)
+    g = (2 * weights * error)[:, None]
+    for h, (w, b, matrix) in zip(hs[::-1], layers[::-1]):
+        grad[w], grad[b] = (h.T @ g).ravel(), g.sum(0)
+        g = (g @ matrix.T) * (1 - h * h)  # of the observations too, in the end: of no use
+    return grad
 
 
 # --- advantages -------------------------------------------------------------------------------------------------------

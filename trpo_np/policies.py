@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels, nn, ops, spaces
+from .autodiff import value_and_grad
 from .distributions import Bernoulli, Categorical, DiagGaussian, MultiCategorical
 from .normalize import ObservationNormalizer
 from .params import Params
@@ -66,7 +67,10 @@ class Policy:
                                  nn.dense("pi/out", self.widths[-1], 0.01))
         self.vf_head = nn.serial(*[self.encoder("vf")] * (not sharing), nn.mlp("vf/fc", vf, fun), nn.dense("vf/out", 1, 1.0))
         own = type(self).pi is Policy.pi and type(self).encoder is Policy.encoder and extractor is None
-        self._mlp = [self.trunk, self.pi_head] if own and fun is ops.tanh and self.dtype == np.float32 else None
+        plain = own and fun is ops.tanh and self.dtype == np.float32  # what kernels compute, if a subclass leaves it so
+        self._mlp = [self.trunk, self.pi_head] if plain else None
+        self._mlp_critic = self.vf_head if plain and type(self).vf is Policy.vf else None
+        self.critic_widths = [*self.widths[:1 + len(shared)][-1:], *vf, 1]
         shape, self.policy_weights = self.trunk.init((self.observation_space.width,))
         self.policy_weights |= self.pi_head.init(shape)[1]
         if gaussian:
@@ -156,6 +160,16 @@ class Policy:
         values = self.value(np.concatenate([x.reshape(-1, *x.shape[2:]), last, final]))
         rows, n = len(values) - len(final), len(last)
         return values[:rows - n].reshape(x.shape[:2]), values[rows - n:rows], values[rows:]
+
+    def critic_loss(self, critic: Params, features, goal: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the gradient of sum(weights * (V - goal)^2) in the critic's parameters, then that sum, then sum(weights).
+
+        One vector, since one reduction over ranks is to do. A tanh network in float32 runs in one compiled kernel.
+        """
+        if self.vf_head == self._mlp_critic:
+            return kernels.mlp_loss(critic.flat, np.array(self.critic_widths), features, goal, weights)
+        error, grad = value_and_grad(lambda p: ops.sum(weights * ops.square(self.vf(p, features) - goal)), critic)
+        return np.append(grad, [error, weights.sum()]).astype(grad.dtype)
 
     def critic_batches(self, x, seg: Any, size: int, ranks: int, rng: np.random.Generator) -> Callable:
         """Return a function that yields, for one pass, minibatches of the critic's inputs and the rows that belong to them.

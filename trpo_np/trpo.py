@@ -8,8 +8,7 @@ from contextlib import closing
 
 import numpy as np
 
-from . import callbacks, kernels, ops, spaces
-from .autodiff import value_and_grad
+from . import callbacks, kernels, spaces
 from .checkpoint import FileError, read_model, resolve_policy, write_model
 from .comm import connect
 from .envs import adapt
@@ -223,9 +222,7 @@ class TRPO:
         for _ in range(s["vf_iters"]):
             total = np.zeros(2)
             for inputs, rows in batches():
-                goal, counts = targets[rows], valid[rows]
-                error, grad = value_and_grad(lambda p: ops.sum(counts * ops.square(policy.vf(p, inputs) - goal)), critic)
-                sums = comm.sum(np.append(grad, [error, counts.sum()]).astype(grad.dtype))
+                sums = comm.sum(policy.critic_loss(critic, inputs, targets[rows], valid[rows]))
                 self.adam.step(critic.flat, sums[:-2] / sums[-1], stepsize)
                 total += sums[-2:]
             loss = float(total[0] / total[1])
