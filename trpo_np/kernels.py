@@ -5,6 +5,7 @@ does: compiling takes seconds once on a machine, loading from numba's cache tent
 numba is not installed or TRPO_NP_NUMBA=0 is set. Nothing is compiled, and numba is not loaded, at import.
 """
 
+import importlib.util
 import os
 import sys
 import threading
@@ -40,10 +41,9 @@ def available() -> bool:
         return False
     try:
         import numba  # noqa: F401
-        import scipy  # noqa: F401
     except ImportError:
         return False
-    return True
+    return importlib.util.find_spec("scipy") is not None
 
 
 def compile_all() -> bool:
