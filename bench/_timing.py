@@ -52,8 +52,12 @@ def save(args: argparse.Namespace, results: dict) -> None:
         return
     path = Path(args.json) if args.json else RESULTS / f"{Path(sys.argv[0]).stem}.jsonl"
     path.parent.mkdir(exist_ok=True)
+    script, words = Path(sys.argv[0]), sys.argv[1:]
+    if args.json:  # where the line goes says nothing about the result
+        del words[(at := words.index("--json")):at + 2]
+    command = " ".join(["python", f"{script.parent.name}/{script.name}", *words])
     with open(path, "a") as file:
-        file.write(json.dumps({"machine": machine(), "command": " ".join(["python", *sys.argv]), **results}) + "\n")
+        file.write(json.dumps({"machine": machine(), "command": command, **results}) + "\n")
 
 
 def best(fun, seconds: float = 0.5, repeats: int = 5) -> float:
