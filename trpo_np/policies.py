@@ -1,12 +1,23 @@
-"""The policies by name; `Policy` is the base of one of your own."""
+"""The policies by name; `Policy` and `RecurrentPolicy` are the bases of one of your own."""
 
 from .policy import Policy
+from .recurrent import RecurrentPolicy
 
-__all__ = ["MlpPolicy", "Policy"]
+__all__ = ["MlpLnLstmPolicy", "MlpLstmPolicy", "MlpPolicy", "Policy", "RecurrentPolicy"]
 
 
 class MlpPolicy(Policy):
     """Fully connected networks, 64-64 tanh by default."""
 
 
-POLICIES = {"MlpPolicy": MlpPolicy}
+class MlpLstmPolicy(RecurrentPolicy):
+    """Fully connected layers and an LSTM behind them, 64-64 tanh and 256 cells by default."""
+
+
+class MlpLnLstmPolicy(RecurrentPolicy):
+    """Fully connected layers and a layer-norm LSTM behind them, 64-64 tanh and 256 cells by default."""
+
+    layer_norm = True
+
+
+POLICIES = {cls.__name__: cls for cls in (MlpPolicy, MlpLstmPolicy, MlpLnLstmPolicy)}

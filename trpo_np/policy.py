@@ -56,28 +56,33 @@ class Policy:
             raise ValueError(f"log_std_init is {log_std_init!r}; a number is needed")
         self.dtype = np.dtype(dtype)
         self.normalizer = ObservationNormalizer(self.observation_space.width, normalize, dtype)
-        shared, pi, vf = parse_net_arch(net_arch, layers)
-        fun = parse_activation(act_fun)
-        gaussian = isinstance(self.dist, DiagGaussian)
-        self.widths = [self.observation_space.width, *shared, *pi, self.dist.dim if gaussian else self.dist.size]
         self.extractor = extractor
+        self.outputs = self.dist.dim if isinstance(self.dist, DiagGaussian) else self.dist.size
+        self._mlp = self._mlp_critic = None  # the networks that compiled kernels compute
+        self.compose(net_arch, layers, parse_activation(act_fun), share_features)
+        if isinstance(self.dist, DiagGaussian):
+            self.policy_weights["pi/log_std"] = nn.Weight((self.dist.dim,), lambda rng, s: np.full(s, float(log_std_init)))
+        self.params = Params.pack({})  # until `draw` or `install`
+        self.rng = np.random.default_rng(0)
+
+    def compose(self, net_arch, layers, fun: Callable, share_features: bool) -> None:
+        """Build the networks from the arguments of the same names; say which parameters policy and critic need."""
+        shared, pi, vf = parse_net_arch(net_arch, layers)
+        self.widths = [self.observation_space.width, *shared, *pi, self.outputs]
         sharing = share_features or bool(shared)
         self.trunk = nn.serial(self.encoder("shared"), nn.mlp("shared/fc", shared, fun)) if sharing else nn.serial()
         self.pi_head = nn.serial(*[self.encoder("pi")] * (not sharing), nn.mlp("pi/fc", pi, fun),
-                                 nn.dense("pi/out", self.widths[-1], 0.01))
+                                 nn.dense("pi/out", self.outputs, 0.01))
         self.vf_head = nn.serial(*[self.encoder("vf")] * (not sharing), nn.mlp("vf/fc", vf, fun), nn.dense("vf/out", 1, 1.0))
-        own = type(self).pi is Policy.pi and type(self).encoder is Policy.encoder and extractor is None
+        own = self.extractor is None and all(getattr(type(self), name) is getattr(Policy, name)
+                                             for name in ("pi", "decode", "encoder"))
         plain = own and fun is ops.tanh and self.dtype == np.float32  # what kernels compute, if a subclass leaves it so
         self._mlp = [self.trunk, self.pi_head] if plain else None
         self._mlp_critic = self.vf_head if plain and type(self).vf is Policy.vf else None
         self.critic_widths = [*self.widths[:1 + len(shared)][-1:], *vf, 1]
         shape, self.policy_weights = self.trunk.init((self.observation_space.width,))
         self.policy_weights |= self.pi_head.init(shape)[1]
-        if gaussian:
-            self.policy_weights["pi/log_std"] = nn.Weight((self.dist.dim,), lambda rng, s: np.full(s, float(log_std_init)))
         self.critic_weights = self.vf_head.init(shape)[1]
-        self.params = Params.pack({})  # until `draw` or `install`
-        self.rng = np.random.default_rng(0)
 
     def draw(self, rng: np.random.Generator) -> "Policy":
         """Draw new parameters and seed the sampling of actions in `predict`; return the policy."""
@@ -102,7 +107,11 @@ class Policy:
 
     def pi(self, params, x):
         """Distribution parameters (n, k) of normalised observations x (n, width); differentiable in the parameters."""
-        out = self.pi_head.apply(params, self.trunk.apply(params, x))
+        return self.decode(params, self.trunk.apply(params, x))
+
+    def decode(self, params, features):
+        """Distribution parameters (n, k) of features (n, width)."""
+        out = self.pi_head.apply(params, features)
         if isinstance(self.dist, DiagGaussian):
             out = ops.concatenate([out, ops.broadcast_to(params["pi/log_std"], out.shape)])
         return out
@@ -185,6 +194,11 @@ class Policy:
 
     # --- acting -------------------------------------------------------------------------------------------------------
 
+    def distribution(self, obs: Any, state=None, mask=None) -> tuple[np.ndarray, bool, Any]:
+        """Return the distribution parameters (n, k) of observations, whether it is a single one, and the state after them."""
+        x, single = self.observe(obs)
+        return self.pi(self.params, x), single, None
+
     def sample_inputs(self, obs: Any, state=None, mask=None) -> tuple[Any, int]:
         """Return what `pi` takes of observations that are not from a rollout, and their number."""
         x, _ = self.observe(obs)
@@ -227,14 +241,13 @@ class Policy:
         One Discrete action is an integer scalar (hashable), a batch an array. `state` and `mask` are for recurrent policies
         and come back as None from others.
         """
-        x, single = self.observe(obs)
-        params = self.pi(self.params, x)
+        params, single, state = self.distribution(obs, state, mask)
         if deterministic:
             actions = self.dist.mode(params)
         else:
-            actions = self.dist.sample(params, self.dist.noise(self.rng, len(x)).astype(self.dtype))
+            actions = self.dist.sample(params, self.dist.noise(self.rng, len(params)).astype(self.dtype))
         actions = self.to_env(actions)
-        return (actions[0] if single else actions), None
+        return (actions[0] if single else actions), state
 
     def action_probability(self, obs, state=None, mask=None, actions=None, logp=False):
         """Return the distribution of the action, or the probability (density) of given `actions`, (n, 1).
@@ -242,10 +255,9 @@ class Policy:
         Without actions: probabilities for Discrete (a list of them for MultiDiscrete, of ones for MultiBinary), [mean, std] for
         Box. With `logp` the logarithm of the probability of the given actions.
         """
-        x, single = self.observe(obs)
-        params = self.pi(self.params, x)
+        params, single, _ = self.distribution(obs, state, mask)
         if actions is not None:
-            log_p = self.dist.logp(params.astype(np.float64), self.from_env(actions, len(x)))[:, None]
+            log_p = self.dist.logp(params.astype(np.float64), self.from_env(actions, len(params)))[:, None]
             return log_p if logp else np.exp(log_p)
         if logp:
             raise ValueError("action_probability: logp=True needs the actions whose log-probability is wanted")
@@ -285,24 +297,25 @@ def parse_net_arch(net_arch, layers) -> tuple[list, list, list]:
     if net_arch is not None and layers is not None:
         raise ValueError("give net_arch or layers, not both")
     if net_arch is None:
-        widths = [64, 64] if layers is None else _listed(layers, "layers")
+        widths = [64, 64] if layers is None else listed(layers, "layers")
         net_arch = [dict(pi=widths, vf=widths)]
     shared, split = [], {}
-    for i, item in enumerate(_listed(net_arch, "net_arch")):
+    for i, item in enumerate(listed(net_arch, "net_arch")):
         if isinstance(item, dict):
             if i != len(net_arch) - 1 or item.keys() - {"pi", "vf"}:
                 raise ValueError(f"net_arch is {net_arch}; after the shared widths comes one dict(pi=[...], vf=[...]), last")
             split = item
         else:
             shared.append(item)
-    pi, vf = (_listed(split.get(key, []), f"{key} in net_arch") for key in ("pi", "vf"))
+    pi, vf = (listed(split.get(key, []), f"{key} in net_arch") for key in ("pi", "vf"))
     for width in shared + pi + vf:
         if not isinstance(width, (int, np.integer)) or isinstance(width, bool) or width < 1:
             raise ValueError(f"net_arch holds {width!r}; a layer's width is an integer of at least 1")
     return shared, pi, vf
 
 
-def _listed(widths, name: str) -> list:
+def listed(widths, name: str) -> list:
+    """Return a list or tuple as a list; a ValueError names what else was given."""
     if not isinstance(widths, (list, tuple)):
         raise ValueError(f"{name} is {widths!r}; a list is needed, such as [64, 64]")
     return list(widths)
