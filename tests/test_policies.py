@@ -9,7 +9,8 @@ from scipy.special import expit, softmax
 from trpo_np import nn, ops
 from trpo_np.checkpoint import resolve_policy
 from trpo_np.comm import OneProcess
-from trpo_np.policies import LOG_STD_BOUNDS, MlpPolicy, Policy, first_bad, nearest, parse_activation, parse_net_arch
+from trpo_np.policies import MlpPolicy, Policy
+from trpo_np.policy import LOG_STD_BOUNDS, first_bad, nearest, parse_activation, parse_net_arch
 
 OBS = gym.Box(-np.inf, np.inf, (3,))
 ACTIONS = {

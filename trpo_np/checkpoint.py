@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from . import ops, policies, spaces
+from . import nn, ops, spaces
 from .archive import FileError, read_archive, write_archive
-from .policies import POLICIES, Policy
+from .policies import POLICIES
+from .policy import Policy, construct, nearest
 
 __all__ = ["FileError", "load_policy", "read_model", "resolve_policy", "write_model"]
 
@@ -26,7 +27,7 @@ def resolve_policy(policy: Any) -> type[Policy]:
         return policy
     if isinstance(policy, str) and policy in POLICIES:
         return POLICIES[policy]
-    raise ValueError(f"policy is {policy!r}; it can be {', '.join(map(repr, POLICIES))}" + policies.nearest(policy, POLICIES)
+    raise ValueError(f"policy is {policy!r}; it can be {', '.join(map(repr, POLICIES))}" + nearest(policy, POLICIES)
                      + ", or a subclass of trpo_np.policies.Policy")
 
 
@@ -106,7 +107,7 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
             raise FileError(f"policy.{key} has {space.width} numbers, the file's arrays only {total}")
         described.append(space)
     try:
-        model = policies.construct(cls, *described, normalize=_field(about, "normalize", bool, "policy."),
+        model = construct(cls, *described, normalize=_field(about, "normalize", bool, "policy."),
                                    dtype=_field(about, "dtype", str, "policy."), **kwargs)
     except (TypeError, ValueError) as error:
         raise FileError(f"policy.kwargs do not make a {cls.__name__}: {error}") from None
@@ -135,9 +136,9 @@ def _field(record: dict, key: str, kind: type, prefix: str = ""):
 
 def _to_json(value: Any) -> Any:
     """Write a function as the name of an op, or as a mark that the caller must bring it."""
-    if callable(value) or isinstance(value, policies.nn.Layer):
+    if callable(value) or isinstance(value, nn.Layer):
         name = getattr(value, "__name__", repr(value)).lstrip("_")
-        return name if getattr(ops, name, None) is value and name in policies.nn.ACTIVATIONS else {"function": name}
+        return name if getattr(ops, name, None) is value and name in nn.ACTIVATIONS else {"function": name}
     if isinstance(value, (list, tuple)):
         return [_to_json(item) for item in value]
     if isinstance(value, dict):

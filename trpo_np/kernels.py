@@ -244,3 +244,72 @@ def discounted_sum(delta, cut, decay):
         running = delta[t] + decay * (1.0 - cut[t]) * running
         out[t] = running
     return out
+
+
+# --- small matrix products and layer norms inside loops over time (recurrence.py) -----------------------------------------
+
+HELPERS += ["_add_product", "_product_transposed", "_standardize", "_standardize_linear"]
+
+
+def _add_product(a, w, y):
+    # y += a @ w for few rows: BLAS packs w anew for each step. The rows of a and y are even in number, the columns of a
+    # a multiple of 4, filled up with zeros: no remainders
+    last = w.shape[0] - 1
+    for i in range(0, a.shape[1], 4):
+        w0, w1, w2, w3 = w[i], w[min(i + 1, last)], w[min(i + 2, last)], w[min(i + 3, last)]
+        for r in range(0, a.shape[0], 2):
+            y0, y1 = y[r], y[r + 1]
+            a0, a1, a2, a3 = a[r, i], a[r, i + 1], a[r, i + 2], a[r, i + 3]
+            b0, b1, b2, b3 = a[r + 1, i], a[r + 1, i + 1], a[r + 1, i + 2], a[r + 1, i + 3]
+            for j in range(y0.size):
+                y0[j] += a0 * w0[j] + a1 * w1[j] + a2 * w2[j] + a3 * w3[j]
+                y1[j] += b0 * w0[j] + b1 * w1[j] + b2 * w2[j] + b3 * w3[j]
+
+
+def _product_transposed(a, w, y):
+    # y = a @ w.T for few rows; at the edges a row is computed twice instead of having a remainder
+    n, m = a.shape[0], w.shape[0]
+    for i in range(0, m, 4):
+        i1, i2, i3 = min(i + 1, m - 1), min(i + 2, m - 1), min(i + 3, m - 1)
+        w0, w1, w2, w3 = w[i], w[i1], w[i2], w[i3]
+        for r in range(0, n, 2):
+            q = min(r + 1, n - 1)
+            a0, a1 = a[r], a[q]
+            s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = np.float32(0)
+            for j in range(a0.size):
+                s0 += a0[j] * w0[j]
+                s1 += a0[j] * w1[j]
+                s2 += a0[j] * w2[j]
+                s3 += a0[j] * w3[j]
+                t0 += a1[j] * w0[j]
+                t1 += a1[j] * w1[j]
+                t2 += a1[j] * w2[j]
+                t3 += a1[j] * w3[j]
+            y[r, i], y[r, i1], y[r, i2], y[r, i3] = s0, s1, s2, s3
+            y[q, i], y[q, i1], y[q, i2], y[q, i3] = t0, t1, t2, t3
+
+
+def _standardize(v):
+    # make mean 0 and variance 1 of a row, in place; return the factor
+    total, squares = np.float32(0), np.float32(0)
+    for j in range(v.size):
+        total += v[j]
+    mean = total / np.float32(v.size)
+    for j in range(v.size):
+        v[j] -= mean
+        squares += v[j] * v[j]
+    factor = np.float32(1) / np.sqrt(squares / np.float32(v.size) + np.float32(1e-5))
+    for j in range(v.size):
+        v[j] *= factor
+    return factor
+
+
+def _standardize_linear(d, v, factor):
+    # the derivative of _standardize, where its result is v, applied to d in place: symmetric, so its own transpose
+    total, along = np.float32(0), np.float32(0)
+    for j in range(d.size):
+        total += d[j]
+        along += d[j] * v[j]
+    mean, slope = total / np.float32(d.size), along / np.float32(d.size)
+    for j in range(d.size):
+        d[j] = (d[j] - mean - v[j] * slope) * factor

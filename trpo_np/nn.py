@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from . import ops
+from .lstm import lnlstm
+from .lstm import lstm as lstm_op
 
 ACTIVATIONS = {"tanh": ops.tanh, "relu": ops.relu, "elu": ops.elu, "sigmoid": ops.sigmoid}
 
@@ -50,6 +52,33 @@ def dense(name: str, n_out: int, gain: float = np.sqrt(2)) -> Layer:
 
     def apply(params, x):
         return ops.affine(x, params[w], params[b])
+    return Layer(init, apply)
+
+
+def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
+    """LSTM of `n_out` cells; its apply(params, x (T, n, k), starts, state) returns outputs and states, as the ops of lstm.py do.
+
+    Each gate's weights are orthogonal, and the forget gate's bias is 1: a new network remembers (Jozefowicz et al. 2015).
+    """
+    zeros, ones = (lambda rng, s: np.zeros(s)), (lambda rng, s: np.ones(s))
+    names = ["wx", "gx", "bx", "wh", "gh", "bh", "b", "gc", "bc"] if layer_norm else ["wx", "wh", "b"]
+    op = lnlstm if layer_norm else lstm_op
+
+    def gates(rng, shape):
+        return np.concatenate([orthogonal(rng, (shape[0], n_out)) for _ in range(4)], axis=1)
+
+    def forget(rng, shape):
+        return np.repeat([0.0, 1.0, 0.0, 0.0], n_out)
+
+    def init(shape):
+        gate, cell = (4 * n_out,), (n_out,)
+        weights = {"wx": Weight((shape[-1], 4 * n_out), gates), "gx": Weight(gate, ones), "bx": Weight(gate, zeros),
+                   "wh": Weight((n_out, 4 * n_out), gates), "gh": Weight(gate, ones), "bh": Weight(gate, zeros),
+                   "b": Weight(gate, forget), "gc": Weight(cell, ones), "bc": Weight(cell, zeros)}
+        return (n_out,), {f"{name}/{key}": weights[key] for key in names}
+
+    def apply(params, x, starts, state):
+        return op(x, starts, state, *(params[f"{name}/{key}"] for key in names))
     return Layer(init, apply)
 
 

@@ -10,7 +10,7 @@ from .archive import write_archive
 from .autodiff import value_and_grad
 from .envs import adapt
 from .optim import Adam
-from .policies import Policy
+from .policy import Policy
 
 
 def generate_expert_data(model: Any, save_path=None, env=None, n_timesteps: int = 0, n_episodes: int = 100, seed=None) -> dict:

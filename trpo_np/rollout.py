@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels
-from .policies import Policy
+from .policy import Policy
 
 
 @dataclass

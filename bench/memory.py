@@ -1,0 +1,144 @@
+"""What does memory bring? Tasks that need it, learned with an LSTM and without, at the same number of steps.
+
+    cartpole    CartPole-v1 without its velocities; at most 500
+    pendulum    Pendulum-v1 without its velocity
+    tmaze N     passive T-maze with a corridor of N steps (Ni et al. 2023, arXiv:2307.03864): the first observation shows on which
+                side the goal lies, the junction asks for it; the score is the share of mazes solved, 0.5 by guessing
+    repeat      POPGym's RepeatPreviousEasy (Morad et al. 2023, arXiv:2303.01859): name the suit of the card of three draws ago; at
+                most 1, at worst -1
+
+The final policy's most likely actions are scored over 100 fresh episodes.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import _timing
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Hidden(gymnasium.ObservationWrapper):
+    """Show only some fields of the observation."""
+
+    def __init__(self, env_id, fields):
+        super().__init__(gymnasium.make(env_id))
+        self.fields, space = fields, self.env.observation_space
+        self.observation_space = spaces.Box(space.low[fields], space.high[fields])
+
+    def observation(self, observation):
+        return observation[self.fields]
+
+
+class TMaze(gymnasium.Env):
+    """Walk a corridor of `length` steps, then turn up or down; each step behind the fastest way costs 1 / length."""
+
+    UP, DOWN, CORRIDOR, JUNCTION = range(4)  # what is seen; the first two at the beginning only
+
+    def __init__(self, length):
+        self.length, self.observation_space, self.action_space = length, spaces.Discrete(4), spaces.Discrete(4)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = self.x = 0
+        self.goal = int(self.np_random.integers(2))
+        return self.goal, {}
+
+    def step(self, action):  # up, down, forward, back
+        self.t += 1
+        if self.t == self.length + 1:
+            solved = self.x == self.length and action == self.goal
+            return self.JUNCTION, float(solved), True, False, {}
+        if action >= 2:
+            self.x = min(max(self.x + (1 if action == 2 else -1), 0), self.length)
+        seen = self.JUNCTION if self.x == self.length else self.CORRIDOR if self.x else self.goal
+        return seen, 0.0 if self.x >= self.t else -1 / self.length, False, False, {}
+
+
+class RepeatPrevious(gymnasium.Env):
+    """Draw the 52 cards of a deck one by one; name the suit of the k-th last one, once there are k."""
+
+    def __init__(self, k=4):
+        self.k, self.observation_space, self.action_space = k, spaces.Discrete(4), spaces.Discrete(4)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.suits, self.drawn = self.np_random.permutation(np.arange(52) % 4), 1
+        return int(self.suits[0]), {}
+
+    def step(self, action):
+        reward = 0.0
+        if self.drawn >= self.k:
+            reward = (1 if action == self.suits[self.drawn - self.k] else -1) / (52 - self.k)
+        self.drawn += 1
+        return int(self.suits[self.drawn - 1]), reward, False, self.drawn == 52, {}
+
+
+COMMON = dict(timesteps_per_batch=1024, max_kl=0.02, vf_iters=10, vf_stepsize=1e-3, lam=0.95, fvp_subsample=1)
+SMALL = dict(n_lstm=64, layers=[])
+# environment, steps, goal, settings of both policies, the LSTM policy's arguments, number of environments
+TASKS = {
+    "cartpole": (lambda: Hidden("CartPole-v1", [0, 2]), 100_000, 500, {}, SMALL, 8),
+    "pendulum": (lambda: Hidden("Pendulum-v1", [0, 1]), 100_000, -200,
+                 dict(gamma=0.9, normalize_rewards=True), dict(log_std_init=-0.5), 8),
+    "tmaze 10": (lambda: TMaze(10), 50_000, 1.0, {}, SMALL, 8),
+    "tmaze 20": (lambda: TMaze(20), 100_000, 1.0, {}, SMALL, 8),
+    "tmaze 50": (lambda: TMaze(50), 200_000, 1.0, {}, SMALL, 8),
+    "repeat": (lambda: RepeatPrevious(), 500_000, 0.9, dict(gamma=0.5), SMALL, 8),
+}
+
+
+def worker(task, policy, seed, steps, changes):
+    from trpo_np import TRPO, evaluate_policy
+    from trpo_np.envs import make_vec_env
+
+    make, _, _, settings, memory, n_envs = TASKS[task]
+    settings = {**COMMON, **settings, **changes}
+    n_envs, memory = settings.pop("n_envs", n_envs), {**memory, **settings.pop("memory", {})}
+    kwargs = memory if "Lstm" in policy else {k: v for k, v in memory.items() if k == "log_std_init"}
+    model = TRPO(policy, make_vec_env(make, n_envs), seed=seed, policy_kwargs=kwargs, **settings)
+    curve, started = [], time.perf_counter()
+    for part in range(10):
+        model.learn(steps // 10, reset_num_timesteps=False)
+        curve.append((model.num_timesteps, round(float(np.mean([r for r, _ in model.recent])), 3)))
+    seconds = time.perf_counter() - started
+    returns, _ = evaluate_policy(model, make(), 100, seed=10_000 + seed, return_episode_rewards=True)
+    score = np.mean(np.array(returns) > 0.99) if task.startswith("tmaze") else np.mean(returns)
+    print(json.dumps({"seed": seed, "steps": model.num_timesteps, "score": round(float(score), 3),
+                      "steps_per_second": round(model.num_timesteps / seconds), "curve": curve}))
+
+
+def train(task, policy, seed, steps, changes):
+    done = subprocess.run([sys.executable, __file__, "worker", task, policy, str(seed), str(steps), changes],
+                          capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main():
+    args = _timing.arguments(__doc__, tasks=dict(nargs="+", default=list(TASKS)), seeds=dict(type=int, nargs="+", default=[0, 1, 2, 3, 4]),
+                             policies=dict(nargs="+", default=["MlpLstmPolicy", "MlpPolicy"]), steps=dict(type=int),
+                             processes=dict(type=int, default=2), changes=dict(default="{}", help="JSON of settings to change"))
+    if args.quick:
+        args.tasks, args.seeds, args.steps = ["cartpole", "tmaze 10"], [0], 2048
+    for task in args.tasks:
+        steps = args.steps or TASKS[task][1]
+        for policy in args.policies:
+            with ThreadPoolExecutor(args.processes) as pool:
+                results = list(pool.map(lambda seed: train(task, policy, seed, steps, args.changes), args.seeds))
+            scores = [r["score"] for r in results]
+            print(f"{task:<12}{policy:<18}{steps:>9,} steps  mean {np.mean(scores):8.2f}  of {' '.join(f'{s:.2f}' for s in scores)}"
+                  f"  (goal {TASKS[task][2]})  {np.mean([r['steps_per_second'] for r in results]):,.0f} steps/s", flush=True)
+            _timing.save(args, {"task": task, "policy": policy, "steps": steps, "changes": args.changes, "seeds": results})
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["worker"]:
+        worker(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), json.loads(sys.argv[6]))
+    else:
+        main()

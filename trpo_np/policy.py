@@ -1,0 +1,333 @@
+"""A policy: two networks, their parameters and the normalisation, from an observation to an action.
+
+A policy has three parts, each a method that a subclass may replace: `encode` turns observations into features,
+`decode` turns features into the parameters of the action distribution (and, for the critic, into a value).
+Policy and critic are functions of parameter arrays, so an old and a new policy are two vectors, not two networks.
+"""
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from . import kernels, nn, ops, spaces
+from .autodiff import value_and_grad
+from .distributions import Bernoulli, Categorical, DiagGaussian, MultiCategorical
+from .normalize import ObservationNormalizer
+from .params import Params
+
+LOG_STD_BOUNDS = (-20.0, 2.0)
+
+
+def make_distribution(space: Any):
+    """Return the distribution over the actions of a space."""
+    if isinstance(space, spaces.Discrete):
+        return Categorical(space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        return MultiCategorical(space.nvec)
+    if isinstance(space, spaces.MultiBinary):
+        return Bernoulli(space.shape)
+    return DiagGaussian(space.shape)
+
+
+class Policy:
+    """An actor and a critic for given spaces.
+
+    `net_arch` lists the hidden layers: leading ints are shared, then `dict(pi=[...], vf=[...])` splits. Shared layers belong
+    to the policy: the critic reads their output and never moves them. Without shared layers the critic is a network of its
+    own. `act_fun` is "tanh", "relu", "elu", "sigmoid" or an op; `layers=[64, 64]` is short for separate networks of those
+    widths. `extractor` is an nn.Layer, or a function of ops, that turns encoded observations (n, width) into features; policy
+    and critic have one each, unless layers are shared or `share_features` is set. `log_std_init` starts the logarithm of the
+    standard deviation of Box actions (0 is wide for most robots: -0.5 to -1 explores less and learns sooner); `normalize`
+    keeps running statistics of the observations in the model.
+    """
+
+    def __init__(self, observation_space, action_space, *, net_arch=None, act_fun="tanh", layers=None, extractor=None,
+                 share_features: bool = False, log_std_init: float = 0.0, normalize: bool = False, dtype="float32"):
+        self.observation_space = spaces.describe(observation_space, "observation")
+        self.action_space: Any = spaces.describe(action_space, "action")
+        self.dist = make_distribution(self.action_space)
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype is {dtype!r}; 'float32' or 'float64' is needed")
+        if isinstance(log_std_init, bool) or not isinstance(log_std_init, (int, float)) or not np.isfinite(log_std_init):
+            raise ValueError(f"log_std_init is {log_std_init!r}; a number is needed")
+        self.dtype = np.dtype(dtype)
+        self.normalizer = ObservationNormalizer(self.observation_space.width, normalize, dtype)
+        self.extractor = extractor
+        self.outputs = self.dist.dim if isinstance(self.dist, DiagGaussian) else self.dist.size
+        self._mlp = self._mlp_critic = None  # the networks that compiled kernels compute
+        self.compose(net_arch, layers, parse_activation(act_fun), share_features)
+        if isinstance(self.dist, DiagGaussian):
+            self.policy_weights["pi/log_std"] = nn.Weight((self.dist.dim,), lambda rng, s: np.full(s, float(log_std_init)))
+        self.params = Params.pack({})  # until `draw` or `install`
+        self.rng = np.random.default_rng(0)
+
+    def compose(self, net_arch, layers, fun: Callable, share_features: bool) -> None:
+        """Build the networks from the arguments of the same names; say which parameters policy and critic need."""
+        shared, pi, vf = parse_net_arch(net_arch, layers)
+        self.widths = [self.observation_space.width, *shared, *pi, self.outputs]
+        sharing = share_features or bool(shared)
+        self.trunk = nn.serial(self.encoder("shared"), nn.mlp("shared/fc", shared, fun)) if sharing else nn.serial()
+        self.pi_head = nn.serial(*[self.encoder("pi")] * (not sharing), nn.mlp("pi/fc", pi, fun),
+                                 nn.dense("pi/out", self.outputs, 0.01))
+        self.vf_head = nn.serial(*[self.encoder("vf")] * (not sharing), nn.mlp("vf/fc", vf, fun), nn.dense("vf/out", 1, 1.0))
+        own = self.extractor is None and all(getattr(type(self), name) is getattr(Policy, name)
+                                             for name in ("pi", "decode", "encoder"))
+        plain = own and fun is ops.tanh and self.dtype == np.float32  # what kernels compute, if a subclass leaves it so
+        self._mlp = [self.trunk, self.pi_head] if plain else None
+        self._mlp_critic = self.vf_head if plain and type(self).vf is Policy.vf else None
+        self.critic_widths = [*self.widths[:1 + len(shared)][-1:], *vf, 1]
+        shape, self.policy_weights = self.trunk.init((self.observation_space.width,))
+        self.policy_weights |= self.pi_head.init(shape)[1]
+        self.critic_weights = self.vf_head.init(shape)[1]
+
+    def draw(self, rng: np.random.Generator) -> "Policy":
+        """Draw new parameters and seed the sampling of actions in `predict`; return the policy."""
+        weights = self.policy_weights | self.critic_weights
+        self.params = Params.pack({name: w.draw(rng, w.shape) for name, w in weights.items()}, self.dtype)
+        self.rng = np.random.default_rng(rng.integers(2**63))
+        return self
+
+    def install(self, arrays: Mapping) -> "Policy":
+        """Take over parameters by name; return the policy."""
+        weights = self.policy_weights | self.critic_weights
+        self.params = Params.pack({name: np.reshape(arrays[name], w.shape) for name, w in weights.items()}, self.dtype)
+        return self
+
+    # --- the networks, as functions of parameters ---------------------------------------------------------------------
+
+    def encoder(self, name: str) -> nn.Layer:
+        """Return the layer that turns encoded observations (n, width) into features; its parameters' names start with `name`."""
+        if self.extractor is None:
+            return nn.serial()
+        return nn.named(name, self.extractor if isinstance(self.extractor, nn.Layer) else nn.function(self.extractor))
+
+    def pi(self, params, x):
+        """Distribution parameters (n, k) of normalised observations x (n, width); differentiable in the parameters."""
+        return self.decode(params, self.trunk.apply(params, x))
+
+    def decode(self, params, features):
+        """Distribution parameters (n, k) of features (n, width)."""
+        out = self.pi_head.apply(params, features)
+        if isinstance(self.dist, DiagGaussian):
+            out = ops.concatenate([out, ops.broadcast_to(params["pi/log_std"], out.shape)])
+        return out
+
+    def critic_input(self, params, x):
+        """What the critic reads: the observations, or the shared layers' output, which it cannot change."""
+        return self.trunk.apply(params, x)
+
+    def vf(self, params, features):
+        """Values (n,) of `critic_input`; differentiable in the critic's parameters."""
+        return self.vf_head.apply(params, features)[..., 0]
+
+    def value(self, x) -> np.ndarray:
+        """Values (n,) of normalised observations under the current parameters."""
+        return self.vf(self.params, self.critic_input(self.params, x))
+
+    def bound(self, params: Params) -> Params:
+        """Move a log standard deviation that left its bounds back to them, in place; return the parameters."""
+        if "pi/log_std" in params:
+            np.clip(params["pi/log_std"], *LOG_STD_BOUNDS, out=params["pi/log_std"])
+        return params
+
+    # --- a segment of experience, which a recurrent policy sees in another way -----------------------------------------
+
+    def new_memory(self, n: int) -> Any:
+        """Return what the policy remembers of n environments at their beginning: nothing."""
+        return None
+
+    def actor(self, noise: np.ndarray, memory: Any = None) -> Callable:
+        """Return what a rollout calls at each step: (t, observations (n, width), starts (n,)) -> raw actions, with `noise[t]`.
+
+        A tanh network in float32 runs in one compiled kernel; any other, or one that a subclass changed, as it is composed.
+        """
+        params, dist, normalize = self.params, self.dist, self.normalizer
+        if [self.trunk, self.pi_head] != self._mlp:
+            return lambda t, obs, starts: dist.sample(self.pi(params, normalize(obs)), noise[t])
+        flat = params.select([name for name in self.policy_weights if name != "pi/log_std"]).flat
+        net = flat, np.array(self.widths), normalize.shift, normalize.factor, normalize.clip
+        if not isinstance(dist, DiagGaussian):
+            return lambda t, obs, starts: dist.sample(kernels.mlp_tanh(*net, obs), noise[t])
+        spread, shape = np.exp(params["pi/log_std"]) * noise, (-1, *dist.action_shape)
+        return lambda t, obs, starts: (kernels.mlp_tanh(*net, obs) + spread[t]).reshape(shape)
+
+    def inputs(self, x, seg: Any) -> tuple[Any, Callable]:
+        """Return what `pi` takes of a segment's normalised observations x (T, n, width), and a function that lines up with it
+        other arrays (T, n, ...) of the segment."""
+        return x[seg.valid], lambda array: array[seg.valid]
+
+    def thin(self, inputs, weights, k: int) -> tuple[Any, np.ndarray]:
+        """Take every k-th sample, for the curvature."""
+        return inputs[::k], weights[::k]
+
+    def segment_values(self, x, seg: Any, last, final) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return V of a segment (T, n), of what comes after it (n,), and of truncated episodes' last observations `final`."""
+        values = self.value(np.concatenate([x.reshape(-1, *x.shape[2:]), last, final]))
+        rows, n = len(values) - len(final), len(last)
+        return values[:rows - n].reshape(x.shape[:2]), values[rows - n:rows], values[rows:]
+
+    def critic_loss(self, critic: Params, features, goal: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the gradient of sum(weights * (V - goal)^2) in the critic's parameters, then that sum, then sum(weights).
+
+        One vector, since one reduction over ranks is to do. A tanh network in float32 runs in one compiled kernel.
+        """
+        if self.vf_head == self._mlp_critic:
+            return kernels.mlp_loss(critic.flat, np.array(self.critic_widths), features, goal, weights)
+        error, grad = value_and_grad(lambda p: ops.sum(weights * ops.square(self.vf(p, features) - goal)), critic)
+        return np.append(grad, [error, weights.sum()]).astype(grad.dtype)
+
+    def critic_batches(self, x, seg: Any, size: int, ranks: int, rng: np.random.Generator) -> Callable:
+        """Return a function that yields, for one pass, minibatches of the critic's inputs and the rows that belong to them.
+
+        The inputs are computed once. `size` is the number of rows in a batch, `ranks` the most rows that any rank has.
+        """
+        features = self.critic_input(self.params, self.inputs(x, seg)[0])
+
+        def batches():
+            for rows in np.array_split(rng.permutation(len(features)), -(-ranks // size)):
+                yield features[rows], rows
+        return batches
+
+    # --- acting -------------------------------------------------------------------------------------------------------
+
+    def distribution(self, obs: Any, state=None, mask=None) -> tuple[np.ndarray, bool, Any]:
+        """Return the distribution parameters (n, k) of observations, whether it is a single one, and the state after them."""
+        x, single = self.observe(obs)
+        return self.pi(self.params, x), single, None
+
+    def sample_inputs(self, obs: Any, state=None, mask=None) -> tuple[Any, int]:
+        """Return what `pi` takes of observations that are not from a rollout, and their number."""
+        x, _ = self.observe(obs)
+        return x, len(x)
+
+    def observe(self, obs: Any) -> tuple[np.ndarray, bool]:
+        """Encode and normalise one observation or a batch; return rows (n, width) and whether it was a single one."""
+        count = self.observation_space.count(obs)
+        x = self.observation_space.encode(obs, 1 if count is None else count).astype(self.dtype, copy=False)
+        if not np.isfinite(x).all():
+            raise ValueError(f"the observation holds {first_bad(x)}; only finite numbers can be predicted from")
+        return self.normalizer(x), count is None
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """Make of raw actions what the action space takes: clipped to the bounds, counted from its start, in its type."""
+        space = self.action_space
+        if isinstance(space, spaces.Box):
+            actions = np.minimum(np.maximum(actions, space.low), space.high)
+            return actions.astype(space.dtype, copy=False)
+        if isinstance(space, spaces.Discrete):
+            return actions + space.start if space.start else actions
+        if isinstance(space, spaces.MultiDiscrete):
+            return (actions + np.array(space.start)).reshape(*actions.shape[:-1], *space.shape)
+        return actions
+
+    def from_env(self, actions: Any, n: int) -> np.ndarray:
+        """Make raw actions (n, ...) of actions of the action space: the inverse of `to_env`, but for clipping."""
+        space, actions = self.action_space, np.asarray(actions)
+        if isinstance(space, spaces.Discrete):
+            return spaces.count_from_zero(actions.reshape(n, 1), [space.n], [space.start], "action")[:, 0]
+        if isinstance(space, spaces.MultiDiscrete):
+            return spaces.count_from_zero(actions.reshape(n, -1), space.nvec, space.start, "action")
+        if isinstance(space, spaces.MultiBinary) and not np.isin(actions, (0, 1)).all():
+            raise ValueError(f"an action of a MultiBinary space holds 0 and 1 only, not {actions[~np.isin(actions, (0, 1))][0]}")
+        return actions.reshape(n, *space.shape)
+
+    def predict(self, obs, state=None, mask=None, deterministic=False):
+        """Return (actions, state) for one observation or a batch: the most likely actions if `deterministic`, else drawn.
+
+        One Discrete action is an integer scalar (hashable), a batch an array. `state` and `mask` are for recurrent policies
+        and come back as None from others.
+        """
+        params, single, state = self.distribution(obs, state, mask)
+        if deterministic:
+            actions = self.dist.mode(params)
+        else:
+            actions = self.dist.sample(params, self.dist.noise(self.rng, len(params)).astype(self.dtype))
+        actions = self.to_env(actions)
+        return (actions[0] if single else actions), state
+
+    def action_probability(self, obs, state=None, mask=None, actions=None, logp=False):
+        """Return the distribution of the action, or the probability (density) of given `actions`, (n, 1).
+
+        Without actions: probabilities for Discrete (a list of them for MultiDiscrete, of ones for MultiBinary), [mean, std] for
+        Box. With `logp` the logarithm of the probability of the given actions.
+        """
+        params, single, _ = self.distribution(obs, state, mask)
+        if actions is not None:
+            log_p = self.dist.logp(params.astype(np.float64), self.from_env(actions, len(params)))[:, None]
+            return log_p if logp else np.exp(log_p)
+        if logp:
+            raise ValueError("action_probability: logp=True needs the actions whose log-probability is wanted")
+        if isinstance(self.dist, DiagGaussian):
+            parts = [self.dist.mode(params), self.dist.std(params)]
+        else:
+            parts = self.dist.probabilities(params)
+        if isinstance(parts, list):
+            return [part[0] if single else part for part in parts]
+        return parts[0] if single else parts
+
+
+def construct(cls: type[Policy], observation_space, action_space, **kwargs) -> Policy:
+    """Make a policy; the error about a keyword argument that it does not take names the nearest one that it does."""
+    try:
+        return cls(observation_space, action_space, **kwargs)
+    except TypeError as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if not unknown or unknown[1] not in kwargs:
+            raise
+        known = {name for c in cls.__mro__[:-1] for name in inspect.signature(c.__init__).parameters} - {"self"}
+        raise ValueError(f"policy_kwargs holds {unknown[1]!r}, which {cls.__name__} does not take"
+                         + nearest(unknown[1], known)) from error
+
+
+def parse_activation(fun: str | Callable) -> Callable:
+    """Return the op of an activation's name; an op passes through."""
+    if callable(fun):
+        return fun
+    if fun not in nn.ACTIVATIONS:
+        raise ValueError(f"act_fun is {fun!r}; it can be {', '.join(map(repr, nn.ACTIVATIONS))} or a function of trpo_np.ops")
+    return nn.ACTIVATIONS[fun]
+
+
+def parse_net_arch(net_arch, layers) -> tuple[list, list, list]:
+    """Return the widths of the shared, the policy's and the critic's layers."""
+    if net_arch is not None and layers is not None:
+        raise ValueError("give net_arch or layers, not both")
+    if net_arch is None:
+        widths = [64, 64] if layers is None else listed(layers, "layers")
+        net_arch = [dict(pi=widths, vf=widths)]
+    shared, split = [], {}
+    for i, item in enumerate(listed(net_arch, "net_arch")):
+        if isinstance(item, dict):
+            if i != len(net_arch) - 1 or item.keys() - {"pi", "vf"}:
+                raise ValueError(f"net_arch is {net_arch}; after the shared widths comes one dict(pi=[...], vf=[...]), last")
+            split = item
+        else:
+            shared.append(item)
+    pi, vf = (listed(split.get(key, []), f"{key} in net_arch") for key in ("pi", "vf"))
+    for width in shared + pi + vf:
+        if not isinstance(width, (int, np.integer)) or isinstance(width, bool) or width < 1:
+            raise ValueError(f"net_arch holds {width!r}; a layer's width is an integer of at least 1")
+    return shared, pi, vf
+
+
+def listed(widths, name: str) -> list:
+    """Return a list or tuple as a list; a ValueError names what else was given."""
+    if not isinstance(widths, (list, tuple)):
+        raise ValueError(f"{name} is {widths!r}; a list is needed, such as [64, 64]")
+    return list(widths)
+
+
+def first_bad(rows: np.ndarray) -> str:
+    """Say where a batch of rows holds its first number that is not finite."""
+    row, column = np.argwhere(~np.isfinite(rows))[0][:2]
+    return f"{rows[row, column]} in row {row}, field {column}"
+
+
+def nearest(name: Any, known) -> str:
+    """Suggest the known name that a mistyped one is nearest to, or nothing."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,0 +1,283 @@
+"""The recurrences of an LSTM and a layer-norm LSTM over a sequence: value, tangent and cotangent.
+
+What does not wait for the step before is one matrix product over the whole sequence (lstm.py). The rest are three loops over
+time: `run` and its derivative `push`, whose transpose is `pull`. `run` records what the other two need:
+
+    dc_t = F dc_{t-1} + Di di + Df df + Dg dg       dh_t = Q dc_t + Do do          d(i, f, o, g) in z
+
+A record is c, h, F, Q (h numbers each), D (4h); with layer norm also the standardized h wh (4h) and c (h) and their factors.
+"""
+
+import numpy as np
+
+from . import kernels
+
+EPSILON = 1e-5
+NO_NORM = np.zeros(0, np.float32)
+
+
+def _widths(h, norm, trace):
+    return (13 * h + 2 if norm else 8 * h) if trace else 2 * h
+
+
+def _run_loop(z, starts, state, wh, ln, trace):
+    steps, n, h = z.shape[0], z.shape[1], wh.shape[0]
+    half, one, norm = np.float32(0.5), np.float32(1), ln.size > 0
+    record = np.empty((steps, n, (13 * h + 2 if norm else 8 * h) if trace else 2 * h), np.float32)
+    c, y = np.empty((n, h), np.float32), np.zeros((n + n % 2, 4 * h), np.float32)
+    before = np.zeros((n + n % 2, h + -h % 4), np.float32)
+    for r in range(n):
+        c[r, :] = state[r, :h]
+        before[r, :h] = state[r, h:]
+    for t in range(steps):
+        for r in range(n):
+            if starts[t, r]:
+                c[r, :] = 0
+                before[r, :] = 0
+            if norm:
+                y[r, :] = 0
+            else:
+                y[r, :] = z[t, r]
+        kernels._add_product(before, wh, y)
+        for r in range(n):
+            out, a, cr = record[t, r], y[r], c[r]
+            if norm:
+                factor = kernels._standardize(a)
+                if trace:
+                    out[8 * h:12 * h] = a
+                    out[13 * h] = factor
+                zr = z[t, r]
+                for j in range(4 * h):
+                    a[j] = a[j] * ln[j] + zr[j]
+            i, f, o, g = a[:h], a[h:2 * h], a[2 * h:3 * h], a[3 * h:]
+            for j in range(3 * h):
+                a[j] = half * kernels._tanh(half * a[j]) + half
+            for j in range(h):
+                g[j] = kernels._tanh(g[j])
+            if trace:
+                F, Di, Df, Dg = out[2 * h:3 * h], out[4 * h:5 * h], out[5 * h:6 * h], out[7 * h:8 * h]
+                keep = np.float32(0) if starts[t, r] else one
+                for j in range(h):
+                    F[j] = keep * f[j]
+                    Di[j] = g[j] * i[j] * (one - i[j])
+                    Df[j] = cr[j] * f[j] * (one - f[j])
+                    Dg[j] = i[j] * (one - g[j] * g[j])
+            for j in range(h):
+                cr[j] = f[j] * cr[j] + i[j] * g[j]
+            q = out[h:2 * h]
+            q[:] = cr
+            out[:h] = cr
+            if norm:
+                factor = kernels._standardize(q)
+                if trace:
+                    out[12 * h:13 * h] = q
+                    out[13 * h + 1] = factor
+                for j in range(h):
+                    q[j] = q[j] * ln[4 * h + j] + ln[5 * h + j]
+            for j in range(h):
+                q[j] = kernels._tanh(q[j])
+            if trace:
+                Q, Do = out[3 * h:4 * h], out[6 * h:7 * h]
+                for j in range(h):
+                    Q[j] = o[j] * (one - q[j] * q[j])
+                    Do[j] = q[j] * o[j] * (one - o[j])
+            for j in range(h):
+                q[j] *= o[j]
+            before[r, :h] = q
+    return record
+
+
+def _push_loop(pre, starts, record, wh, ln):
+    steps, n, h, norm = pre.shape[0], pre.shape[1], wh.shape[0], ln.size > 0
+    dh = np.empty((steps, n, h), np.float32)
+    dc, y = np.zeros((n, h), np.float32), np.zeros((n + n % 2, 4 * h), np.float32)
+    before = np.zeros((n + n % 2, h + -h % 4), np.float32)
+    for t in range(steps):
+        for r in range(n):
+            if starts[t, r]:
+                before[r, :] = 0
+            if norm:
+                y[r, :] = 0
+            else:
+                y[r, :] = pre[t, r]
+        kernels._add_product(before, wh, y)
+        for r in range(n):
+            at, a, p, d, e = record[t, r], y[r], pre[t, r], dc[r], dh[t, r]
+            if norm:
+                kernels._standardize_linear(a, at[8 * h:12 * h], at[13 * h])
+                for j in range(4 * h):
+                    a[j] = a[j] * ln[j] + p[j]
+            F, D = at[2 * h:3 * h], at[4 * h:8 * h]
+            for j in range(4 * h):
+                a[j] *= D[j]
+            i, f, o, g = a[:h], a[h:2 * h], a[2 * h:3 * h], a[3 * h:]
+            for j in range(h):
+                d[j] = F[j] * d[j] + i[j] + f[j] + g[j]
+            e[:] = d
+            if norm:
+                kernels._standardize_linear(e, at[12 * h:13 * h], at[13 * h + 1])
+                for j in range(h):
+                    e[j] *= ln[4 * h + j]
+                    o[j] += p[4 * h + j]
+            Q = at[3 * h:4 * h]
+            for j in range(h):
+                e[j] = Q[j] * e[j] + o[j]
+            before[r, :h] = e
+    return dh
+
+
+def _pull_loop(g, starts, record, wh, ln):
+    steps, n, h, norm = g.shape[0], g.shape[1], wh.shape[0], ln.size > 0
+    out = np.empty((steps, n, 5 * h if norm else 4 * h), np.float32)
+    gc, gh, y = np.zeros((n, h), np.float32), np.zeros((n, h), np.float32), np.empty((n, 4 * h), np.float32)
+    for t in range(steps - 1, -1, -1):
+        for r in range(n):
+            at, a, e, c, gt = record[t, r], out[t, r], gh[r], gc[r], g[t, r]
+            for j in range(h):
+                e[j] += gt[j]
+            if norm:
+                a[4 * h:] = e
+            i, f, o, u = a[:h], a[h:2 * h], a[2 * h:3 * h], a[3 * h:4 * h]
+            F, Q, D = at[2 * h:3 * h], at[3 * h:4 * h], at[4 * h:8 * h]
+            o[:] = e
+            for j in range(h):
+                e[j] *= Q[j]
+            if norm:
+                for j in range(h):
+                    e[j] *= ln[4 * h + j]
+                kernels._standardize_linear(e, at[12 * h:13 * h], at[13 * h + 1])
+            for j in range(h):
+                c[j] += e[j]
+            i[:] = c
+            f[:] = c
+            u[:] = c
+            for j in range(4 * h):
+                a[j] *= D[j]
+            for j in range(h):
+                c[j] *= F[j]
+            y[r, :] = a[:4 * h]
+            if norm:
+                b = y[r]
+                for j in range(4 * h):
+                    b[j] *= ln[j]
+                kernels._standardize_linear(b, at[8 * h:12 * h], at[13 * h])
+        kernels._product_transposed(y, wh, gh)
+        for r in range(n):
+            if starts[t, r]:
+                gh[r, :] = 0
+    return out
+
+
+def _example(*shapes):
+    def example():
+        f = np.float32
+        return [np.zeros(s, f) if s else np.zeros((1, 1), bool) for s in shapes] + [np.zeros(0, f)]
+    return example
+
+
+def _run_example():
+    f = np.float32
+    return np.zeros((1, 1, 4), f), np.ones((1, 1), bool), np.zeros((1, 2), f), np.zeros((1, 4), f), NO_NORM, True
+
+
+def _reset(starts, *arrays):
+    # zero the rows where an episode starts; new arrays
+    return [np.where(starts[:, None], 0, a) for a in arrays] if starts.any() else arrays
+
+
+def standardize(v):
+    """Subtract the mean of each row and divide by its standard deviation; return also the factors."""
+    v = v - v.mean(-1, keepdims=True)
+    factor = 1 / np.sqrt((v * v).mean(-1, keepdims=True) + EPSILON)
+    return v * factor, factor
+
+
+def standardize_linear(d, v, factor):
+    """Apply the derivative of `standardize`, where its result is `v`: a symmetric map, so its own transpose."""
+    return (d - d.mean(-1, keepdims=True) - v * (v * d).mean(-1, keepdims=True)) * factor
+
+
+@kernels.twin(_run_loop, _run_example)
+def run(z, starts, state, wh, ln, trace):
+    """Return the record of the sequence, (T, n, width): c, h and, if `trace`, what `push` and `pull` need.
+
+    z (T, n, 4h) is what does not depend on the step before; `ln` holds the gains of h wh and of c and the bias of c, or nothing.
+    """
+    steps, n, h = len(z), z.shape[1], wh.shape[0]
+    record = np.empty((steps, n, _widths(h, ln.size, trace)), z.dtype)
+    c, y = state[:, :h], state[:, h:]
+    for t in range(steps):
+        c, y = _reset(starts[t], c, y)
+        a, out = y @ wh, record[t]
+        if ln.size:
+            v, factor = standardize(a)
+            if trace:
+                out[:, 8 * h:12 * h], out[:, 13 * h:13 * h + 1] = v, factor
+            a = v * ln[:4 * h]
+        a = a + z[t]
+        gates = 0.5 * np.tanh(0.5 * a[:, :3 * h]) + 0.5
+        i, f, o, g = gates[:, :h], gates[:, h:2 * h], gates[:, 2 * h:], np.tanh(a[:, 3 * h:])
+        if trace:
+            out[:, 2 * h:3 * h] = _reset(starts[t], f)[0]
+            out[:, 4 * h:5 * h] = g * i * (1 - i)
+            out[:, 5 * h:6 * h] = c * f * (1 - f)
+            out[:, 7 * h:8 * h] = i * (1 - g * g)
+        c = q = f * c + i * g
+        if ln.size:
+            v, factor = standardize(c)
+            if trace:
+                out[:, 12 * h:13 * h], out[:, 13 * h + 1:] = v, factor
+            q = v * ln[4 * h:5 * h] + ln[5 * h:]
+        q = np.tanh(q)
+        y = o * q
+        out[:, :h], out[:, h:2 * h] = c, y
+        if trace:
+            out[:, 3 * h:4 * h] = o * (1 - q * q)
+            out[:, 6 * h:7 * h] = q * o * (1 - o)
+    return record
+
+
+@kernels.twin(_push_loop, _example((1, 1, 4), (), (1, 1, 8), (1, 4)))
+def push(pre, starts, record, wh, ln):
+    """Return the tangent of h, (T, n, h), of the tangent of z and (with layer norm) of h, side by side in `pre`."""
+    steps, n, h = len(pre), pre.shape[1], wh.shape[0]
+    dh = np.empty((steps, n, h), pre.dtype)
+    dc, dy = np.zeros((n, h), pre.dtype), np.zeros((n, h), pre.dtype)
+    for t in range(steps):
+        at = record[t]
+        a = _reset(starts[t], dy)[0] @ wh
+        if ln.size:
+            a = standardize_linear(a, at[:, 8 * h:12 * h], at[:, 13 * h:13 * h + 1]) * ln[:4 * h]
+        a = (a + pre[t, :, :4 * h]) * at[:, 4 * h:8 * h]
+        dc = at[:, 2 * h:3 * h] * dc + a[:, :h] + a[:, h:2 * h] + a[:, 3 * h:]
+        dy = dc
+        if ln.size:
+            dy = standardize_linear(dc, at[:, 12 * h:13 * h], at[:, 13 * h + 1:]) * ln[4 * h:5 * h]
+        dy = at[:, 3 * h:4 * h] * dy + a[:, 2 * h:3 * h]
+        if ln.size:
+            dy = dy + pre[t, :, 4 * h:]
+        dh[t] = dy
+    return dh
+
+
+@kernels.twin(_pull_loop, _example((1, 1, 1), (), (1, 1, 8), (1, 4)))
+def pull(g, starts, record, wh, ln):
+    """Return the cotangent of z and (with layer norm) of h, side by side, of the cotangent `g` (T, n, h) of h."""
+    steps, n, h = g.shape
+    out = np.empty((steps, n, 5 * h if ln.size else 4 * h), g.dtype)
+    gc, gh = np.zeros((n, h), g.dtype), np.zeros((n, h), g.dtype)
+    for t in range(steps - 1, -1, -1):
+        at, a = record[t], out[t]
+        gh = gh + g[t]
+        e = at[:, 3 * h:4 * h] * gh
+        if ln.size:
+            a[:, 4 * h:] = gh
+            e = standardize_linear(e * ln[4 * h:5 * h], at[:, 12 * h:13 * h], at[:, 13 * h + 1:])
+        gc = gc + e
+        a[:, :4 * h] = np.concatenate([gc, gc, gh, gc], 1) * at[:, 4 * h:8 * h]
+        gc = gc * at[:, 2 * h:3 * h]
+        gz = a[:, :4 * h]
+        if ln.size:
+            gz = standardize_linear(gz * ln[:4 * h], at[:, 8 * h:12 * h], at[:, 13 * h:13 * h + 1])
+        gh, = _reset(starts[t], gz @ wh.T)
+    return out
