@@ -7,6 +7,7 @@ same control values. MPI promises that a reduction gives the same bits on all ra
 import functools
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections import Counter
@@ -96,7 +97,9 @@ class Ranks:
         """Call `fun()` on one rank of each machine, then on its others, which may find what the first one left there."""
         if self._machine.rank == 0:
             fun()
-        self._machine.Barrier()
+        turn = self._machine.Ibarrier()
+        while not turn.Test():
+            time.sleep(0.01)  # where MPI waits it takes all of a core, which `fun` may need
         if self._machine.rank:
             fun()
 
@@ -135,14 +138,17 @@ def guarded(method: Callable) -> Callable:
 
 
 def end_job(status: int | str) -> None:
-    """End the job on all ranks, at once; do nothing where MPI was not started or there is one rank.
+    """End the job on all ranks, at once; do nothing where no launcher started this process, or only one rank.
 
-    `status` is what sys.exit takes: a number, or a text to print.
+    `status` is what sys.exit takes: a number, or a text to print. MPI is started if need be: the others wait for that.
     """
-    if "mpi4py.MPI" not in sys.modules:
+    if not is_launched() and "mpi4py.MPI" not in sys.modules:
         return
-    from mpi4py import MPI
-    if not MPI.Is_initialized() or MPI.Is_finalized() or MPI.COMM_WORLD.size == 1:
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        return
+    if MPI.Is_finalized() or MPI.COMM_WORLD.size == 1:
         return
     text = f"{status}\n" if isinstance(status, str) else ""
     sys.stdout.flush()  # and one write, since the lines of several ranks would mix:
@@ -159,11 +165,16 @@ def check_agreement(values: Sequence, what: str) -> None:
                            f"{', '.join(map(str, odd))}")
 
 
+def is_launched() -> bool:
+    """Say whether an MPI launcher started this process."""
+    return any(name in os.environ for name in LAUNCHED)
+
+
 def connect(comm=None):
     """Return the ranks of this job: of `comm` (an mpi4py communicator), of the launcher, or one process."""
     if comm is not None:
         return comm if hasattr(comm, "gather") and hasattr(comm, "sum") else Ranks(comm)
-    if any(name in os.environ for name in LAUNCHED):
+    if is_launched():
         try:
             from mpi4py import MPI
         except ImportError as error:
