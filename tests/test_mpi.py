@@ -255,8 +255,9 @@ watched = []
 model = toy(env, timesteps_per_batch=64, vf_iters=1, vf_batch_size=32, normalize_observations=True, normalize_rewards=True)
 model.learn(1e9, On("_on_rollout_end", lambda: watched.append(int(model.get_env() is env)) or model.updates < 199))
 comm = model.comm
-state = [a.tobytes() for a in (model.policy.params.flat, model.adam.m, model.adam.v, *model.policy.normalizer.moments.arrays().values(),
-                               *model.reward_normalizer.moments.arrays().values())]
+moments = model.policy.normalizer.moments, model.reward_normalizer.moments
+state = [a.tobytes() for a in (model.policy.params.flat, model.adam.m, model.adam.v,
+                               *moments[0].arrays().values(), *moments[1].arrays().values())]
 assert model.updates == len(watched) == 200 and model.num_timesteps < comm.size * 64 * 200
 assert comm.gather(state) == [state] * comm.size and comm.gather(fingerprint(model)) == [fingerprint(model)] * comm.size
 assert np.isfinite(model.policy.params.flat).all() and model.skipped_updates < 100
@@ -307,7 +308,8 @@ for name in ("sum", "gather", "bcast", "align", "mean"):
     setattr(Ranks, name, counted)
 
 for normalised in (False, True):
-    model = toy(timesteps_per_batch=64, vf_batch_size=16, vf_iters=3, normalize_observations=normalised, normalize_rewards=normalised)
+    model = toy(timesteps_per_batch=64, vf_batch_size=16, vf_iters=3, normalize_observations=normalised,
+                normalize_rewards=normalised)
     model.learn(1, On("_on_rollout_start", calls.clear))
     info = model.last
     trials = round(1 - np.log2(info["step_fraction"]))
