@@ -4,6 +4,8 @@ import threading
 
 import numpy as np
 
+from trpo_np.comm import OneProcess
+
 # --- sums over time ---------------------------------------------------------------------------------------------------
 
 def discounted_sum(delta, cut, decay):
@@ -84,7 +86,7 @@ def one_hot(x, nvec):
 
 # --- ranks ------------------------------------------------------------------------------------------------------------
 
-class ThreadRank:
+class ThreadRank(OneProcess):
     """One of several ranks that are threads of this process; collectives wait for all, as MPI's do."""
 
     def __init__(self, rank, size, barrier, slots):
@@ -104,6 +106,9 @@ class ThreadRank:
 
     def bcast(self, x):
         return self.gather(x)[0]
+
+    def align(self, x):
+        x[:] = self.bcast(x.copy())
 
 
 def on_ranks(size, fun):

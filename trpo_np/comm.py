@@ -1,21 +1,31 @@
-"""Ranks behind five words: `rank`, `size`, `sum`, `mean`, `bcast`, `gather`. One process needs no MPI.
+"""Ranks behind a few words: `rank`, `size`, `sum`, `mean`, `bcast`, `gather`, `align`. One process needs no MPI.
 
 mpi4py is imported when a launcher started this process, or never. Reduce first, then branch: every rank must see the
-same control values.
+same control values. MPI promises that a reduction gives the same bits on all ranks (MPI 4.1, section 6.9.5).
 """
 
+import functools
 import os
+import sys
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 
 LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMI_RANK", "PMIX_RANK")
+THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")  # the first that is set counts
 
 
 class OneProcess:
     """The stand-in for MPI: one rank."""
 
     rank, size = 0, 1
+    ends_on_error = True
 
     def sum(self, x):
         """Sum over ranks."""
@@ -33,12 +43,27 @@ class OneProcess:
         """Collect each rank's object, in rank order, on all ranks."""
         return [x]
 
+    def align(self, x: np.ndarray) -> None:
+        """Overwrite an array with rank 0's."""
+
+    def first_on_machine(self, fun: Callable) -> None:
+        """Call `fun()` on one rank of each machine, then on its others, which may find what the first one left there."""
+        fun()
+
+    def guard(self):
+        """Make a context: if its block raises on one of several ranks, the job ends, on all of them."""
+        return nullcontext()
+
 
 class Ranks:
-    """An MPI communicator of mpi4py."""
+    """An MPI communicator of mpi4py.
+
+    `ends_on_error` can be set to False by one who catches what `guard` lets through, and calls `end_job` himself.
+    """
 
     def __init__(self, mpi_comm):
         self.mpi, self.rank, self.size = mpi_comm, mpi_comm.Get_rank(), mpi_comm.Get_size()
+        self.ends_on_error = True
 
     def sum(self, x):
         """Sum arrays or numbers over ranks; a new array of the same type."""
@@ -59,16 +84,123 @@ class Ranks:
         """Collect each rank's object, in rank order, on all ranks."""
         return self.mpi.allgather(x)
 
+    def align(self, x: np.ndarray) -> None:
+        """Overwrite an array with rank 0's."""
+        self.mpi.Bcast(x)
+
+    @functools.cached_property
+    def _machine(self):
+        from mpi4py import MPI
+        return self.mpi.Split_type(MPI.COMM_TYPE_SHARED)
+
+    def first_on_machine(self, fun: Callable) -> None:
+        """Call `fun()` on one rank of each machine, then on its others, which may find what the first one left there."""
+        if self._machine.rank == 0:
+            fun()
+        turn = self._machine.Ibarrier()
+        while not turn.Test():
+            time.sleep(0.01)  # where MPI waits it takes all of a core, which `fun` may need
+        if self._machine.rank:
+            fun()
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Make a context: if its block raises on one of several ranks, the job ends, on all of them.
+
+        The others would wait for that rank in their next collective for ever.
+        """
+        try:
+            yield
+        except BaseException as error:
+            if self.ends_on_error and self.size > 1 and not _is_success(error):
+                traceback.print_exc()
+                end_job(130 if isinstance(error, KeyboardInterrupt) else 1)
+            raise
+
+    def check_threads(self) -> None:
+        """Warn where the ranks of a machine run more BLAS threads than it has cores for them."""
+        cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+        numbers = [int(os.environ[name]) for name in THREADS if os.environ.get(name, "").isdecimal()]
+        found = self._machine.allgather((min(numbers[0], len(cores)) if numbers else len(cores), cores))
+        threads, available = sum(n for n, _ in found), len(set().union(*(own for _, own in found)))
+        if self._machine.rank == 0 and threads > max(available, len(found)):
+            warnings.warn(f"{len(found)} ranks on this machine run {threads} BLAS threads on {available} cores, which is "
+                          "slow; set OMP_NUM_THREADS=1 before NumPy is imported", stacklevel=2)
+
+
+def guarded(method: Callable) -> Callable:
+    """Decorate a method of an object that has a `comm`: it runs in `comm.guard()`."""
+    @functools.wraps(method)
+    def inner(self, *args, **kwargs):
+        with self.comm.guard():
+            return method(self, *args, **kwargs)
+    return inner
+
+
+def end_job(status: int | str) -> None:
+    """End the job on all ranks, at once; do nothing where no launcher started this process, or only one rank.
+
+    `status` is what sys.exit takes: a number, or a text to print. MPI is started if need be: the others wait for that.
+    """
+    if not is_launched() and "mpi4py.MPI" not in sys.modules:
+        return
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        return
+    if MPI.Is_finalized() or MPI.COMM_WORLD.size == 1:
+        return
+    text = f"{status}\n" if isinstance(status, str) else ""
+    sys.stdout.flush()  # and one write, since the lines of several ranks would mix:
+    sys.stderr.write(f"{text}trpo_np: rank {MPI.COMM_WORLD.rank} of {MPI.COMM_WORLD.size} ends the job\n")
+    sys.stderr.flush()
+    MPI.COMM_WORLD.Abort(1 if isinstance(status, str) else status)
+
+
+def check_agreement(values: Sequence, what: str) -> None:
+    """Raise a RuntimeError that names the ranks whose value is not that of most ranks."""
+    common = Counter(values).most_common(1)[0][0]
+    if odd := [rank for rank, value in enumerate(values) if value != common]:
+        raise RuntimeError(f"{what} must be the same on all ranks, but of {len(values)} ranks these differ from the others: "
+                           f"{', '.join(map(str, odd))}")
+
+
+def is_launched() -> bool:
+    """Say whether an MPI launcher started this process."""
+    return any(name in os.environ for name in LAUNCHED)
+
 
 def connect(comm=None):
     """Return the ranks of this job: of `comm` (an mpi4py communicator), of the launcher, or one process."""
     if comm is not None:
         return comm if hasattr(comm, "gather") and hasattr(comm, "sum") else Ranks(comm)
-    if any(name in os.environ for name in LAUNCHED):
+    if is_launched():
         try:
             from mpi4py import MPI
         except ImportError as error:
             raise ImportError("a launcher started this process as one of several ranks, but mpi4py cannot be imported "
                               f"({error}); pip install 'trpo_np[mpi]'") from error
-        return Ranks(MPI.COMM_WORLD)
+        ranks = Ranks(MPI.COMM_WORLD)
+        if ranks.size > 1:
+            _end_on_uncaught()
+            ranks.check_threads()
+        return ranks
     return OneProcess()
+
+
+def _end_on_uncaught() -> None:
+    """Let an error that ends one rank end all: Python would wait for the others in MPI's finalisation, and they for it."""
+    if getattr(sys.excepthook, "ends_job", False):
+        return
+    show = sys.excepthook
+
+    def hook(*error):
+        show(*error)
+        end_job(130 if issubclass(error[0], KeyboardInterrupt) else 1)
+
+    hook.ends_job = True  # type: ignore[attr-defined]
+    sys.excepthook = hook
+
+
+def _is_success(error: BaseException) -> bool:
+    return isinstance(error, SystemExit) and not error.code

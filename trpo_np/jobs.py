@@ -115,7 +115,7 @@ class Signals:
     """Make of Ctrl-C, SIGTERM and a closed terminal a KeyboardInterrupt: at once, or, while `held`, in `release`."""
 
     def __init__(self):
-        self.held = self.came = False
+        self.held = self.came = self.shared = False  # shared: all ranks stop, together
 
     def __enter__(self) -> "Signals":
         numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -233,6 +233,7 @@ def run(args: argparse.Namespace, make_env, policy: str, preset: dict) -> int:
     with Signals() as signals:
         try:
             model, path = prepare(args, make_env, policy, preset)
+            model.comm.ends_on_error = False  # `main` ends the job, when the model is saved
             if args.num_timesteps > model.num_timesteps:
                 train(model, args, path, signals)
             elif args.save and model.comm.rank == 0:
@@ -245,7 +246,12 @@ def run(args: argparse.Namespace, make_env, policy: str, preset: dict) -> int:
                 if args.play:
                     play(model, make_env, args.seed)
         except KeyboardInterrupt:
-            print("stopped", flush=True)
+            from .comm import end_job
+
+            if not signals.shared or model.comm.rank == 0:
+                print("stopped", flush=True)
+            if not signals.shared:
+                end_job(130)
             return 130
     return 0
 
@@ -322,6 +328,7 @@ def train(model, args: argparse.Namespace, path: str, signals: Signals) -> None:
         output.close()
     if failure is not None:
         raise failure
+    signals.came = signals.shared = any(model.comm.gather(signals.came))  # no rank goes before the model is saved
     signals.release()
 
 
@@ -374,6 +381,7 @@ def main(work, prog: str) -> None:
     try:
         status = work()
         sys.stdout.flush()
+        sys.exit(status)  # which the handlers below do not see
     except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:  # the reader, such as `head`, has had enough
@@ -386,4 +394,7 @@ def main(work, prog: str) -> None:
             raise
         text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
         status = f"{prog}: error: {text}"
+    from .comm import end_job
+
+    end_job(status)
     sys.exit(status)

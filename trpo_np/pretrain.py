@@ -82,7 +82,7 @@ def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray]
 def imitate(policy: Policy, obs, actions, n_epochs: int, learning_rate: float, rng: np.random.Generator, comm,
             batch_size: int = 128, held_out: float = 0.3) -> Iterator[tuple[float, float]]:
     """Fit the policy by Adam on the negative log-likelihood; yield it on the training and held-out part after each epoch."""
-    kernels.compile_all()
+    comm.first_on_machine(kernels.compile_all)
     if policy.normalizer.moments.count == 0:
         policy.normalizer.merge(obs, comm)
     x = policy.normalizer(obs)
@@ -90,15 +90,19 @@ def imitate(policy: Policy, obs, actions, n_epochs: int, learning_rate: float, r
     test, train = np.split(order, [max(1, int(held_out * len(order)))])
     params = policy.params.select(policy.policy_weights)
     adam = Adam(params.flat.size, policy.dtype)
+    number = max(comm.gather(-(-len(train) // batch_size)))  # as many minibatches on all ranks
 
     def loss(p, rows):
-        return -ops.mean(policy.dist.logp(policy.pi(p, x[rows]), actions[rows]))
+        return -ops.sum(policy.dist.logp(policy.pi(p, x[rows]), actions[rows]))
 
     for _ in range(n_epochs):
-        total = 0.0
-        for rows in np.array_split(rng.permutation(train), -(-len(train) // batch_size)):
+        total = np.zeros(2)
+        for rows in np.array_split(rng.permutation(train), number):
             nll, grad = value_and_grad(lambda p: loss(p, rows), params)
-            adam.step(params.flat, comm.mean(grad), learning_rate)
+            sums = comm.sum(np.append(grad, [nll, len(rows)]).astype(grad.dtype))
+            adam.step(params.flat, sums[:-2] / sums[-1], learning_rate)
             policy.bound(params)
-            total += float(nll) * len(rows)
-        yield total / len(train), float(loss(params, test))
+            total += sums[-2:]
+        comm.align(params.flat)
+        held = comm.sum(np.array([loss(params, test), len(test)]))
+        yield float(total[0] / total[1]), float(held[0] / held[1])

@@ -3,6 +3,8 @@
 Random numbers need no state of their own: each update's generators are made from the seed and the number of the update.
 """
 
+import hashlib
+import json
 import math
 from typing import Any
 
@@ -21,6 +23,15 @@ def training_record(model: Any) -> tuple[dict, dict]:
     arrays = {"adam_m": model.adam.m, "adam_v": model.adam.v}
     arrays |= {f"returns_{name}": array for name, array in model.reward_normalizer.moments.arrays().items()}
     return {"env_id": model.env_id, "algorithm": settings.to_json(model.settings), "progress": progress}, arrays
+
+
+def fingerprint(model: Any) -> bytes:
+    """Return a hash of all that a file of the model would hold, which is what all ranks share."""
+    record, arrays = training_record(model)
+    digest = hashlib.blake2b(json.dumps(record).encode(), digest_size=16)
+    for array in (model.policy.params.flat, *model.policy.normalizer.moments.arrays().values(), *arrays.values()):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()
 
 
 def check_training(record: dict, entries: dict, policy: Any, known: dict, changes: dict) -> dict:

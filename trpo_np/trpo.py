@@ -10,25 +10,19 @@ import numpy as np
 
 from . import callbacks, kernels, spaces
 from .checkpoint import FileError, read_model, resolve_policy, write_model
-from .comm import connect
+from .comm import check_agreement, connect, guarded
 from .envs import adapt
 from .logger import Logger, Progress, configure
 from .normalize import RewardNormalizer
 from .optim import Adam
 from .policy import construct
 from .pretrain import expert_arrays, imitate
-from .resume import check_training, restore, training_record
+from .resume import check_training, fingerprint, restore, training_record
 from .rollout import Runner, Segment, advantages
 from .settings import checked, now
 from .trust_region import Batch, fisher_operator, trust_region_step
 
 NOISE, SHUFFLE, ENVS, INIT = range(4)  # independent streams of random numbers
-
-
-def explained_variance(prediction, target) -> float:
-    """1 - Var[target - prediction] / Var[target]: 1 is perfect, 0 as good as a constant, below 0 worse."""
-    spread = np.var(target) if len(target) else 0.0
-    return float(1 - np.var(target - prediction) / spread) if spread > 0 else math.nan
 
 
 class TRPO:
@@ -117,6 +111,7 @@ class TRPO:
 
     # --- training -----------------------------------------------------------------------------------------------------
 
+    @guarded
     def learn(self, total_timesteps, callback=None, seed=None, log_interval=1, tb_log_name="TRPO", reset_num_timesteps=True,
               progress_bar=False):
         """Train for at least `total_timesteps` environment steps (over all ranks) in whole batches; return the model.
@@ -128,7 +123,7 @@ class TRPO:
         if total_timesteps < 0 or log_interval < 1:
             raise ValueError(f"total_timesteps is {total_timesteps} and log_interval {log_interval}; "
                              "steps of at least 0 and an interval of at least 1 are needed")
-        kernels.compile_all()
+        comm.first_on_machine(kernels.compile_all)
         self.seed = self.seed if seed is None else checked_seed(seed)
         self.num_timesteps = 0 if reset_num_timesteps else self.num_timesteps
         start_timesteps, total = self.num_timesteps, self.num_timesteps + int(total_timesteps)
@@ -137,6 +132,7 @@ class TRPO:
         self.logger = logger = Logger(own.outputs + self.loggers * (comm.rank == 0))
         callback = callbacks.as_callback(callback)
         callbacks.check_ranks(callback, comm)
+        check_agreement(comm.gather((total, log_interval)), "total_timesteps and log_interval of learn")
         callback.init_callback(self)
         self.restart_pending = True
         started, shares, going = time.perf_counter(), np.zeros(3), True
@@ -148,22 +144,24 @@ class TRPO:
                     self.reward_normalizer.restart(stepper.num_envs)
                     self.restart_pending = False
                 callback.on_rollout_start()
-                before = self.num_timesteps
+                before, state = self.num_timesteps, comm.size > 1 and fingerprint(self)
                 segment = runner.collect(steps, self._rng(NOISE), self._step_hook(callback))
-                if any(comm.gather(segment is None)):
+                news = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes)))
+                check_agreement([state for state, _ in news], "settings, counters, parameters, optimiser and statistics")
+                if not all(brought for _, brought in news):
                     self.num_timesteps = comm.bcast(self.num_timesteps)
                     break
-                self.num_timesteps = before + int(comm.sum(segment.valid.sum()))
-                new_episodes = [episode for rank in comm.gather(segment.episodes) for episode in rank]
+                self.num_timesteps = before + sum(count for _, (count, _) in news)
+                new_episodes = [episode for _, (_, episodes) in news for episode in episodes]
                 self.recent.extend(new_episodes)
                 self.episodes += len(new_episodes)
                 callback.update_locals(dict(segment=segment, new_episodes=new_episodes))
-                going = all(comm.gather(callback.on_rollout_end() is not False))
+                going = callback.on_rollout_end() is not False
                 clock = time.perf_counter()
                 stats = self._update(segment, remaining=max(0.0, 1 - self.num_timesteps / total))
                 shares += segment.env_seconds, segment.policy_seconds, time.perf_counter() - clock
                 progress.clear()
-                going = all(comm.gather(callback.on_update_end() is not False)) and going
+                going = all(comm.gather(callback.on_update_end() is not False and going))
                 for key, value in stats.items():
                     logger.record(f"train/{key}", value)
                 seconds = time.perf_counter() - started
@@ -189,13 +187,14 @@ class TRPO:
         adv, targets = advantages(rewards, values, last_value, final_values, seg.terminated, seg.truncated, s["gamma"], s["lam"])
 
         self.updates += 1
-        n = float(comm.sum(float(valid.sum())))
+        n, *sums = comm.sum(np.array([valid.sum(), adv[valid].sum(), targets[valid].sum()]))
         if n == 0:
             return {}
+        centred = [np.where(valid, x - total / n, 0.0) for x, total in zip((adv, targets), sums)]
+        adv_spread, spread = np.sqrt(comm.sum(np.array([np.sum(np.square(x)) for x in centred])) / n)
         if s["normalize_advantage"]:
-            adv = np.where(valid, adv - comm.sum(np.sum(adv[valid])) / n, 0.0)
-            spread = math.sqrt(comm.sum(np.sum(np.square(adv))) / n)
-            adv = adv / spread if spread > 1e-8 else np.zeros_like(adv)  # equal up to rounding: no reason to move
+            # equal up to rounding: no reason to move
+            adv = centred[0] / adv_spread if adv_spread > 1e-8 else np.zeros_like(adv)
         inputs, line_up = policy.inputs(x, seg)
         weights = line_up(valid / n)
         batch = Batch(inputs, line_up(seg.actions), line_up(adv), weights)
@@ -205,12 +204,13 @@ class TRPO:
                                        **{name: s[name] for name in STEP_SETTINGS})
         head.flat[:] = flat
         value_loss = self._fit_critic(x, seg, line_up(targets), line_up(valid), now(s["vf_stepsize"], remaining))
+        comm.align(whole.flat)  # machines may differ in the last bit of a power, in Adam and in the line search
         policy.normalizer.merge(seg.obs[valid], comm)
         self.skipped_updates += not info["step_fraction"]
         entropy = policy.dist.entropy(policy.pi(policy.params, inputs).astype(np.float64))
         return {**info, "entropy": float(comm.sum(np.sum(entropy * weights))), "value_loss": value_loss,
-                "explained_variance": explained_variance(values[valid], targets[valid]), "n_updates": self.updates,
-                "skipped_updates": self.skipped_updates}
+                "explained_variance": 1 - float((adv_spread / spread) ** 2) if spread > 0 else math.nan,
+                "n_updates": self.updates, "skipped_updates": self.skipped_updates}
 
     def _fit_critic(self, x, seg: Segment, targets, valid, stepsize: float) -> float:
         """Fit the critic to `targets` by minibatch Adam; return the mean squared error of the last pass."""
@@ -228,6 +228,7 @@ class TRPO:
             loss = float(total[0] / total[1])
         return loss
 
+    @guarded
     def pretrain(self, dataset, n_epochs=10, learning_rate=1e-4, val_interval=None):
         """Imitate an expert before training: raise the likelihood of its actions; return the model.
 
@@ -299,7 +300,7 @@ class TRPO:
             raise ValueError(f"v has shape {v.shape}; {kept.flat.size} (policy) or {policy.params.flat.size} (all) numbers "
                              "are needed")
         inputs, count = policy.sample_inputs(obs, state, mask)
-        weights = np.full(count, 1 / (count * self.comm.size))
+        weights = np.full(count, 1 / self.comm.sum(count))
         product = fisher_operator(policy, kept, inputs, weights, self.comm, damping)
         out = damping * v
         out[:kept.flat.size] = product(v[:kept.flat.size])
