@@ -50,6 +50,11 @@ def communication(calls: list, ranks: int, per_host: int, inside: tuple, between
     return sum(number * (collective(kind, n, local, *inside) + collective(kind, n, hosts, *between)) for kind, n, number in calls)
 
 
+def predict(one: dict, ranks: int, per_host: int, inside: tuple, between: tuple) -> float:
+    """Return the seconds of an update on many ranks, from what it took on one."""
+    return one["seconds"] + communication(one["calls"], ranks, per_host, inside, between) + wait(one["spread"], ranks)
+
+
 def wait(spread: float, ranks: int) -> float:
     """Return by how much the slowest of many ranks is later than the mean one, if their times are normal."""
     return spread * math.sqrt(2 * math.log(ranks))
@@ -183,13 +188,18 @@ def ping(rounds):
         print(json.dumps([times[8], (times[4_000_000] - times[8]) / 4_000_000]))
 
 
-def run(ranks, *job, prefix=(), environ=None):
+def can_launch() -> bool:
+    return MPIEXEC is not None and importlib.util.find_spec("mpi4py") is not None
+
+
+def run(ranks, *job, prefix=(), options=(), environ=None, seconds=1800):
     """Run this script's worker on so many ranks; return what it printed, or None where it cannot run."""
-    launcher = [*prefix, MPIEXEC, "-n", str(ranks)] if ranks > 1 else []
-    done = subprocess.run([*launcher, sys.executable, __file__, *map(str, job)], capture_output=True, text=True,
-                          env={**os.environ, **(environ or {})}, timeout=1800)
-    if done.returncode:
-        print(f"{' '.join(map(str, job))} on {ranks} ranks did not run: {done.stderr.strip().splitlines()[-1:]}", flush=True)
+    launcher = [*prefix, MPIEXEC, *options, "-n", str(ranks)] if ranks > 1 else []
+    try:
+        done = subprocess.run([*launcher, sys.executable, __file__, *map(str, job)], capture_output=True, text=True, check=True,
+                              env={**os.environ, **(environ or {})}, timeout=seconds, stdin=subprocess.DEVNULL)
+    except subprocess.SubprocessError as error:
+        print(f"{' '.join(map(str, job))} on {ranks} ranks did not run: {error}\n{str(error.stderr)[-500:]}", flush=True)
         return None
     return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -216,7 +226,7 @@ def report(case, measured, inside, per_host):
           + ", ".join(f"{name} {1e3 * t:.0f}" for name, t in one["phases"].items())
           + f"); {count:.0f} collectives of {megabytes:.2f} MB in all", flush=True)
     if two := measured.get(2):
-        predicted = compute + communication(one["calls"], 2, 2, inside, inside) + wait(one["spread"], 2)
+        predicted = predict(one, 2, 2, inside, inside)
         print(f"  2 ranks here: measured {1e3 * two['seconds']:.0f} ms an update (of which in collectives, waiting included, "
               f"{1e3 * two['in_collectives']:.0f}), predicted {1e3 * predicted:.0f}; {2 * two['steps'] / two['seconds']:,.0f} "
               f"steps/s, {2 * compute / two['seconds']:.2f} x one rank", flush=True)
@@ -225,8 +235,7 @@ def report(case, measured, inside, per_host):
     for ranks in RANKS:
         row = []
         for name, (latency, bits) in NETWORKS.items():
-            seconds = communication(one["calls"], ranks, per_host, inside or (1e-6, 2e-10), (latency, 8 / bits))
-            seconds += compute + wait(one["spread"], ranks)
+            seconds = predict(one, ranks, per_host, inside or (1e-6, 2e-10), (latency, 8 / bits))
             table[f"{name}, {ranks}"] = [seconds, compute / seconds]
             row.append(f"{1e3 * seconds:>13,.0f} ms {100 * compute / seconds:>5.0f} %")
         print(f"  {ranks:>7}" + "".join(f"{cell:>24}" for cell in row), flush=True)
@@ -241,7 +250,7 @@ def main():
     if args.quick:
         args.cases, args.rounds, args.updates = ["mlp:CartPole-v1"], 1, 2
     inside = None
-    if MPIEXEC and importlib.util.find_spec("mpi4py"):
+    if can_launch():
         inside = run(2, "ping", 2 if args.quick else 20)
         print(f"between two ranks here: {1e6 * inside[0]:.2f} us latency, {1e-9 / inside[1]:.1f} GB/s")
     else:
