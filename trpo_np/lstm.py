@@ -68,7 +68,7 @@ def _record(linear, args, values, residuals, z, starts, state, wh, ln):
     if not traced:
         return y, states
     y = np.ascontiguousarray(y)
-    before = np.concatenate([state[None, :, h:], y[:-1]])
+    before = np.concatenate([state[None, :, h:], y[:-1]])[:steps]
     before[starts] = 0
     op = primitive(lambda *_: y, joint=lambda wanted, *_: linear(
         wanted, values, residuals, before.reshape(-1, h), record, starts, wh, ln))
