@@ -83,7 +83,7 @@ def _compile(kernel: Kernel) -> Callable:
 
 
 def _cached(numba: Any, loop: Callable, options: dict) -> Callable:
-    """Decorate a loop so that it is kept in a folder for this version of all loops and helpers; an OSError if none is writable."""
+    """Decorate a loop so that it is kept in a folder of this version of all loops; an OSError if there is no place for one."""
     users = numba.config.CACHE_DIR
     try:
         numba.config.CACHE_DIR = os.path.join(_writable(users), f"trpo_np_{_digest()}")

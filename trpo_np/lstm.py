@@ -114,7 +114,7 @@ def _lnlstm_linear(wanted, values, residuals, before, record, starts, wh, ln):
     rows, u, u_factor = residuals
     x, wx, gx, _, _, gh, _, _, gc, _ = values
     samples, shape, h = len(rows), starts.shape, len(wh)
-    flat = record.reshape(samples, -1)
+    flat = record.reshape(samples, record.shape[-1])
     Q, v, q = flat[:, 3 * h:4 * h], flat[:, 8 * h:12 * h], flat[:, 12 * h:13 * h]
     v_factor = flat[:, 13 * h:13 * h + 1]
 

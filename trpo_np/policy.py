@@ -278,7 +278,7 @@ def construct(cls: type[Policy], observation_space, action_space, **kwargs) -> P
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if not unknown or unknown[1] not in kwargs:
             raise
-        known = {name for c in cls.__mro__[:-1] for name in inspect.signature(c.__init__).parameters} - {"self"}
+        known = {name for c in cls.__mro__[:-1] for name in inspect.signature(c).parameters}
         raise ValueError(f"policy_kwargs holds {unknown[1]!r}, which {cls.__name__} does not take"
                          + nearest(unknown[1], known)) from error
 
