@@ -2,10 +2,10 @@
 
     cartpole    CartPole-v1 without its velocities; at most 500
     pendulum    Pendulum-v1 without its velocity
-    tmaze N     passive T-maze with a corridor of N steps (Ni et al. 2023, arXiv:2307.03864): the first observation shows on which
-                side the goal lies, the junction asks for it; the score is the share of mazes solved, 0.5 by guessing
-    repeat      POPGym's RepeatPreviousEasy (Morad et al. 2023, arXiv:2303.01859): name the suit of the card of three draws ago; at
-                most 1, at worst -1
+    tmaze N     passive T-maze with a corridor of N steps (Ni et al. 2023, arXiv:2307.03864): the first observation shows on
+                which side the goal lies, the junction asks for it; the score is the share of mazes solved, 0.5 by guessing
+    repeat      POPGym's RepeatPreviousEasy (Morad et al. 2023, arXiv:2303.01859): name the suit of the card of three draws
+                ago; at most 1, at worst -1
 
 The final policy's most likely actions are scored over 100 fresh episodes.
 """
@@ -102,7 +102,7 @@ def worker(task, policy, seed, steps, changes):
     kwargs = memory if "Lstm" in policy else {k: v for k, v in memory.items() if k == "log_std_init"}
     model = TRPO(policy, make_vec_env(make, n_envs), seed=seed, policy_kwargs=kwargs, **settings)
     curve, started = [], time.perf_counter()
-    for part in range(10):
+    for _ in range(10):
         model.learn(steps // 10, reset_num_timesteps=False)
         curve.append((model.num_timesteps, round(float(np.mean([r for r, _ in model.recent])), 3)))
     seconds = time.perf_counter() - started
@@ -121,7 +121,8 @@ def train(task, policy, seed, steps, changes):
 
 
 def main():
-    args = _timing.arguments(__doc__, tasks=dict(nargs="+", default=list(TASKS)), seeds=dict(type=int, nargs="+", default=[0, 1, 2, 3, 4]),
+    args = _timing.arguments(__doc__, tasks=dict(nargs="+", default=list(TASKS)),
+                             seeds=dict(type=int, nargs="+", default=[0, 1, 2, 3, 4]),
                              policies=dict(nargs="+", default=["MlpLstmPolicy", "MlpPolicy"]), steps=dict(type=int),
                              processes=dict(type=int, default=2), changes=dict(default="{}", help="JSON of settings to change"))
     if args.quick:
@@ -132,8 +133,9 @@ def main():
             with ThreadPoolExecutor(args.processes) as pool:
                 results = list(pool.map(lambda seed: train(task, policy, seed, steps, args.changes), args.seeds))
             scores = [r["score"] for r in results]
-            print(f"{task:<12}{policy:<18}{steps:>9,} steps  mean {np.mean(scores):8.2f}  of {' '.join(f'{s:.2f}' for s in scores)}"
-                  f"  (goal {TASKS[task][2]})  {np.mean([r['steps_per_second'] for r in results]):,.0f} steps/s", flush=True)
+            print(f"{task:<12}{policy:<18}{steps:>9,} steps  mean {np.mean(scores):8.2f} (goal {TASKS[task][2]}) of "
+                  f"{' '.join(f'{s:.2f}' for s in scores)}  {np.mean([r['steps_per_second'] for r in results]):,.0f} steps/s",
+                  flush=True)
             _timing.save(args, {"task": task, "policy": policy, "steps": steps, "changes": args.changes, "seeds": results})
 
 

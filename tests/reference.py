@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 
+from trpo_np import ops
 from trpo_np.comm import OneProcess
 
 # --- sums over time ---------------------------------------------------------------------------------------------------
@@ -72,6 +73,37 @@ def adam(x, gradients, stepsize, beta1=0.9, beta2=0.999, epsilon=1e-8):
             v[i] = beta2 * v[i] + (1 - beta2) * g[i] ** 2
             x[i] -= rate * m[i] / (v[i] ** 0.5 + epsilon)
     return np.array(x)
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+def lstm(x, starts, state, wx, wh, b):
+    """The LSTM of the textbook, step by step, composed of ops; gates in the order i, f, o, g."""
+    return _lstm(starts, state, [x[t] @ wx for t in range(len(starts))], lambda h: h @ wh + b, lambda c: c)
+
+
+def lnlstm(x, starts, state, wx, gx, bx, wh, gh, bh, b, gc, bc):
+    """The layer-norm LSTM, as stable-baselines composes it."""
+    return _lstm(starts, state, [_norm(x[t] @ wx, gx, bx) for t in range(len(starts))],
+                 lambda h: _norm(h @ wh, gh, bh) + b, lambda c: _norm(c, gc, bc))
+
+
+def _lstm(starts, state, inputs, remembered, normed):
+    size = state.shape[1] // 2
+    c, h, outputs = state[:, :size], state[:, size:], []
+    for start, x in zip(starts, inputs):
+        c, h = ops.where(start[:, None], 0.0, c), ops.where(start[:, None], 0.0, h)
+        z = x + remembered(h)
+        i, f, o = (ops.sigmoid(z[:, k * size:(k + 1) * size]) for k in range(3))
+        c = f * c + i * ops.tanh(z[:, 3 * size:])
+        h = o * ops.tanh(normed(c))
+        outputs.append(h)
+    return ops.stack(outputs)
+
+
+def _norm(x, gain, bias):
+    centred = x - ops.mean(x, -1, keepdims=True)
+    return centred / ops.sqrt(ops.var(x, -1, keepdims=True) + 1e-5) * gain + bias
 
 
 # --- codes ------------------------------------------------------------------------------------------------------------

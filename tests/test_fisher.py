@@ -16,7 +16,8 @@ from gymnasium import spaces as gym
 from trpo_np import nn, ops
 from trpo_np.autodiff import linearize, value_and_grad
 from trpo_np.comm import OneProcess
-from trpo_np.policies import MlpPolicy
+from trpo_np.policies import MlpLnLstmPolicy, MlpLstmPolicy, MlpPolicy
+from trpo_np.recurrent import Sequence
 from trpo_np.trpo import TRPO
 from trpo_np.trust_region import fisher_operator
 
@@ -84,6 +85,95 @@ def test_fisher_is_the_hessian_of_the_mean_kl(name, network, act_fun, worst):
     for block in params:  # no parameter is left out of the curvature
         assert np.abs(params.like(np.abs(F).max(axis=0))[block]).max() > 0, block
 
+
+# --- through time -----------------------------------------------------------------------------------------------------
+
+RECURRENT = {"MlpLstmPolicy": MlpLstmPolicy, "MlpLnLstmPolicy": MlpLnLstmPolicy}
+each_recurrent = pytest.mark.parametrize("cls", RECURRENT)
+
+
+def make_recurrent(cls, name, share=False, seed=0):
+    """As `make`, on 3 sequences of 6 steps: episodes start at random places, and two rows are an autoreset's."""
+    rng = np.random.default_rng(seed)
+    policy = RECURRENT[cls](OBS, ACTIONS[name], normalize=True, dtype="float64", n_lstm=3, share_features=share,
+                            net_arch=[2, "lstm", dict(pi=[3], vf=[2])]).draw(rng)
+    policy.params.flat[:] += 0.3 * rng.standard_normal(policy.params.flat.shape)
+    policy.params["pi/out/w"][...] *= 20
+    policy.normalizer.merge(4 * rng.standard_normal((50, 3)) + [1, -20, 300], ONE)
+    x = policy.observe(4 * rng.standard_normal((18, 3)) + [1, -20, 300])[0].reshape(6, 3, 3)
+    starts = rng.random((6, 3)) < 0.2
+    starts[3, 1] = starts[4, 1] = starts[0, 2] = starts[1, 2] = True
+    weights = rng.uniform(0.5, 1.5, (6, 3))
+    weights[3, 1] = weights[0, 2] = 0
+    seq = Sequence(x, starts, rng.standard_normal((3, 6)))
+    return policy, policy.params.select(policy.policy_weights), seq, weights.ravel() / weights.sum()
+
+
+@each_distribution
+@each_recurrent
+@pytest.mark.parametrize("share", [False, True])
+def test_fisher_is_the_hessian_through_time(name, cls, share, worst):
+    policy, params, seq, weights = make_recurrent(cls, name, share)
+    H = dense_hessian(policy, params, seq, weights)
+    F = dense(fisher_operator(policy, params, seq, weights, ONE, 0.0), params.flat.size)
+    error = relative(F, H)
+    v = np.random.default_rng(1).standard_normal(params.flat.size)
+    error = max(error, np.linalg.norm(F @ v - H @ v) / np.linalg.norm(H @ v))
+    worst[cls] = max(worst.get(cls, (0.0, "")), (error, name))
+    assert error < 1e-9
+    for block in params:
+        assert np.abs(params.like(np.abs(F).max(axis=0))[block]).max() > 0, block
+
+
+@each_distribution
+@each_recurrent
+def test_gradients_through_time_are_the_complex_step(name, cls, worst):
+    policy, params, seq, weights = make_recurrent(cls, name)
+    actions = policy.dist.sample(policy.pi(params, seq), policy.dist.noise(np.random.default_rng(0), 18))
+
+    def loss(p):
+        return ops.sum(policy.dist.logp(policy.pi(p, seq), actions) * weights)
+    _, g = value_and_grad(loss, params)
+    assert all(array.all() for array in params.like(g).values())
+    expected = jacobian(loss, params)[0]
+    error = relative(g, expected)
+    worst[f"{cls} gradient"] = max(worst.get(f"{cls} gradient", (0.0, "")), (error, name))
+    assert error < 1e-9
+
+
+@each_recurrent
+def test_the_critics_gradient_through_time(cls):
+    policy, _, seq, weights = make_recurrent(cls, "DiagGaussian")
+    critic, goal = policy.params.select(policy.critic_weights), np.random.default_rng(0).standard_normal(18)
+    result = policy.critic_loss(critic, seq, goal, weights)
+    expected = jacobian(lambda p: ops.sum(weights * ops.square(policy.vf(p, seq) - goal)), critic)[0]
+    assert relative(result[:-2], expected) < 1e-9 and all(array.all() for array in critic.like(result[:-2]).values())
+
+
+@each_recurrent
+def test_fisher_vector_product_of_a_model_that_remembers(cls):
+    model = TRPO(cls, gymnasium.make("CartPole-v1"), policy_kwargs=dict(n_lstm=3, layers=[2]), dtype="float64", seed=0,
+                 timesteps_per_batch=64, normalize_observations=True)
+    model.learn(64)
+    rng, policy = np.random.default_rng(0), model.policy
+    obs, mask = rng.uniform(-1, 1, (5, 2, 4)).astype(np.float32), rng.random((5, 2)) < 0.3
+    params, state = policy.params.select(policy.policy_weights), rng.standard_normal((2, 6))
+    v = rng.standard_normal(params.flat.size)
+    x = policy.observe(obs.reshape(10, 4))[0].reshape(5, 2, 4)
+    H = dense_hessian(policy, params, Sequence(x, mask, state), np.full(10, 0.1))
+    assert relative(model.fisher_vector_product(v, obs, state, mask), H @ v) < 1e-9
+    H = dense_hessian(policy, params, Sequence(x, np.zeros((5, 2), bool), np.zeros((2, 6))), np.full(10, 0.1))
+    assert relative(model.fisher_vector_product(v, obs), H @ v) < 1e-9
+    H = dense_hessian(policy, params, Sequence(x[:1], mask[1:2], state), np.full(2, 0.5))
+    assert relative(model.fisher_vector_product(v, obs[0], state, mask[1], damping=0.5), H @ v + 0.5 * v) < 1e-9
+    for bad, message in ((dict(mask=mask[:4]), r"the mask has shape \(4, 2\)"),
+                         (dict(mask=mask[0]), r"the mask has shape \(2,\)"),
+                         (dict(state=state[:1]), r"the state has shape \(1, 6\); 2 observations and n_lstm=3 need \(2, 6\)")):
+        with pytest.raises(ValueError, match=message):
+            model.fisher_vector_product(v, obs, **bad)
+
+
+# --- by other routes --------------------------------------------------------------------------------------------------
 
 @each_distribution
 def test_three_routes_to_one_number(name):

@@ -12,7 +12,7 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trpo_np import kernels, nn, ops
+from trpo_np import kernels, nn, ops, recurrence
 from trpo_np.autodiff import value_and_grad
 from trpo_np.params import Params
 
@@ -48,6 +48,9 @@ def cases(name):
         shapes = [(5, [3, 1]), (1, [2, 4, 1]), (3, [4, 8, 6, 1]), (0, [3, 2, 1])]
         return [(flat, widths, x, rng.standard_normal(rows).astype(np.float32), rng.uniform(0, 2, rows).astype(np.float32))
                 for rows, shape in shapes for flat, widths, *_, x in [network(rng, rows, shape)]]
+    if name in ("run", "push", "pull"):
+        return [recurrence_args(name, rng, *shape, norm) for shape in [(4, 3, 5), (3, 2, 1), (1, 1, 4), (2, 0, 3), (0, 2, 3)]
+                for norm in (False, True)]
     assert name == "discounted_sum", f"say which arguments to test {name} with"
     return [(rng.standard_normal(shape), (rng.random(shape) < 0.3).astype(float), decay)
             for shape in shapes for decay in (0.0, 0.95, 1.0)]
@@ -55,7 +58,19 @@ def cases(name):
 
 def floats(name, args):
     """The argument through which a NaN would come in."""
-    return args[{"tanh32": 0, "mlp_tanh": 5, "mlp_loss": 2, "discounted_sum": 0}[name]]
+    return args[{"mlp_tanh": 5, "mlp_loss": 2}.get(name, 0)]
+
+
+def recurrence_args(name, rng, steps, n, h, norm):
+    """Arguments of the recurrence `name`: resets at random places, and the record of the plain `run`."""
+    def draw(*shape):
+        return rng.standard_normal(shape).astype(np.float32)
+    starts, wh, ln = rng.random((steps, n)) < 0.3, draw(h, 4 * h), draw(6 * h) if norm else recurrence.NO_NORM
+    run_args = draw(steps, n, 4 * h), starts, draw(n, 2 * h), wh, ln, True
+    if name == "run":
+        return run_args
+    record = recurrence.run.plain(*run_args)
+    return draw(steps, n, (5 * h if norm else 4 * h) if name == "push" else h), starts, record, wh, ln
 
 
 def network(rng, rows, widths):
@@ -69,6 +84,7 @@ def network(rng, rows, widths):
 
 # how far two versions may be apart: the rational tanh is stated to be within 3e-7, sums may be associated differently
 STATED = {"tanh32": dict(rtol=0, atol=3e-7), "mlp_tanh": dict(rtol=2e-6, atol=2e-6), "mlp_loss": dict(rtol=1e-5, atol=1e-5),
+          "run": dict(rtol=2e-5, atol=2e-5), "push": dict(rtol=2e-5, atol=2e-5), "pull": dict(rtol=2e-5, atol=2e-5),
           "discounted_sum": dict(rtol=1e-13, atol=1e-13)}
 
 
@@ -247,3 +263,42 @@ def test_a_cache_is_written_and_used(tmp_path):
         return
     hits = [python(COMPILE, NUMBA_CACHE_DIR=str(tmp_path)).stdout.splitlines()[1].split()[0] for _ in range(2)]
     assert hits == ["0", "1"] and list(tmp_path.rglob("*.nbi"))
+
+
+def test_without_a_named_folder_the_cache_is_beside_the_source_or_at_home(tmp_path):
+    if not NUMBA:
+        return
+    beside, home = tmp_path / "package", tmp_path / "home"
+    for folder in (beside, home):
+        folder.mkdir()
+    shutil.copy(kernels.__file__, beside / "kernels.py")
+    code = f"sys.path.insert(0, {str(beside)!r})\nimport kernels\n{COMPILE}"
+    assert str(beside / "__pycache__" / "trpo_np_") in python(code, XDG_CACHE_HOME=str(home)).stdout
+    shutil.rmtree(beside / "__pycache__")
+    (beside / "__pycache__").write_text("")
+    assert str(home / "trpo_np_") in python(code, XDG_CACHE_HOME=str(home)).stdout
+
+
+def test_numbas_settings_are_left_as_they_were(tmp_path):
+    if not NUMBA:
+        return
+    code = f"import numba\n{COMPILE}\nprint(numba.config.CACHE_DIR)"
+    for users in ("", str(tmp_path)):
+        assert python(code, NUMBA_CACHE_DIR=users).stdout.splitlines()[-1] == users
+
+
+def test_a_helper_that_changed_in_another_file_is_seen(tmp_path):
+    """Numba's own check, of the loop's file alone, would go on with the old helper."""
+    if not NUMBA:
+        return
+    source = open(kernels.__file__).read()
+    loops = "import kernels\ndef loop(x):\n    return kernels._shifted(x)\nkernel = kernels.twin(loop, lambda: (1.0,))(loop)"
+    (tmp_path / "loops.py").write_text(loops)
+    code = (f"sys.path.insert(0, {str(tmp_path)!r})\nimport kernels, loops\nkernels.ALL[:] = [loops.kernel]\n"
+            "kernels.compile_all()\nprint(loops.kernel(1.0), len(loops.kernel.compiled.stats.cache_hits))")
+    results = []
+    for shift in (1, 1, 2):
+        helper = f"HELPERS.append('_shifted')\ndef _shifted(x):\n    return x + {shift}"
+        (tmp_path / "kernels.py").write_text(f"{source}\n\n{helper}\n")
+        results.append(python(code, NUMBA_CACHE_DIR=str(tmp_path / "cache")).stdout.split())
+    assert results == [["2.0", "0"], ["2.0", "1"], ["3.0", "0"]]

@@ -5,9 +5,11 @@ does: compiling takes seconds once on a machine, loading from numba's cache tent
 numba is not installed or TRPO_NP_NUMBA=0 is set. Nothing is compiled, and numba is not loaded, at import.
 """
 
+import hashlib
 import importlib.util
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -72,12 +74,44 @@ def _compile(kernel: Kernel) -> Callable:
         if not hasattr(globals()[name], "py_func"):
             globals()[name] = numba.njit(**options)(globals()[name])
     try:
-        compiled = numba.njit(cache=True, **options)(kernel.loop)
+        compiled = _cached(numba, kernel.loop, options)
         compiled(*kernel.example())
     except (RuntimeError, OSError):
         compiled = numba.njit(**options)(kernel.loop)
         compiled(*kernel.example())
     return compiled
+
+
+def _cached(numba: Any, loop: Callable, options: dict) -> Callable:
+    """Decorate a loop so that it is kept in a folder of this version of all loops; an OSError if there is no place for one."""
+    users = numba.config.CACHE_DIR
+    try:
+        numba.config.CACHE_DIR = os.path.join(_writable(users), f"trpo_np_{_digest()}")
+        return numba.njit(cache=True, **options)(loop)  # looks for its folder now, and keeps it
+    finally:
+        numba.config.CACHE_DIR = users
+
+
+def _writable(users: str) -> str:
+    """Return the first folder that can be written: the user's NUMBA_CACHE_DIR, beside this file, in the user's home."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    for folder in filter(None, [users, os.path.join(os.path.dirname(os.path.abspath(__file__)), "__pycache__"), home]):
+        try:
+            os.makedirs(folder, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError:
+            continue
+    raise OSError("no folder for compiled kernels can be written")
+
+
+def _digest() -> str:
+    """Return a name for this version of all loops: numba sees when a loop's file changes, but not when its helper's does."""
+    sources = hashlib.sha256()
+    for path in sorted({__file__, *(kernel.loop.__code__.co_filename for kernel in ALL)}):
+        with open(path, "rb") as file:
+            sources.update(file.read())
+    return sources.hexdigest()[:16]
 
 
 # --- activations ------------------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def _record(linear, args, values, residuals, z, starts, state, wh, ln):
     if not traced:
         return y, states
     y = np.ascontiguousarray(y)
-    before = np.concatenate([state[None, :, h:], y[:-1]])
+    before = np.concatenate([state[None, :, h:], y[:-1]])[:steps]
     before[starts] = 0
     op = primitive(lambda *_: y, joint=lambda wanted, *_: linear(
         wanted, values, residuals, before.reshape(-1, h), record, starts, wh, ln))
@@ -114,7 +114,7 @@ def _lnlstm_linear(wanted, values, residuals, before, record, starts, wh, ln):
     rows, u, u_factor = residuals
     x, wx, gx, _, _, gh, _, _, gc, _ = values
     samples, shape, h = len(rows), starts.shape, len(wh)
-    flat = record.reshape(samples, -1)
+    flat = record.reshape(samples, record.shape[-1])
     Q, v, q = flat[:, 3 * h:4 * h], flat[:, 8 * h:12 * h], flat[:, 12 * h:13 * h]
     v_factor = flat[:, 13 * h:13 * h + 1]
 

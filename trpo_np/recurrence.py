@@ -56,9 +56,11 @@ def _run_loop(z, starts, state, wh, ln, trace):
                 g[j] = kernels._tanh(g[j])
             if trace:
                 F, Di, Df, Dg = out[2 * h:3 * h], out[4 * h:5 * h], out[5 * h:6 * h], out[7 * h:8 * h]
-                keep = np.float32(0) if starts[t, r] else one
+                if starts[t, r]:
+                    F[:] = 0
+                else:
+                    F[:] = f
                 for j in range(h):
-                    F[j] = keep * f[j]
                     Di[j] = g[j] * i[j] * (one - i[j])
                     Df[j] = cr[j] * f[j] * (one - f[j])
                     Dg[j] = i[j] * (one - g[j] * g[j])

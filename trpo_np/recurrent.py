@@ -68,7 +68,7 @@ class RecurrentPolicy(Policy):
 
     def compose(self, net_arch, layers, fun, share_features):
         """Build the networks from the arguments of the same names; say which parameters policy and critic need."""
-        before, after, pi, vf = parse_recurrent_arch(net_arch, list(self.layers) if layers is None else layers)
+        before, after, pi, vf = parse_recurrent_arch(net_arch, layers, self.layers)
         self.shared = share_features
         own = [] if self.shared else after
         self.pi_head = nn.serial(nn.mlp("pi/post", own + pi, fun), nn.dense("pi/out", self.outputs, 0.01))
@@ -282,15 +282,17 @@ class RecurrentPolicy(Policy):
         return Sequence(x, starts.astype(bool), state)
 
 
-def parse_recurrent_arch(net_arch, layers) -> tuple[list, list, list, list]:
+def parse_recurrent_arch(net_arch, layers, default) -> tuple[list, list, list, list]:
     """Return the widths before the LSTM and after it, and those that policy and critic alone have."""
+    if net_arch is not None and layers is not None:
+        raise ValueError("give net_arch or layers, not both")
     if net_arch is None:
-        return [*parse_net_arch([*layers, {}], None)[0]], [], [], []
+        net_arch = [*listed(default if layers is None else layers, "layers"), "lstm"]
     at = [i for i, item in enumerate(listed(net_arch, "net_arch")) if isinstance(item, str) and item == "lstm"]
     if len(at) != 1:
         raise ValueError(f"net_arch is {net_arch!r}; a recurrent policy needs \"lstm\" in it once, such as "
                          '[64, "lstm", dict(pi=[32], vf=[32])]')
-    before, _, _ = parse_net_arch([*net_arch[:at[0]], {}], None)
+    before = parse_net_arch([*net_arch[:at[0]], {}], None)[0]
     return before, *parse_net_arch(list(net_arch[at[0] + 1:]), None)
 
 
