@@ -116,6 +116,32 @@ def one_hot(x, nvec):
     return np.array(code)
 
 
+# --- convolution ------------------------------------------------------------------------------------------------------
+
+def conv2d(x, w, b, stride=(1, 1), padding="valid"):
+    """Convolution of channels-last images, one product of numbers at a time; bytes count as x / 255."""
+    (n, height, width, c_in), (kh, kw, _, c_out) = x.shape, w.shape
+    x = x / 255 if x.dtype == np.uint8 else x
+    before, out = [0, 0], [(height - kh) // stride[0] + 1, (width - kw) // stride[1] + 1]
+    if padding == "same":
+        out = [-(-size // s) for size, s in zip((height, width), stride)]
+        before = [max((o - 1) * s + k - size, 0) // 2 for o, s, k, size in zip(out, stride, (kh, kw), (height, width))]
+    y = np.zeros((n, *out, c_out))
+    for i in range(n):
+        for row in range(out[0]):
+            for column in range(out[1]):
+                for o in range(c_out):
+                    total = b[o]
+                    for k in range(kh):
+                        for l in range(kw):
+                            at = row * stride[0] + k - before[0], column * stride[1] + l - before[1]
+                            if 0 <= at[0] < height and 0 <= at[1] < width:
+                                for c in range(c_in):
+                                    total += x[i, at[0], at[1], c] * w[k, l, c, o]
+                    y[i, row, column, o] = total
+    return y
+
+
 # --- ranks ------------------------------------------------------------------------------------------------------------
 
 class ThreadRank(OneProcess):

@@ -26,7 +26,7 @@ SIGNATURES = {
                 "entcoeff=0.0, cg_damping=0.01, vf_stepsize=0.0003, vf_iters=3, verbose=0, tensorboard_log=None, "
                 "policy_kwargs=None, seed=None, *, vf_batch_size=128, fvp_subsample=5, linesearch_steps=10, "
                 "linesearch_shrink=0.5, kl_tolerance=1.5, normalize_advantage=True, normalize_observations=False, "
-                "normalize_rewards=False, bootstrap_truncated=True, dtype='float32', comm=None)",
+                "normalize_rewards=False, bootstrap_truncated=True, clip_rewards=False, dtype='float32', comm=None)",
     "get_env": "(self)",
     "set_env": "(self, env)",
     "learn": "(self, total_timesteps, callback=None, seed=None, log_interval=1, tb_log_name='TRPO', reset_num_timesteps=True, "

@@ -17,6 +17,7 @@ from . import nn, ops, spaces
 from .archive import FileError, read_archive, write_archive
 from .policies import POLICIES
 from .policy import Policy, construct, nearest
+from .visual import Visual
 
 __all__ = ["FileError", "load_policy", "read_model", "resolve_policy", "write_model"]
 
@@ -103,7 +104,7 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
             space = spaces.from_json(_field(about, key, dict, "policy."))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileError(f"policy.{key} cannot be read ({type(error).__name__}: {error})") from None
-        if space.width > total:  # each input and each output has weights in the file
+        if space.width > total and not issubclass(cls, Visual):  # each input and output has weights in the file
             raise FileError(f"policy.{key} has {space.width} numbers, the file's arrays only {total}")
         described.append(space)
     try:

@@ -8,8 +8,9 @@ import argparse
 import json
 import os
 import textwrap
+from typing import Any
 
-from . import jobs, run_mujoco
+from . import jobs, run_atari, run_mujoco
 
 PROG = "trpo-np"
 
@@ -30,6 +31,9 @@ def parser() -> argparse.ArgumentParser:
 
     p = command("train", run_mujoco.train, "train a policy, save it, evaluate it", run_mujoco.DESCRIPTION)
     jobs.add_options(p, **run_mujoco.OPTIONS)
+
+    p = command("atari", run_atari.train, "the same for an Atari game, from pixels", run_atari.DESCRIPTION)
+    run_atari.add_options(p)
 
     p = command("eval", evaluate, "print the mean return of a saved policy",
                 "Run whole episodes with a saved policy; print the mean and the spread of their returns.")
@@ -81,10 +85,16 @@ def load(args: argparse.Namespace) -> tuple:
     """Return the policy of a file and what makes its environment."""
     jobs.one_thread()
     env_id = jobs.find_env(args.env, args.file)
+    from . import atari
     from .checkpoint import load_policy
     from .envs import make_env
+    from .visual import Visual
 
-    return load_policy(args.file), lambda **kwargs: make_env(env_id, **kwargs)
+    policy = load_policy(args.file)
+    space: Any = policy.observation_space
+    if isinstance(policy, Visual) and atari.is_atari(env_id):
+        return policy, atari.maker(env_id, space.shape)
+    return policy, lambda **kwargs: make_env(env_id, **kwargs)
 
 
 def evaluate(args: argparse.Namespace) -> int:

@@ -231,7 +231,7 @@ def _shown(result: Any) -> str:
 
 def _same_game(ended: Any, started: dict) -> bool:
     """Whether the game goes on from one episode's last info to the next one's first: only a life was lost."""
-    return isinstance(ended, dict) and FRAME in ended and started.get(FRAME, 0) > ended[FRAME]
+    return isinstance(ended, dict) and FRAME in ended and started.get(FRAME, 0) >= ended[FRAME]
 
 
 def make_env(env_id: str, **kwargs) -> gymnasium.Env:

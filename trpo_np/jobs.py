@@ -54,7 +54,7 @@ def parser(prog: str, description: str, env: str, timesteps: str, presets: list[
     return p
 
 
-def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: list[str]) -> None:
+def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: list[str], num_envs: int = 1) -> None:
     """Add the options of a training job; `env` is None if not given, and `find_env` resolves that."""
     add, shown = p.add_argument, "(default: %(default)s)"
     add("--env", metavar="ID",
@@ -64,11 +64,11 @@ def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: l
              f"the model is only evaluated {shown}")
     add("--seed", type=count, default=0, metavar="N",
         help=f"same seed, same result, on the same machine with the same versions {shown}")
-    add("--num-envs", type=positive, default=1, metavar="N",
+    add("--num-envs", type=positive, default=num_envs, metavar="N",
         help=f"environments stepped in turn; the batch is shared out among them {shown}")
     add("--preset", choices=presets, default=presets[0],
         help="tuned: the best known settings for this environment; baselines: those of openai/baselines, to "
-             f"compare with {shown}")
+             f"compare with{'; paper: those of the TRPO paper' * ('paper' in presets)} {shown}")
     add("--save", metavar="FILE",
         help="where the model goes, an .npz file (default: that of --load, or else trpo_ENV_seedN.npz)")
     add("--save-every", type=count, default="100000", metavar="N",
@@ -226,13 +226,19 @@ def prepare_logs(folder: str, model=None) -> None:
 
 # --- the job ----------------------------------------------------------------------------------------------------------
 
-def run(args: argparse.Namespace, make_env, policy: str, preset: dict) -> int:
-    """Train, save, evaluate; return the exit status. `make_env(**kwargs)` makes one environment."""
+def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs=None, about: str = "",
+        deterministic: bool = True) -> int:
+    """Train, save, evaluate; return the exit status.
+
+    `make_env(**kwargs)` makes one environment, `make_envs(n)` those of training, `about` describes them.
+    """
+    from .vec_env import DummyVecEnv
+
     if args.play:
         check_display()
     with Signals() as signals:
         try:
-            model, path = prepare(args, make_env, policy, preset)
+            model, path = prepare(args, make_envs or (lambda n: DummyVecEnv([make_env] * n)), policy, preset, about)
             model.comm.ends_on_error = False  # `main` ends the job, when the model is saved
             if args.num_timesteps > model.num_timesteps:
                 train(model, args, path, signals)
@@ -242,9 +248,9 @@ def run(args: argparse.Namespace, make_env, policy: str, preset: dict) -> int:
             if model.comm.rank == 0:
                 if args.eval_episodes:
                     with closing(make_env()) as env:
-                        print(score(model, env, args.eval_episodes, args.seed + 1_000_000), flush=True)
+                        print(score(model, env, args.eval_episodes, args.seed + 1_000_000, deterministic), flush=True)
                 if args.play:
-                    play(model, make_env, args.seed)
+                    play(model, make_env, args.seed, deterministic=deterministic)
         except KeyboardInterrupt:
             from .comm import end_job
 
@@ -256,15 +262,14 @@ def run(args: argparse.Namespace, make_env, policy: str, preset: dict) -> int:
     return 0
 
 
-def prepare(args: argparse.Namespace, make_env, policy: str, preset: dict) -> tuple:
+def prepare(args: argparse.Namespace, make_envs, policy: str, preset: dict, about: str) -> tuple:
     """Make or load the model, and find out what would go wrong later; return the model and its file's path."""
     from .logger import configure
     from .trpo import TRPO
-    from .vec_env import DummyVecEnv
 
     path = args.save or args.load or f"trpo_{args.env.split('/')[-1]}_seed{args.seed}"
     path += ".npz" * (not path.endswith(".npz"))
-    env = DummyVecEnv([make_env] * args.num_envs)
+    env = make_envs(args.num_envs)
     if args.load:
         model = TRPO.load(args.load, env=env, verbose=1)
     else:
@@ -277,18 +282,18 @@ def prepare(args: argparse.Namespace, make_env, policy: str, preset: dict) -> tu
             prepare_logs(args.log_dir, model if args.load else None)
             formats = ["csv", "json"] + ["tensorboard"] * bool(importlib.util.find_spec("tensorboard"))
             model.loggers += configure(args.log_dir, formats).outputs
-        introduce(args, model, preset, path, training)
+        introduce(args, model, preset, path, training, about)
     return model, path
 
 
-def introduce(args: argparse.Namespace, model, preset: dict, path: str, training: bool) -> None:
+def introduce(args: argparse.Namespace, model, preset: dict, path: str, training: bool, about: str) -> None:
     """Print what is about to be done."""
     def plural(n, what):
         return f"{n:,} {what}{'s' * (n != 1)}"
 
     lines = [f"TRPO on {args.env}: {plural(args.num_timesteps, 'step')}, seed {model.seed}, "
              f"{plural(model.get_env().num_envs, 'environment')}, {plural(model.comm.size, 'rank')}, "
-             f"OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}"]
+             f"OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}"] + [about] * bool(about)
     if args.load:
         lines.append(f"{args.load}: {plural(model.num_timesteps, 'step')} so far, its own settings")
         if not training:

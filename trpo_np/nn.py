@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import ops
+from .conv import conv2d, windows
 from .lstm import lnlstm
 from .lstm import lstm as lstm_op
 
@@ -25,10 +26,14 @@ class Weight(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A pure function with parameters: which ones it needs and how it is applied."""
+    """A pure function with parameters: which ones it needs and how it is applied.
+
+    One that `takes_bytes` reads an image's bytes as the 255th parts of 1 that they mean; others are given these.
+    """
 
     init: Callable
     apply: Callable
+    takes_bytes: bool = False
 
 
 def orthogonal(rng: np.random.Generator, shape: tuple, gain: float = 1.0) -> np.ndarray:
@@ -82,6 +87,28 @@ def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
     return Layer(init, apply)
 
 
+def conv(name: str, n_out: int, size, stride=1, padding: str = "valid", relu: bool = False, gain: float = np.sqrt(2)) -> Layer:
+    """Convolution of images (n, h, w, c) to (n, oh, ow, n_out), with orthogonal w (kh, kw, c, n_out) and zero b; see conv2d.
+
+    `size` and `stride` are numbers or pairs (down, across); `relu` takes the positive part of the result.
+    """
+    w, b = f"{name}/w", f"{name}/b"
+    size = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
+
+    def init(shape):
+        try:
+            *image, c = shape
+            out = windows(tuple(image), size, stride, padding).out
+        except ValueError as error:
+            raise ValueError(f"layer {name}: {error}") from None
+        return (*out, n_out), {w: Weight((*size, c, n_out), lambda rng, s: orthogonal(rng, s, gain)),
+                               b: Weight((n_out,), lambda rng, s: np.zeros(s))}
+
+    def apply(params, x):
+        return conv2d(x, params[w], params[b], stride=stride, padding=padding, relu=relu)
+    return Layer(init, apply, takes_bytes=True)
+
+
 def elementwise(fun: Callable) -> Layer:
     """Apply an op to each number, such as `ops.tanh`: no parameters."""
     return Layer(lambda shape: (shape, {}), lambda params, x: fun(x))
@@ -102,13 +129,13 @@ def named(prefix: str, layer: Layer) -> Layer:
 
     def apply(params, x):
         return layer.apply({name[len(prefix) + 1:]: params[name] for name in params if name.startswith(f"{prefix}/")}, x)
-    return Layer(init, apply)
+    return Layer(init, apply, layer.takes_bytes)
 
 
 def flatten() -> Layer:
     """Make one row of each sample."""
     def apply(params, x):
-        return ops.reshape(x, (x.shape[0], -1))
+        return ops.reshape(x, (x.shape[0], int(np.prod(x.shape[1:]))))
     return Layer(lambda shape: ((int(np.prod(shape)),), {}), apply)
 
 
@@ -127,7 +154,7 @@ def serial(*layers: Layer) -> Layer:
         for layer in layers:
             x = layer.apply(params, x)
         return x
-    return Layer(init, apply)
+    return Layer(init, apply, bool(layers) and layers[0].takes_bytes)
 
 
 def mlp(name: str, widths, activation: Callable) -> Layer:

@@ -2,8 +2,10 @@
 
 from .policy import Policy
 from .recurrent import RecurrentPolicy
+from .visual import CnnPolicy, Visual
 
-__all__ = ["MlpLnLstmPolicy", "MlpLstmPolicy", "MlpPolicy", "Policy", "RecurrentPolicy"]
+__all__ = ["CnnLnLstmPolicy", "CnnLstmPolicy", "CnnPolicy", "MlpLnLstmPolicy", "MlpLstmPolicy", "MlpPolicy", "Policy",
+           "RecurrentPolicy"]
 
 
 class MlpPolicy(Policy):
@@ -20,4 +22,15 @@ class MlpLnLstmPolicy(RecurrentPolicy):
     layer_norm = True
 
 
-POLICIES = {cls.__name__: cls for cls in (MlpPolicy, MlpLstmPolicy, MlpLnLstmPolicy)}
+class CnnLstmPolicy(Visual, RecurrentPolicy):
+    """A network for images and an LSTM behind it, nature_cnn and 256 cells by default."""
+
+
+class CnnLnLstmPolicy(Visual, RecurrentPolicy):
+    """A network for images and a layer-norm LSTM behind it, nature_cnn and 256 cells by default."""
+
+    layer_norm = True
+
+
+POLICIES = {cls.__name__: cls for cls in (MlpPolicy, MlpLstmPolicy, MlpLnLstmPolicy, CnnPolicy, CnnLstmPolicy,
+                                           CnnLnLstmPolicy)}

@@ -55,6 +55,7 @@ class Policy:
         if isinstance(log_std_init, bool) or not isinstance(log_std_init, (int, float)) or not np.isfinite(log_std_init):
             raise ValueError(f"log_std_init is {log_std_init!r}; a number is needed")
         self.dtype = np.dtype(dtype)
+        self.row_dtype = np.dtype(np.uint8) if self.observation_space.is_bytes else self.dtype
         self.normalizer = ObservationNormalizer(self.observation_space.width, normalize, dtype)
         self.extractor = extractor
         self.outputs = self.dist.dim if isinstance(self.dist, DiagGaussian) else self.dist.size
@@ -80,7 +81,7 @@ class Policy:
         self._mlp = [self.trunk, self.pi_head] if plain else None
         self._mlp_critic = self.vf_head if plain and type(self).vf is Policy.vf else None
         self.critic_widths = [*self.widths[:1 + len(shared)][-1:], *vf, 1]
-        shape, self.policy_weights = self.trunk.init((self.observation_space.width,))
+        shape, self.policy_weights = self.trunk.init(self.observation_space.rows)
         self.policy_weights |= self.pi_head.init(shape)[1]
         self.critic_weights = self.vf_head.init(shape)[1]
 
@@ -139,6 +140,10 @@ class Policy:
     def new_memory(self, n: int) -> Any:
         """Return what the policy remembers of n environments at their beginning: nothing."""
         return None
+
+    def storage(self, steps: int, n: int) -> Any:
+        """Return memory for the encoded observations of n environments, to be filled step after step."""
+        return np.empty((steps, n, *self.observation_space.rows), self.row_dtype)
 
     def actor(self, noise: np.ndarray, memory: Any = None) -> Callable:
         """Return what a rollout calls at each step: (t, observations (n, width), starts (n,)) -> raw actions, with `noise[t]`.
@@ -207,7 +212,7 @@ class Policy:
     def observe(self, obs: Any) -> tuple[np.ndarray, bool]:
         """Encode and normalise one observation or a batch; return rows (n, width) and whether it was a single one."""
         count = self.observation_space.count(obs)
-        x = self.observation_space.encode(obs, 1 if count is None else count).astype(self.dtype, copy=False)
+        x = self.observation_space.encode(obs, 1 if count is None else count).astype(self.row_dtype, copy=False)
         if not np.isfinite(x).all():
             raise ValueError(f"the observation holds {first_bad(x)}; only finite numbers can be predicted from")
         return self.normalizer(x), count is None

@@ -4,6 +4,7 @@ A preset is the keyword arguments of TRPO. The sources are rl-baselines3-zoo's t
 In On-Policy Reinforcement Learning" (arXiv:2006.05990); bench/learn.py shows what each environment reaches with them.
 """
 
+import copy
 from typing import Any
 
 from .settings import LinearSchedule
@@ -42,5 +43,24 @@ def baselines(env_id: str) -> dict[str, Any]:
     return dict(_BASELINES)
 
 
+# Atari: each preset is the arguments of TRPO and what differs from atari.options.
+_ATARI: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "tuned": (dict(timesteps_per_batch=2048, gamma=0.99, lam=0.95, max_kl=0.03, cg_iters=10, cg_damping=0.1, fvp_subsample=5,
+                   linesearch_shrink=0.8, vf_stepsize=1e-3, vf_iters=3, vf_batch_size=256, clip_rewards=True,
+                   policy_kwargs=dict(cnn_extractor="cnn_small")), {}),
+    "baselines": (dict(timesteps_per_batch=512, gamma=0.98, lam=1.0, max_kl=0.001, cg_iters=10, cg_damping=1e-3, fvp_subsample=5,
+                       linesearch_shrink=0.5, vf_stepsize=1e-4, vf_iters=3, vf_batch_size=64, clip_rewards=True,
+                       bootstrap_truncated=False, policy_kwargs=dict(cnn_extractor="cnn_small")), {}),
+    "paper": (dict(timesteps_per_batch=8192, gamma=0.99, lam=1.0, max_kl=0.01, cg_iters=10, cg_damping=0.1, fvp_subsample=10,
+                   linesearch_shrink=0.5, vf_stepsize=1e-3, vf_iters=5, vf_batch_size=256,
+                   policy_kwargs=dict(cnn_extractor="trpo_cnn")), dict(height=52, width=40, life_loss=False)),
+}
+
+
+def atari(preset: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments of TRPO for Atari games, and what differs from the usual environment (atari.options)."""
+    return copy.deepcopy(_ATARI[preset])
+
+
 PRESETS = {"tuned": tuned, "baselines": baselines}
-__all__ = ["PRESETS", "LinearSchedule", "baselines", "tuned"]
+__all__ = ["PRESETS", "LinearSchedule", "atari", "baselines", "tuned"]

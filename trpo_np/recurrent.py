@@ -78,7 +78,7 @@ class RecurrentPolicy(Policy):
             front = nn.serial(self.encoder(name), nn.mlp(f"{name}/fc", before, fun))
             cell = nn.lstm(f"{name}/lstm", self.n_lstm, self.layer_norm)
             back = nn.mlp(f"{name}/post", after if self.shared else [], fun)
-            encoded, weights[name] = front.init((self.observation_space.width,))
+            encoded, weights[name] = front.init(self.observation_space.rows)
             if len(encoded) != 1:
                 raise ValueError(f"the features have shape {encoded}; an LSTM takes rows (add nn.flatten())")
             remembered, more = cell.init(encoded)

@@ -38,7 +38,7 @@ class Runner:
 
     def __init__(self, policy: Policy, stepper):
         self.policy, self.stepper, n = policy, stepper, stepper.num_envs
-        self.obs = np.zeros((n, policy.observation_space.width), policy.dtype)
+        self.obs = np.zeros((n, *policy.observation_space.rows), policy.row_dtype)
         self.returns, self.lengths = np.zeros(n), np.zeros(n, int)
         self.starts, self.memory = np.ones(n, bool), policy.new_memory(n)
 
@@ -54,7 +54,7 @@ class Runner:
         policy, stepper, n = self.policy, self.stepper, self.stepper.num_envs
         dist = policy.dist
         act = policy.actor(dist.noise(rng, steps, n).astype(policy.dtype), self.memory)
-        seg = Segment(obs=np.empty((steps, *self.obs.shape), policy.dtype),
+        seg = Segment(obs=policy.storage(steps, n),
                       actions=np.empty((steps, n, *dist.action_shape), np.result_type(dist.action_dtype, np.int8)),
                       rewards=np.zeros((steps, n)), terminated=np.zeros((steps, n), bool), truncated=np.zeros((steps, n), bool),
                       valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool),
@@ -113,7 +113,7 @@ class Runner:
 
 def check_finite(obs: np.ndarray, env: int | None = None) -> None:
     """Raise a ValueError that names the environment and the field of the first number (..., n, width) that is not finite."""
-    if np.isfinite(obs).all():
+    if obs.dtype == np.uint8 or np.isfinite(obs).all():
         return
     rows = obs.reshape(-1, obs.shape[-1])
     where = np.argwhere(~np.isfinite(rows))[0]

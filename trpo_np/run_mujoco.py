@@ -23,9 +23,12 @@ def train(args: argparse.Namespace) -> int:
     """Run the job of these options; return the exit status."""
     jobs.one_thread()
     args.env = jobs.find_env(args.env, args.load, OPTIONS["env"])
+    from . import atari
     from .envs import make_env
     from .presets import PRESETS
 
+    if atari.is_atari(args.env):
+        raise ValueError(f"{args.env} is an Atari game; python -m trpo_np.run_atari --env {args.env} trains on its pixels")
     return jobs.run(args, lambda **kwargs: make_env(args.env, **kwargs), "MlpPolicy", PRESETS[args.preset](args.env))
 
 

@@ -10,7 +10,7 @@ WHOLE = {"timesteps_per_batch": 1, "cg_iters": 1, "vf_iters": 0, "vf_batch_size"
 RANGES = {"gamma": (0, 1), "lam": (0, 1), "max_kl": (1e-12, math.inf), "cg_damping": (0, math.inf),
           "vf_stepsize": (0, math.inf), "entcoeff": (-math.inf, math.inf), "linesearch_shrink": (1e-12, 1),
           "kl_tolerance": (1e-12, math.inf)}
-SWITCHES = ("normalize_advantage", "normalize_observations", "normalize_rewards", "bootstrap_truncated")
+SWITCHES = ("normalize_advantage", "normalize_observations", "normalize_rewards", "bootstrap_truncated", "clip_rewards")
 
 
 class LinearSchedule(NamedTuple):

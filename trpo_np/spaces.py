@@ -2,7 +2,9 @@
 
 `describe` reads a gymnasium space by its attributes. Every description has
     width               how many numbers the network sees of one observation
-    encode(x, n)        (n, width) float32 from n observations, stacked as gymnasium stacks them (or one, unstacked, for n = 1)
+    rows                their shape: (width,), or (h, w, c) of an image
+    encode(x, n)        (n, *rows) from n observations, stacked as gymnasium stacks them (or one, unstacked, for n = 1):
+                        float32, or the bytes of an image
     count(x)            None if x is one observation, n if it is a batch of n; a ValueError says what else it is
     to_json()           the description as a dict, read back by `from_json`
 """
@@ -45,8 +47,20 @@ def _one_hot(x, sizes, starts) -> np.ndarray:
     return out
 
 
+class Rows:
+    """What descriptions share: an observation is one row of float32, unless the description says otherwise."""
+
+    width: Any
+    is_bytes: Any = False  # encoded observations are bytes
+    frames: Any = 1  # how many frames one observation stacks
+
+    @property
+    def rows(self) -> tuple:
+        return (self.width,)
+
+
 @dataclass(frozen=True, eq=False)
-class Box:
+class Box(Rows):
     """Arrays of numbers within bounds (either may be infinite)."""
 
     shape: tuple
@@ -70,7 +84,54 @@ class Box:
 
 
 @dataclass(frozen=True, eq=False)
-class Discrete:
+class Image(Box):
+    """An image that the network sees as (h, w, c); the file knows it as the Box that it is.
+
+    `axes` orders the observation's axes as planes (c, h, w) or, of a stack of images, (frame, c, h, w).
+    """
+
+    axes: tuple
+
+    @property
+    def planes(self) -> tuple:
+        *channels, h, w = (self.shape[i] if i >= 0 else 1 for i in self.axes)
+        return math.prod(channels), h, w
+
+    @property
+    def rows(self):
+        c, h, w = self.planes
+        return h, w, c
+
+    @property
+    def is_bytes(self):
+        return self.dtype == "uint8"
+
+    @property
+    def frames(self):
+        channels = self.planes[0]
+        if len(self.axes) == 4:
+            return self.shape[self.axes[0]]
+        return 1 if channels in (1, 3) else channels  # grey or coloured
+
+    def encode(self, x, n):
+        x = np.asarray(x).reshape(n, *self.shape)
+        if not self.is_bytes:
+            x = self._scaled(x)
+        if self.axes[-1] == x.ndim - 2:  # planes stay together in memory, where a frame is one piece
+            planes = np.transpose(x, (0, *(i + 1 for i in self.axes if i >= 0)))
+            return np.moveaxis(np.array(planes, order="C").reshape(n, *self.planes), 1, 3)
+        lead = np.transpose(x, (0, *(i + 1 for i in self.axes if i >= 0)))
+        return np.array(np.moveaxis(lead.reshape(n, *self.planes), 1, 3), order="C")
+
+    def _scaled(self, x):
+        low, high = float(np.min(self.low)), float(np.max(self.high))
+        if not (low <= np.min(x, initial=low) and np.max(x, initial=high) <= high):  # also false for NaN
+            raise ValueError(f"the image holds numbers from {np.min(x)} to {np.max(x)}; its space declares {low:g} to {high:g}")
+        return (x / high).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Discrete(Rows):
     """Integers start .. start + n - 1."""
 
     n: int
@@ -98,7 +159,7 @@ class Discrete:
 
 
 @dataclass(frozen=True, eq=False)
-class MultiDiscrete:
+class MultiDiscrete(Rows):
     """An array of integers, each below its own number of values."""
 
     nvec: tuple
@@ -120,7 +181,7 @@ class MultiDiscrete:
 
 
 @dataclass(frozen=True, eq=False)
-class MultiBinary:
+class MultiBinary(Rows):
     """An array of bits."""
 
     shape: tuple
@@ -140,7 +201,7 @@ class MultiBinary:
 
 
 @dataclass(frozen=True, eq=False)
-class Fields:
+class Fields(Rows):
     """Several spaces by name (Dict) or by position (Tuple), encoded side by side."""
 
     kind: str
@@ -165,7 +226,8 @@ class Fields:
         return counts.pop()
 
     def encode(self, x, n):
-        return np.concatenate([space.encode(value, n) for space, value in zip(self.spaces, self._values(x))], axis=1)
+        parts = [space.encode(value, n) for space, value in zip(self.spaces, self._values(x))]
+        return np.concatenate([part.reshape(n, -1) for part in parts], axis=1, dtype=np.float32)
 
     def to_json(self):
         return {"kind": self.kind, "keys": list(self.keys), "spaces": [space.to_json() for space in self.spaces]}
@@ -199,6 +261,32 @@ def describe(space: Any, what: str = "observation") -> Space:
         kind in ("Tuple", "Dict"))
     known = "Box, Discrete, MultiDiscrete, MultiBinary" + ", Dict, Tuple" * (what == "observation")
     raise ValueError(f"the {what} space is a {kind} ({space}); this can be one of {known}{hint}")
+
+
+def as_image(space: Box, channels: str | None = None) -> Image:
+    """Describe a Box of two to four axes as an image; `channels` ("first" or "last") says where they are if the shape does not.
+
+    (h, w), (c, h, w), (h, w, c) and stacks of these are images; the channels are the axis that is shorter than the other two.
+    """
+    shape = space.shape
+    if not 2 <= len(shape) <= 4:
+        raise ValueError(f"the observation has shape {shape}; an image (h, w), (c, h, w) or (h, w, c), or a stack of them, "
+                         "is needed")
+    low, high = float(np.min(space.low)), float(np.max(space.high))
+    if not 0 <= low < high <= 255:
+        raise ValueError(f"the image's bounds are {low:g} and {high:g}; an image holds numbers from 0 to 255, or to 1")
+    last = len(shape) - 1
+    if len(shape) == 2:
+        axes: tuple = (-1, 0, 1)
+    else:
+        a, b, c = shape[-3:]
+        fits = [name for name, is_it in (("first", a < min(b, c)), ("last", c < min(a, b))) if is_it]
+        if channels is None and len(fits) != 1:
+            raise ValueError(f"an image of shape {shape} can have its channels first or last; say which, "
+                             'for example policy_kwargs=dict(channels="first")')
+        first = (channels or fits[0]) == "first"
+        axes = (*range(last - 2), *((last - 2, last - 1, last) if first else (last, last - 2, last - 1)))
+    return Image(shape, space.dtype, space.low, space.high, axes)
 
 
 def from_json(data: dict) -> Space:

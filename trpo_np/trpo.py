@@ -39,6 +39,7 @@ class TRPO:
     vf_stepsize, vf_iters, vf_batch_size: Adam's stepsize, passes over the batch and minibatch of the critic.
     normalize_observations, normalize_rewards: running statistics inside the model and its file. normalize_advantage: mean 0,
     spread 1.
+    clip_rewards: learn from rewards clipped to -1 .. 1, as is usual for Atari; returns are reported as they are.
     bootstrap_truncated: value the state in which a time limit cut an episode (False: as if it had ended, as in stable-baselines).
     policy_kwargs: arguments of the policy class, such as net_arch; see trpo_np.policies.Policy.
     max_kl and vf_stepsize may be functions of the remaining progress (1 at the start, 0 at the end).
@@ -50,7 +51,7 @@ class TRPO:
                  cg_damping=1e-2, vf_stepsize=3e-4, vf_iters=3, verbose=0, tensorboard_log=None, policy_kwargs=None, seed=None, *,
                  vf_batch_size=128, fvp_subsample=5, linesearch_steps=10, linesearch_shrink=0.5, kl_tolerance=1.5,
                  normalize_advantage=True, normalize_observations=False, normalize_rewards=False, bootstrap_truncated=True,
-                 dtype="float32", comm=None):
+                 clip_rewards=False, dtype="float32", comm=None):
         given = locals()
         self.settings = checked({name: given[name] for name in SETTINGS})
         if policy_kwargs is not None and not isinstance(policy_kwargs, dict):
@@ -89,6 +90,7 @@ class TRPO:
             kwargs = dict(dtype=self.settings["dtype"], normalize=self.settings["normalize_observations"])
             policy = construct(self.policy_class, stepper.observation_space, stepper.action_space, **kwargs, **self.policy_kwargs)
             self._install(policy.draw(self._rng(INIT)))
+        stepper.observation_space = self.policy.observation_space  # which may know more: how an image lies
         self.env, self._stepper, self.restart_pending = env, stepper, True
         self.env_id = stepper.env_id
 
@@ -183,7 +185,8 @@ class TRPO:
         if seg.final and s["bootstrap_truncated"]:
             t, i, _ = zip(*seg.final)
             final_values[t, i] = at_end
-        rewards = self.reward_normalizer(seg.rewards, seg.terminated | seg.truncated, valid, comm)
+        rewards = np.clip(seg.rewards, -1, 1) if s["clip_rewards"] else seg.rewards
+        rewards = self.reward_normalizer(rewards, seg.terminated | seg.truncated, valid, comm)
         adv, targets = advantages(rewards, values, last_value, final_values, seg.terminated, seg.truncated, s["gamma"], s["lam"])
 
         self.updates += 1

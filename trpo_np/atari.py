@@ -1,0 +1,162 @@
+"""Atari games as everybody trains them, with every setting said: ALE's own vector environment, or gymnasium's wrappers.
+
+The defaults of the tools disagree (sticky actions, skipping frames twice, clipped rewards in the reported returns, games
+that start anew at a lost life), so none is relied on: `options` lists what is in force, and `make_atari` passes it all on.
+"""
+
+import difflib
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import AutoresetMode
+
+INSTALL = "Atari games need the package ale-py: pip install 'trpo_np[atari]'"
+
+
+def find_game(name: str) -> gymnasium.envs.registration.EnvSpec:
+    """Return gymnasium's spec of a game by its id or its short name: Pong, ms_pacman, ALE/Pong-v5.
+
+    A short name means NoFrameskip-v4: no sticky actions. An unknown one gets the nearest names.
+    """
+    try:
+        import ale_py  # noqa: F401  (which makes the games known)
+    except ImportError as error:
+        raise ImportError(f"{INSTALL} ({error})") from None
+    known = {id: spec for id, spec in gymnasium.registry.items() if str(spec.entry_point).startswith("ale_py")}
+    if name in known:
+        return known[name]
+    short = {_key(id.removesuffix("NoFrameskip-v4")): id for id in known if id.endswith("NoFrameskip-v4")}
+    if _key(name) in short:
+        return known[short[_key(name)]]
+    near = difflib.get_close_matches(_key(name.split("/")[-1].split("NoFrameskip")[0].split("-v")[0]), short, n=3, cutoff=0.5)
+    names = [short[key].removesuffix("NoFrameskip-v4") for key in near]
+    raise ValueError(f"there is no Atari game {name!r}" + f"; the nearest names are {', '.join(names)}" * bool(names))
+
+
+def _key(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def is_atari(env_id: str) -> bool:
+    """Say whether an id, or a short name, is that of an Atari game."""
+    if importlib.util.find_spec("ale_py") is None:
+        return False
+    try:
+        find_game(env_id)
+    except ValueError:
+        return False
+    return True
+
+
+def maker(env_id: str, shape: tuple | None = None, **changes) -> Callable:
+    """Return what makes a game: one for the score, eight at once in C++, or with `render_mode=...` one that can be drawn.
+
+    `shape` (stack, height, width) is what a saved policy sees.
+    """
+    if shape is not None:
+        changes |= dict(zip(("stack", "height", "width"), shape))
+
+    def make(**kwargs):
+        return make_one(env_id, **changes, **kwargs) if kwargs else make_atari(env_id, 8, **changes)
+    return make
+
+
+def options(env_id: str, **changes) -> dict[str, Any]:
+    """Return every setting of a game's environment, with `changes`; a ValueError names one that is not known.
+
+    `sticky` is the probability that the emulator repeats the last action instead of the given one: as the game's id says, 0
+    for NoFrameskip-v4 and 0.25 for v5. `life_loss` ends an episode for the learner at each lost life while the game, and
+    its score, go on. Rewards are never clipped here.
+    """
+    spec = find_game(env_id)
+    known = {"sticky": spec.kwargs["repeat_action_probability"], "frame_skip": 4, "max_pool": True, "noop_max": 30,
+             "fire_reset": True, "life_loss": True, "height": 84, "width": 84, "stack": 4, "full_action_space": False,
+             "max_frames": spec.kwargs["max_num_frames_per_episode"]}
+    if strange := sorted(changes.keys() - known.keys()):
+        raise ValueError(f"{strange[0]} is not a setting of an Atari environment; these are: {', '.join(known)}")
+    return known | changes
+
+
+def make_atari(env_id: str, num_envs: int = 1, **changes) -> gymnasium.vector.VectorEnv:
+    """Make ALE's vector environment of a game: `num_envs` games stepped in C++ by one thread; see `options`."""
+    spec, given = find_game(env_id), options(env_id, **changes)
+    from ale_py.vector_env import AtariVectorEnv
+
+    _check_rom(spec.kwargs["game"])
+    env = AtariVectorEnv(
+        spec.kwargs["game"], num_envs, num_threads=1, batch_size=0, autoreset_mode=AutoresetMode.SAME_STEP,
+        # a lost life is told, but the game is not reset: episodic_life would start it anew
+        episodic_life=False, life_loss_info=given["life_loss"], reward_clipping=False, use_fire_reset=given["fire_reset"],
+        noop_max=given["noop_max"], repeat_action_probability=given["sticky"], frameskip=given["frame_skip"],
+        maxpool=given["max_pool"], grayscale=True, stack_num=given["stack"], img_height=given["height"],
+        img_width=given["width"], full_action_space=given["full_action_space"], max_num_frames_per_episode=given["max_frames"])
+    env.spec = spec
+    return env
+
+
+def make_one(env_id: str, render_mode: str | None = None, **changes) -> gymnasium.Env:
+    """Make one game of gymnasium's emulator and wrappers, which can be drawn; the same settings as `make_atari`."""
+    spec, given = find_game(env_id), options(env_id, **changes)
+    _check_rom(spec.kwargs["game"])
+    if not given["max_pool"]:
+        raise ValueError("gymnasium's AtariPreprocessing always takes the maximum of two frames; max_pool=True is needed")
+    env: gymnasium.Env = gymnasium.make(
+        spec.id, render_mode=render_mode, frameskip=1, repeat_action_probability=given["sticky"],
+        full_action_space=given["full_action_space"], max_num_frames_per_episode=given["max_frames"])
+    env = gymnasium.wrappers.AtariPreprocessing(
+        env, noop_max=given["noop_max"], frame_skip=given["frame_skip"], screen_size=(given["width"], given["height"]),
+        terminal_on_life_loss=False, grayscale_obs=True, scale_obs=False)
+    env = FireReset(env) if given["fire_reset"] else env
+    env = gymnasium.wrappers.FrameStackObservation(env, given["stack"], padding_type="zero")
+    return EpisodicLife(env) if given["life_loss"] else env
+
+
+def _check_rom(game: str) -> None:
+    from ale_py import roms
+
+    try:
+        found = roms.get_rom_path(game)
+    except (OSError, NotADirectoryError) as error:
+        raise ImportError(f"the ROM of {game} is missing or damaged ({error}); pip install --force-reinstall ale-py, or set "
+                          "ALE_ROMS_DIR to a folder that has it") from None
+    if found is None:
+        raise ImportError(f"this version of ale-py has no ROM of {game}; pip install --upgrade ale-py")
+
+
+class FireReset(gymnasium.Wrapper):
+    """Press FIRE after a reset in games that begin with it."""
+
+    def reset(self, **kwargs):
+        """Start a game, and again should it end at once."""
+        obs, info = self.env.reset(**kwargs)
+        if self.env.unwrapped.get_action_meanings()[1:2] == ["FIRE"]:
+            obs, _, terminated, truncated, info = self.env.step(1)
+            if terminated or truncated:
+                obs, info = self.env.reset()
+        return obs, info
+
+
+class EpisodicLife(gymnasium.Wrapper):
+    """End an episode at each lost life; the next reset goes on with the game where it stands."""
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        self.lives, self.going_on = 0, None
+
+    def reset(self, **kwargs):
+        """Go on after a lost life, or start a game; with a seed, start one."""
+        if self.going_on is not None and kwargs.get("seed") is None:
+            obs, info = self.going_on
+        else:
+            obs, info = self.env.reset(**kwargs)
+        self.lives, self.going_on = info["lives"], None
+        return obs, info
+
+    def step(self, action):
+        """Take a step; a lost life terminates."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        if 0 < info["lives"] < self.lives and not (terminated or truncated):
+            self.going_on, terminated = (obs, info), True
+        return obs, reward, terminated, truncated, info

@@ -1,0 +1,48 @@
+"""Train TRPO on an Atari game, from pixels.
+
+    python -m trpo_np.run_atari --env Pong --seed 0
+"""
+
+import argparse
+from typing import Any
+
+from . import jobs
+
+PROG = "python -m trpo_np.run_atari"
+OPTIONS: dict[str, Any] = {"env": "BreakoutNoFrameskip-v4", "timesteps": "1e7", "presets": ["tuned", "baselines", "paper"],
+                           "num_envs": 8}
+DESCRIPTION = """Train TRPO on an Atari game, save the model and evaluate it. A short name such as Pong means
+PongNoFrameskip-v4. Progress is shown with steps per second and the time left; Ctrl-C saves before it stops."""
+
+
+def add_options(p: argparse.ArgumentParser) -> None:
+    """Add the options of all jobs, and the network."""
+    jobs.add_options(p, **OPTIONS)
+    p.add_argument("--network", choices=["nature_cnn", "cnn_small", "trpo_cnn"],
+                   help="nature_cnn: stable-baselines' default; cnn_small: openai/baselines'; trpo_cnn: that of the TRPO "
+                        "paper (default: as the preset says)")
+
+
+def work(argv: list[str] | None = None) -> int:
+    """Parse the options and run the job; return the exit status."""
+    p = argparse.ArgumentParser(prog=PROG, description=DESCRIPTION, epilog=jobs.EPILOG, formatter_class=jobs.layout)
+    add_options(p)
+    return train(p.parse_args(argv))
+
+
+def train(args: argparse.Namespace) -> int:
+    """Run the job of these options; return the exit status."""
+    jobs.one_thread()
+    from . import atari, presets
+
+    args.env = atari.find_game(jobs.find_env(args.env, args.load, OPTIONS["env"])).id
+    preset, changes = presets.atari(args.preset)
+    if args.network:
+        preset["policy_kwargs"] = preset["policy_kwargs"] | {"cnn_extractor": args.network}
+    table = "environment: " + ", ".join(f"{name} {value}" for name, value in atari.options(args.env, **changes).items())
+    return jobs.run(args, atari.maker(args.env, **changes), "CnnPolicy", preset,
+                    lambda n: atari.make_atari(args.env, n, **changes), table, deterministic=False)
+
+
+if __name__ == "__main__":
+    jobs.main(work, PROG)
