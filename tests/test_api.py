@@ -76,7 +76,9 @@ def test_stable_baselines_import_paths(module, names):
 
 def test_a_policy_goes_by_its_name_too():
     for name, cls in policies.POLICIES.items():
-        assert type(TRPO(name, Toy()).policy) is type(TRPO(cls, Toy()).policy) is cls
+        assert TRPO(name, None).policy_class is TRPO(cls, None).policy_class is cls
+        if name.startswith("Mlp"):
+            assert type(TRPO(name, Toy()).policy) is cls
 
 
 # ---- the example of the page

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "trpo_np"
 ORDER = ["kernels", "pixels", "params", "autodiff", "ops", "recurrence", "lstm", "conv", "nn", "distributions",
          "spaces", "frames", "cnn", "normalize", "policy", "recurrent", "visual", "policies", "archive", "checkpoint",
          "optim", "settings", "comm", "trust_region", "vec_env", "envs", "atari", "rollout", "logger", "evaluation",
-         "callbacks", "pretrain", "resume", "model", "trpo", "presets", "jobs", "run_mujoco", "run_atari", "plots",
+         "callbacks", "pretrain", "resume", "model", "trpo", "presets", "signals", "jobs", "run_mujoco", "run_atari", "plots",
          "cli"]
 ROW = {name: i for i, name in enumerate(ORDER)}
 

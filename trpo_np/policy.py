@@ -47,7 +47,7 @@ class Policy:
 
     def __init__(self, observation_space, action_space, *, net_arch=None, act_fun="tanh", layers=None, extractor=None,
                  share_features: bool = False, log_std_init: float = 0.0, normalize: bool = False, dtype="float32"):
-        self.observation_space = spaces.describe(observation_space, "observation")
+        self.observation_space: Any = spaces.describe(observation_space, "observation")
         self.action_space: Any = spaces.describe(action_space, "action")
         self.dist = make_distribution(self.action_space)
         if dtype not in ("float32", "float64"):
