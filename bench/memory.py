@@ -78,38 +78,40 @@ class RepeatPrevious(gymnasium.Env):
         return int(self.suits[self.drawn - 1]), reward, False, self.drawn == 52, {}
 
 
-COMMON = dict(timesteps_per_batch=1024, max_kl=0.02, vf_iters=10, vf_stepsize=1e-3, lam=0.95, fvp_subsample=1)
-SMALL = dict(n_lstm=64, layers=[])
-# environment, steps, goal, settings of both policies, the LSTM policy's arguments, number of environments
+COMMON = dict(timesteps_per_batch=1024, vf_iters=10, lam=0.95, fvp_subsample=1)
+MAZE = dict(max_kl=0.02, vf_stepsize=1e-3)
+# environment, steps, goal, number of environments, settings
 TASKS = {
-    "cartpole": (lambda: Hidden("CartPole-v1", [0, 2]), 100_000, 500, {}, SMALL, 8),
-    "pendulum": (lambda: Hidden("Pendulum-v1", [0, 1]), 100_000, -200,
-                 dict(gamma=0.9, normalize_rewards=True), dict(log_std_init=-0.5), 8),
-    "tmaze 10": (lambda: TMaze(10), 50_000, 1.0, {}, SMALL, 8),
-    "tmaze 20": (lambda: TMaze(20), 100_000, 1.0, {}, SMALL, 8),
-    "tmaze 50": (lambda: TMaze(50), 200_000, 1.0, {}, SMALL, 8),
-    "repeat": (lambda: RepeatPrevious(), 500_000, 0.9, dict(gamma=0.5), SMALL, 8),
+    "cartpole": (lambda: Hidden("CartPole-v1", [0, 2]), 100_000, 500, 8,
+                 dict(max_kl=0.05, cg_damping=0.1, vf_stepsize=3e-3, normalize_observations=True)),
+    "pendulum": (lambda: Hidden("Pendulum-v1", [0, 1]), 100_000, -200, 4,
+                 dict(max_kl=0.03, cg_damping=0.1, vf_stepsize=3e-3, gamma=0.9, normalize_rewards=True)),
+    "tmaze 10": (lambda: TMaze(10), 50_000, 1.0, 8, MAZE),
+    "tmaze 20": (lambda: TMaze(20), 100_000, 1.0, 8, MAZE),
+    "tmaze 50": (lambda: TMaze(50), 500_000, 1.0, 8, MAZE | dict(entcoeff=0.02, cg_damping=0.1, max_kl=0.03)),
+    "repeat": (lambda: RepeatPrevious(), 200_000, 0.9, 8, dict(gamma=0.5, max_kl=0.05, vf_stepsize=1e-3)),
 }
 
 
 def worker(task, policy, seed, steps, changes):
-    from trpo_np import TRPO, evaluate_policy
-    from trpo_np.envs import make_vec_env
+    from trpo_np import TRPO, evaluate_policy, make_vec_env
+    from trpo_np.callbacks import BaseCallback
 
-    make, _, _, settings, memory, n_envs = TASKS[task]
+    class Curve(BaseCallback):
+        def _on_rollout_end(self):
+            curve.append((self.model.num_timesteps, round(float(np.mean([r for r, _ in self.model.recent] or [np.nan])), 3)))
+
+    make, _, _, n_envs, settings = TASKS[task]
     settings = {**COMMON, **settings, **changes}
-    n_envs, memory = settings.pop("n_envs", n_envs), {**memory, **settings.pop("memory", {})}
-    kwargs = memory if "Lstm" in policy else {k: v for k, v in memory.items() if k == "log_std_init"}
-    model = TRPO(policy, make_vec_env(make, n_envs), seed=seed, policy_kwargs=kwargs, **settings)
+    kwargs = settings.pop("policy_kwargs", {"n_lstm": 64, "layers": []} if "Lstm" in policy else {})
+    model = TRPO(policy, make_vec_env(make, settings.pop("n_envs", n_envs)), seed=seed, policy_kwargs=kwargs, **settings)
     curve, started = [], time.perf_counter()
-    for _ in range(10):
-        model.learn(steps // 10, reset_num_timesteps=False)
-        curve.append((model.num_timesteps, round(float(np.mean([r for r, _ in model.recent])), 3)))
+    model.learn(steps, Curve())
     seconds = time.perf_counter() - started
     returns, _ = evaluate_policy(model, make(), 100, seed=10_000 + seed, return_episode_rewards=True)
     score = np.mean(np.array(returns) > 0.99) if task.startswith("tmaze") else np.mean(returns)
     print(json.dumps({"seed": seed, "steps": model.num_timesteps, "score": round(float(score), 3),
-                      "steps_per_second": round(model.num_timesteps / seconds), "curve": curve}))
+                      "steps_per_second": round(model.num_timesteps / seconds), "curve": curve[::max(1, len(curve) // 20)]}))
 
 
 def train(task, policy, seed, steps, changes):

@@ -15,6 +15,7 @@ from trpo_np.callbacks import BaseCallback
 from trpo_np.comm import OneProcess
 from trpo_np.envs import EnvList, Vector
 from trpo_np.policies import MlpLnLstmPolicy, MlpLstmPolicy
+from trpo_np.pretrain import generate_expert_data
 from trpo_np.recurrent import Sequence, parse_recurrent_arch
 from trpo_np.rollout import Runner
 from trpo_np.trust_region import Batch, fisher_operator, trust_region_step
@@ -501,3 +502,38 @@ def test_evaluation_carries_the_state():
         evaluate_policy(Watched(), Together([Parity] * 2, autoreset_mode=AutoresetMode.NEXT_STEP), 4, seed=0)
     assert seen[0][0] is None and all(state.shape == (2, 16) for state, _ in seen[1:]) and seen[0][1].all()
     assert any(mask.any() for _, mask in seen[1:]) and not all(mask.any() for _, mask in seen)
+
+
+@each
+def test_imitation_of_whole_episodes(name):
+    """An expert that remembers is imitated by a policy that remembers: more than guessing by what is seen."""
+    env, rng = Parity(gym.Discrete(2)), np.random.default_rng(0)
+    rows = {"obs": [], "actions": [], "episode_starts": []}
+    for episode in range(120):
+        obs, _ = env.reset(seed=episode)
+        for t in range(int(rng.integers(1, 9))):
+            rows["obs"].append(obs)
+            rows["actions"].append(env.sum % 2)
+            rows["episode_starts"].append(t == 0)
+            obs = env.step(0)[0]
+    data = {key: np.array(value) for key, value in rows.items()}
+    model = model_on(env, name, policy_kwargs=dict(n_lstm=16, layers=[]))
+    model.pretrain(data, n_epochs=60, learning_rate=1e-2)
+    inputs, order = model.policy.demonstrations(data["obs"], data["episode_starts"])[1](np.arange(120))
+    likely = model.policy.dist.mode(model.policy.pi(model.policy.params, inputs))
+    assert np.mean(likely == data["actions"][order]) > 0.9
+    with pytest.raises(ValueError, match="the expert data lack the array 'episode_starts'"):
+        model.pretrain((data["obs"], data["actions"]))
+    with pytest.raises(ValueError, match=r"hold \d+ observations, but episode_starts of shape \(3,\)"):
+        model.pretrain(data | {"episode_starts": np.ones(3, bool)})
+
+
+def test_an_expert_that_remembers_is_recorded_with_its_state():
+    model, states = model_on(Parity()), []
+
+    class Watched:
+        def predict(self, obs, state, mask, deterministic):
+            states.append(state)
+            return model.predict(obs, state, mask, deterministic)
+    data = generate_expert_data(Watched(), env=Parity(), n_episodes=3, seed=0)
+    assert [state is None for state in states] == data["episode_starts"].tolist()

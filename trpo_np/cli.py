@@ -205,7 +205,9 @@ def networks(weights: dict) -> dict:
     """Return the widths of the layers of each network, by the first part of their parameters' names."""
     chains: dict = {}
     for name, array in weights.items():
-        if array.ndim > 1:
+        if name.endswith("/lstm/wh"):
+            chains[name.split("/")[0]][-1] = f"{array.shape[0]} (LSTM)"
+        elif array.ndim > 1:
             kernel = " x ".join(map(str, array.shape[:-2]))
             chain = chains.setdefault(name.split("/")[0], [str(array.shape[-2])])
             chain.append(f"{array.shape[-1]}" + f" ({kernel})" * bool(kernel))

@@ -197,6 +197,11 @@ class Policy:
                 yield features[rows], rows
         return batches
 
+    def demonstrations(self, x, starts) -> tuple[int, Callable]:
+        """Return how many pieces an expert's normalised observations x (n, width) have, and a function that gives of chosen ones
+        what `pi` takes, and their rows."""
+        return len(x), lambda chosen: (x[chosen], chosen)
+
     # --- acting -------------------------------------------------------------------------------------------------------
 
     def distribution(self, obs: Any, state=None, mask=None) -> tuple[np.ndarray, bool, Any]:

@@ -29,13 +29,14 @@ def generate_expert_data(model: Any, save_path=None, env=None, n_timesteps: int 
     env = envs[0]
     if isinstance(spaces.describe(env.observation_space), spaces.Fields):
         raise ValueError("expert data hold array observations; wrap the environment in gymnasium.wrappers.FlattenObservation")
-    act: Callable = (lambda obs: model.predict(obs, deterministic=True)[0]) if hasattr(model, "predict") else model
+    act: Callable = model.predict if hasattr(model, "predict") else (lambda obs, *_: (model(obs), None))
     rows: dict[str, list] = {name: [] for name in ("obs", "actions", "rewards", "episode_starts")}
     returns = []
     for episode in range(n_episodes):
         obs, start, over, total = env.reset(seed=None if seed is None else seed + episode)[0], True, False, 0.0
+        state = None
         while not over:
-            action = act(obs)
+            action, state = act(obs, state, None, True)
             rows["obs"].append(np.array(obs))
             rows["actions"].append(np.array(action))
             rows["episode_starts"].append(start)
@@ -50,14 +51,17 @@ def generate_expert_data(model: Any, save_path=None, env=None, n_timesteps: int 
     return arrays
 
 
-def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray]:
-    """Return encoded observations (n, width) and raw actions (n, ...) of a dataset; a ValueError says what does not fit."""
+def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return encoded observations (n, width), raw actions (n, ...) and, if there, episode starts (n,) of a dataset.
+
+    A ValueError says what does not fit.
+    """
     if isinstance(dataset, (list, tuple)) and len(dataset) == 2:
         dataset = {"obs": dataset[0], "actions": dataset[1]}
     elif not isinstance(dataset, dict):
         try:
             with np.load(dataset, allow_pickle=False) as file:
-                dataset = {name: file[name] for name in ("obs", "actions") if name in file}
+                dataset = {name: file[name] for name in ("obs", "actions", "episode_starts") if name in file}
         except (OSError, EOFError) as error:
             raise ValueError(f"the expert data {dataset!r} cannot be read: {error}") from None
     if missing := {"obs", "actions"} - dataset.keys():
@@ -70,39 +74,44 @@ def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray]
     obs = policy.observation_space.encode(dataset["obs"], count)
     try:
         raw = policy.from_env(actions, count)
-        likely = np.isfinite(policy.dist.logp(policy.pi(policy.params, obs[:2]), raw[:2])).all() and np.isfinite(obs).all()
+        likely = np.isfinite(policy.dist.logp(np.zeros((count, policy.dist.size)), raw)).all() and np.isfinite(obs).all()
     except (ValueError, IndexError) as error:
         raise ValueError(f"the expert's actions {actions.dtype} {actions.shape} do not fit the action space "
                          f"{policy.action_space.to_json()}: {error}") from None
     if not likely:
         raise ValueError("the expert data hold numbers that are not finite")
-    return obs.astype(policy.dtype, copy=False), raw
+    starts = dataset.get("episode_starts")
+    if starts is not None and np.shape(starts) != (count,):
+        raise ValueError(f"the expert data hold {count} observations, but episode_starts of shape {np.shape(starts)}")
+    return obs.astype(policy.dtype, copy=False), raw, None if starts is None else np.asarray(starts, bool)
 
 
-def imitate(policy: Policy, obs, actions, n_epochs: int, learning_rate: float, rng: np.random.Generator, comm,
+def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: float, rng: np.random.Generator, comm,
             batch_size: int = 128, held_out: float = 0.3) -> Iterator[tuple[float, float]]:
     """Fit the policy by Adam on the negative log-likelihood; yield it on the training and held-out part after each epoch."""
     comm.first_on_machine(kernels.compile_all)
     if policy.normalizer.moments.count == 0:
         policy.normalizer.merge(obs, comm)
-    x = policy.normalizer(obs)
-    order = rng.permutation(len(x))
+    number, pick = policy.demonstrations(policy.normalizer(obs), starts)
+    order = rng.permutation(number)
     test, train = np.split(order, [max(1, int(held_out * len(order)))])
     params = policy.params.select(policy.policy_weights)
     adam = Adam(params.flat.size, policy.dtype)
-    number = max(comm.gather(-(-len(train) // batch_size)))  # as many minibatches on all ranks
+    batches = max(comm.gather(-(-len(pick(train)[1]) // batch_size)))  # as many on all ranks
 
-    def loss(p, rows):
-        return -ops.sum(policy.dist.logp(policy.pi(p, x[rows]), actions[rows]))
+    def loss(p, inputs, rows):
+        return -ops.sum(policy.dist.logp(policy.pi(p, inputs), actions[rows]))
 
     for _ in range(n_epochs):
         total = np.zeros(2)
-        for rows in np.array_split(rng.permutation(train), number):
-            nll, grad = value_and_grad(lambda p: loss(p, rows), params)
+        for chosen in np.array_split(rng.permutation(train), batches):
+            inputs, rows = pick(chosen)
+            nll, grad = value_and_grad(lambda p: loss(p, inputs, rows), params)
             sums = comm.sum(np.append(grad, [nll, len(rows)]).astype(grad.dtype))
             adam.step(params.flat, sums[:-2] / sums[-1], learning_rate)
             policy.bound(params)
             total += sums[-2:]
         comm.align(params.flat)
-        held = comm.sum(np.array([loss(params, test), len(test)]))
+        inputs, rows = pick(test)
+        held = comm.sum(np.array([loss(params, inputs, rows), len(rows)]))
         yield float(total[0] / total[1]), float(held[0] / held[1])

@@ -21,7 +21,7 @@ class Sequence(NamedTuple):
     x: np.ndarray  # (T, n, ...), encoded and normalised
     starts: np.ndarray  # (T, n), True where an episode starts: nothing is remembered of what was before
     state: np.ndarray  # (n, 2h), [c, h] before the first step
-    real: np.ndarray | None = None  # (T * n,), False where a sequence is filled up to the length of others
+    real: np.ndarray | None = None  # the rows that are not there to fill a sequence up to the length of others; None: all
 
 
 class Memory:
@@ -101,8 +101,9 @@ class RecurrentPolicy(Policy):
         return self.decode(params, features), states
 
     def pi(self, params, x):
-        """Distribution parameters (T * n, k) of a Sequence; differentiable in the parameters."""
-        return self.unroll(params, x)[0]
+        """Distribution parameters of a Sequence, (T * n, k) without what only fills it up; differentiable in the parameters."""
+        out = self.unroll(params, x)[0]
+        return out if x.real is None else out[x.real]
 
     def critic_input(self, params, x):
         """What the critic reads: the Sequence, or the features that the policy makes of it, which it cannot change."""
@@ -228,6 +229,21 @@ class RecurrentPolicy(Policy):
             for chosen in np.array_split(rng.permutation(len(pieces)), batches_needed):
                 yield batch(chosen)
         return batches
+
+    def demonstrations(self, x, starts):
+        """Return the number of an expert's episodes, and a function of some of them: they as a Sequence, and their rows."""
+        if starts is None:
+            raise ValueError("the expert data lack the array 'episode_starts'; a policy with memory learns from whole episodes")
+        first = np.union1d([0], np.flatnonzero(starts))
+        lengths = np.diff(np.append(first, len(x)))
+
+        def pick(chosen):
+            t = np.arange(lengths[chosen].max(initial=0))[:, None]
+            real = (t < lengths[chosen]).ravel()
+            rows = np.minimum(first[chosen] + t, len(x) - 1)
+            state = np.zeros((len(chosen), 2 * self.n_lstm), self.dtype)
+            return Sequence(x[rows], np.zeros(rows.shape, bool), state, np.flatnonzero(real)), rows.ravel()[real]
+        return len(first), pick
 
     # --- acting -------------------------------------------------------------------------------------------------------
 

@@ -238,8 +238,8 @@ class TRPO:
         dataset: a path, a dict with "obs" and "actions" or a pair (obs, actions), as `pretrain.generate_expert_data` makes it.
         `val_interval`: epochs between printed losses on the held-out 30 % (verbose; by default a tenth of the epochs).
         """
-        obs, actions = expert_arrays(dataset, self.policy)
-        losses = imitate(self.policy, obs, actions, n_epochs, learning_rate, self._rng(SHUFFLE), self.comm)
+        data = expert_arrays(dataset, self.policy)
+        losses = imitate(self.policy, *data, n_epochs, learning_rate, self._rng(SHUFFLE), self.comm)
         every = val_interval or max(1, n_epochs // 10)
         with self._open_logger("pretrain") as logger:
             for epoch, (fitted, held_out) in enumerate(losses, 1):
