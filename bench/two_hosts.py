@@ -22,13 +22,14 @@ from pathlib import Path
 import _timing
 import scaling
 
-HOSTS = {"trpo_host0": "10.213.77.1", "trpo_host1": "10.213.77.2"}
+NAME = f"trpo{os.getpid()}h"  # of the namespaces; the last part of a host's address comes behind it
+HOSTS = {f"{NAME}1": "10.213.77.1", f"{NAME}2": "10.213.77.2"}
 TCP = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp", "FI_TCP_IFACE": "eth0", "MPIR_CVAR_NOLOCAL": "1"}  # not shared memory
-ENTER = """#!/bin/sh
+ENTER = f"""#!/bin/sh
 # as ssh does: HOST COMMAND...
-while [ "${1#-}" != "$1" ]; do shift; done
+while [ "${{1#-}}" != "$1" ]; do shift; done
 host=$1; shift
-exec ip netns exec "trpo_host$((${host##*.} - 1))" sh -c "$*"
+exec ip netns exec "{NAME}${{host##*.}}" sh -c "$*"
 """
 
 
@@ -77,6 +78,7 @@ def hosts(delay: float):
             sh(f"ip -n {name} addr add {address}/24 dev eth0")
             for device in ("lo", "eth0"):
                 sh(f"ip -n {name} link set {device} up")
+        time.sleep(3)  # until its IPv6 address can be used: libfabric chooses among what it finds
         yield how
 
 
@@ -85,8 +87,8 @@ def relay(delay: float, names) -> None:
     taps = []
     for name in names:
         tap = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-        fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", name[-14:].encode(), 0x1002))  # TUNSETIFF: IFF_TAP | IFF_NO_PI
-        sh(f"ip link set {name[-14:]} netns {name} name eth0 mtu 9000")
+        fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x1002))  # TUNSETIFF: IFF_TAP | IFF_NO_PI
+        sh(f"ip link set {name} netns {name} name eth0 mtu 9000")
         taps.append(tap)
     print("ready", flush=True)
     flying: list = []
@@ -110,7 +112,7 @@ def relay(delay: float, names) -> None:
 
 def crossed() -> int:
     """Return the bytes that the first host has sent and received."""
-    count = "ip netns exec trpo_host0 cat /sys/class/net/eth0/statistics/tx_bytes /sys/class/net/eth0/statistics/rx_bytes"
+    count = f"ip netns exec {NAME}1 cat /sys/class/net/eth0/statistics/tx_bytes /sys/class/net/eth0/statistics/rx_bytes"
     return sum(map(int, subprocess.run(count.split(), capture_output=True, text=True, check=True).stdout.split()))
 
 
@@ -133,7 +135,7 @@ def main():
         enter.write_text(ENTER)
         enter.chmod(0o755)
         launch = ["-hosts", ",".join(HOSTS.values()), "-iface", "eth0", "-launcher", "ssh", "-launcher-exec", str(enter)]
-        how = dict(prefix=["ip", "netns", "exec", "trpo_host0"], environ=TCP, options=launch, seconds=60 if args.quick else 600)
+        how = dict(prefix=["ip", "netns", "exec", f"{NAME}1"], environ=TCP, options=launch, seconds=60 if args.quick else 600)
         for delay in args.delays:
             try:
                 with hosts(delay / 1e3) as link:
