@@ -277,7 +277,7 @@ def test_a_signal_while_kernels_compile_keeps_an_older_file(monkeypatch, capsys)
 
 
 def test_a_signal_that_got_lost_in_foreign_code_acts_at_the_next_rollout(monkeypatch):
-    def compile_all():
+    def compile_all(files):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         except KeyboardInterrupt:

@@ -253,6 +253,22 @@ def test_without_numba():
     assert python(code).stdout.split()[0] == "True"
 
 
+def test_only_what_a_policy_needs_is_compiled():
+    code = """
+from trpo_np.policies import MlpLstmPolicy, MlpPolicy
+from trpo_np.spaces import Box, Discrete
+space = Box((2,), "float32", np.zeros(2), np.ones(2))
+done = []
+kernels._compile = lambda kernel: done.append(kernel.__name__) or kernel.plain
+for cls in (MlpPolicy, MlpLstmPolicy):
+    kernels.compile_all(cls(space, Discrete(2)).kernel_files)
+    print(*sorted(done))
+    done.clear()
+"""
+    if NUMBA:
+        assert python(code).stdout.splitlines() == ["discounted_sum mlp_loss mlp_tanh tanh32", "pull push run"]
+
+
 COMPILE = """
 kernels.ALL[:] = [kernels.discounted_sum]  # one is enough, and quick
 assert kernels.compile_all() and kernels.discounted_sum.compiled is not None

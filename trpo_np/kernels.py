@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import numpy as np
@@ -48,11 +48,15 @@ def available() -> bool:
     return importlib.util.find_spec("scipy") is not None
 
 
-def compile_all() -> bool:
-    """Compile every kernel, once in a process; say so on the terminal if it takes long. Return whether numba is used."""
+def compile_all(files: Container[str] | None = None) -> bool:
+    """Compile the kernels of these files, by default all, once in a process; say so on the terminal if it takes long.
+
+    Return whether numba is used. `Policy.kernel_files` are the files that a policy needs.
+    """
     if not available():
         return False
-    todo = [kernel for kernel in ALL if kernel.compiled is None]
+    wanted = [kernel for kernel in ALL if files is None or kernel.loop.__module__.rpartition(".")[2] in files]
+    todo = [kernel for kernel in wanted if kernel.compiled is None]
     notice = threading.Timer(2.0, print, ["trpo_np: compiling kernels, once on this machine ..."],
                              {"file": sys.stderr, "flush": True})
     notice.daemon = True

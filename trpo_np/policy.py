@@ -45,6 +45,8 @@ class Policy:
     keeps running statistics of the observations in the model.
     """
 
+    loops = ("kernels",)  # the files whose compiled kernels a class uses
+
     def __init__(self, observation_space, action_space, *, net_arch=None, act_fun="tanh", layers=None, extractor=None,
                  share_features: bool = False, log_std_init: float = 0.0, normalize: bool = False, dtype="float32"):
         self.observation_space: Any = spaces.describe(observation_space, "observation")
@@ -84,6 +86,11 @@ class Policy:
         shape, self.policy_weights = self.trunk.init(self.observation_space.rows)
         self.policy_weights |= self.pi_head.init(shape)[1]
         self.critic_weights = self.vf_head.init(shape)[1]
+
+    @property
+    def kernel_files(self) -> set[str]:
+        """The files whose kernels the policy uses, for `kernels.compile_all`: a policy's first training waits for no others."""
+        return {name for cls in type(self).__mro__ for name in vars(cls).get("loops", ())}
 
     def draw(self, rng: np.random.Generator) -> "Policy":
         """Draw new parameters and seed the sampling of actions in `predict`; return the policy."""

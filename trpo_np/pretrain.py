@@ -89,7 +89,7 @@ def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray,
 def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: float, rng: np.random.Generator, comm,
             batch_size: int = 128, held_out: float = 0.3) -> Iterator[tuple[float, float]]:
     """Fit the policy by Adam on the negative log-likelihood; yield it on the training and held-out part after each epoch."""
-    comm.first_on_machine(kernels.compile_all)
+    comm.first_on_machine(lambda: kernels.compile_all(policy.kernel_files))
     if policy.normalizer.moments.count == 0:
         policy.normalizer.merge(obs, comm)
     number, pick = policy.demonstrations(policy.normalizer(obs), starts)

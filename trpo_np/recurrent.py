@@ -57,6 +57,7 @@ class RecurrentPolicy(Policy):
     those of Policy. States are arrays (n, 2 * n_lstm), [c, h] of the policy's LSTM.
     """
 
+    loops = ("recurrence",)
     layer_norm = False
     layers: tuple = (64, 64)
 

@@ -125,7 +125,7 @@ class TRPO:
         if total_timesteps < 0 or log_interval < 1:
             raise ValueError(f"total_timesteps is {total_timesteps} and log_interval {log_interval}; "
                              "steps of at least 0 and an interval of at least 1 are needed")
-        comm.first_on_machine(kernels.compile_all)
+        comm.first_on_machine(lambda: kernels.compile_all(policy.kernel_files))
         self.seed = self.seed if seed is None else checked_seed(seed)
         self.num_timesteps = 0 if reset_num_timesteps else self.num_timesteps
         start_timesteps, total = self.num_timesteps, self.num_timesteps + int(total_timesteps)

@@ -18,6 +18,8 @@ class Visual(Policy):
     given to it as numbers from 0 to 1. `channels` is "first" or "last" where the observations' shape does not say it.
     """
 
+    loops = ("pixels",)
+
     def __init__(self, observation_space, action_space, *, cnn_extractor="nature_cnn", channels: str | None = None, net_arch=None,
                  layers=None, normalize: bool = False, **options):
         if normalize:
