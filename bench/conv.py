@@ -1,9 +1,9 @@
 """How fast is a convolutional network, beside PyTorch on the same weights, and how much of the processor does it use?
 
-NatureCNN on uint8 images (n, 84, 84, 4) with 6 actions: the forward pass, the gradient of a weighted log-probability, and the
+NatureCNN on uint8 images (n, 84, 84, 4) with 6 actions: the forward pass, the gradient of a weighted sum of its outputs, and the
 Fisher product of the KL (PyTorch: the gradient of a gradient-vector product, as sb3-contrib does it), one thread. "sgemm" is
 the share of the speed of a large matrix product measured in the same run, counting the multiplications that the mathematics
-needs. The last table is the memory that one gradient and one Fisher product take on top of the images (peak of the process; Linux only).
+needs. The last lines are the memory that one linearization with a Fisher product takes on top of the images (Linux only).
 """
 
 import json

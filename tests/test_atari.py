@@ -144,12 +144,14 @@ def test_a_cut_game_gives_its_last_observation(make):
 @pytest.mark.parametrize("changes", [{}, dict(life_loss=False), dict(max_frames=300)], ids=str)
 def test_the_network_sees_what_the_emulator_gave(changes):
     env, given = atari.make_atari("Breakout", 3, **changes), []
-    for name in ("reset", "step"):
-        def wrapped(*args, _real=getattr(env, name), **kwargs):
-            result = _real(*args, **kwargs)
+
+    def noting(method):
+        def wrapped(*args, **kwargs):
+            result = method(*args, **kwargs)
             given.append(result[0].transpose(0, 2, 3, 1).copy())
             return result
-        setattr(env, name, wrapped)
+        return wrapped
+    env.reset, env.step = noting(env.reset), noting(env.step)
     seg = collect(env, 230)
     assert seg.terminated.sum() + seg.truncated.sum() >= 3 and seg.obs.used < 230 * 3 * 1.1
     np.testing.assert_array_equal(np.asarray(seg.obs), given[:-1])
@@ -203,7 +205,7 @@ def test_names(name, id):
     assert atari.find_game(name).id == id and atari.is_atari(name)
 
 
-@pytest.mark.parametrize("name, near", [("Pnog", "Pong"), ("BreakOut2NoFrameskip-v4", "Breakout"), ("ALE/Breakotu-v5", "Breakout")])
+@pytest.mark.parametrize("name, near", [("Pnog", "Pong"), ("BreakOut2", "Breakout"), ("ALE/Breakotu-v5", "Breakout")])
 def test_a_typo_gets_the_nearest_names(name, near):
     with pytest.raises(ValueError, match=f"there is no Atari game '{name}'; the nearest names are .*{near}"):
         atari.make_atari(name)

@@ -160,19 +160,13 @@ def prepare_logs(folder: str, model=None) -> None:
 
 # --- the job ----------------------------------------------------------------------------------------------------------
 
-def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs=None, about: str = "",
-        deterministic: bool = True) -> int:
-    """Train, save, evaluate; return the exit status.
-
-    `make_env(**kwargs)` makes one environment, `make_envs(n)` those of training, `about` describes them.
-    """
-    from .vec_env import DummyVecEnv
-
+def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs=None, about="", deterministic=True) -> int:
+    """Train, save, evaluate; return the exit status. `make_env(**kwargs)` makes one environment, `make_envs(n)` several."""
     if args.play:
         check_display()
     with Signals() as signals:
         try:
-            model, path = prepare(args, make_envs or (lambda n: DummyVecEnv([make_env] * n)), policy, preset, about)
+            model, path = prepare(args, make_env, policy, preset, make_envs, about)
             model.comm.ends_on_error = False  # `main` ends the job, when the model is saved
             if args.num_timesteps > model.num_timesteps:
                 train(model, args, path, signals)
@@ -196,14 +190,15 @@ def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs
     return 0
 
 
-def prepare(args: argparse.Namespace, make_envs, policy: str, preset: dict, about: str) -> tuple:
+def prepare(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs, about: str) -> tuple:
     """Make or load the model, and find out what would go wrong later; return the model and its file's path."""
     from .logger import configure
     from .trpo import TRPO
+    from .vec_env import DummyVecEnv
 
     path = args.save or args.load or f"trpo_{args.env.split('/')[-1]}_seed{args.seed}"
     path += ".npz" * (not path.endswith(".npz"))
-    env = make_envs(args.num_envs)
+    env = make_envs(args.num_envs) if make_envs else DummyVecEnv([make_env] * args.num_envs)
     if args.load:
         model = TRPO.load(args.load, env=env, verbose=1)
     else:
