@@ -276,6 +276,19 @@ def test_images_beside_other_things(kind, tmp_path):
     np.testing.assert_array_equal(load_policy(path).action_probability(obs), model.action_probability(obs))
 
 
+def test_an_expert_is_imitated_from_bytes():
+    env, obs, actions = Moving(), [], []
+    for seed in range(4):
+        x, _ = env.reset(seed=seed)
+        for _ in range(20):
+            obs.append(x)
+            actions.append(env.side)
+            x, *_ = env.step(env.side)
+    model = TRPO("CnnPolicy", Moving(), seed=0, policy_kwargs=KWARGS).pretrain(
+        dict(obs=np.array(obs), actions=np.array(actions)), n_epochs=30, learning_rate=3e-3)
+    assert (model.predict(np.array(obs), deterministic=True)[0] == actions).mean() > 0.95
+
+
 @pytest.mark.parametrize("name", ["CnnLstmPolicy", "CnnLnLstmPolicy"])
 def test_with_a_memory_behind(name, tmp_path):
     model = TRPO(name, Moving(), seed=0, timesteps_per_batch=64, policy_kwargs=KWARGS | dict(n_lstm=8)).learn(128)

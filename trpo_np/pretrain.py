@@ -83,7 +83,7 @@ def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray,
     starts = dataset.get("episode_starts")
     if starts is not None and np.shape(starts) != (count,):
         raise ValueError(f"the expert data hold {count} observations, but episode_starts of shape {np.shape(starts)}")
-    return obs.astype(policy.dtype, copy=False), raw, None if starts is None else np.asarray(starts, bool)
+    return obs.astype(policy.row_dtype, copy=False), raw, None if starts is None else np.asarray(starts, bool)
 
 
 def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: float, rng: np.random.Generator, comm,
