@@ -34,8 +34,8 @@ class TRPO:
     timesteps_per_batch: environment steps per rank and update, over all of a rank's environments; more is slower and steadier.
     max_kl: trust region, 0.001 (pixels) to 0.05; the knob to try first. kl_tolerance: a step within this multiple of it is
     accepted.
-    cg_iters, cg_damping: conjugate gradient; 0.1 damping suits control tasks. fvp_subsample: curvature from every k-th sample, or,
-    of a policy that remembers, from every k-th environment.
+    cg_iters, cg_damping: conjugate gradient; 0.1 damping suits control tasks. fvp_subsample: curvature from every k-th sample,
+    or, of a policy that remembers, from every k-th environment.
     linesearch_steps, linesearch_shrink: how many shorter steps to try, each times this. entcoeff: weight of an entropy bonus.
     vf_stepsize, vf_iters, vf_batch_size: Adam's stepsize, passes over the batch and minibatch of the critic.
     normalize_observations, normalize_rewards: running statistics inside the model and its file. normalize_advantage: mean 0,
