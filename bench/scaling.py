@@ -2,12 +2,13 @@
 
 The model: each rank's batch stays the same, so an update takes
 
-    compute + wait for the slowest rank + sum over its collectives of their time,
+    compute + wait for the slowest rank + sum over its collectives of their time
 
-an all-reduce of n bytes over P ranks costs the cheaper of log2(P) (a + n b) and 2 log2(P) a + 2 (P - 1) / P n b, a broadcast
-log2(P) (a + n b) or (log2(P) + P - 1) a + 2 n b, an all-gather of n bytes from each log2(P) a + P n b. a is the latency and
-b the time of a byte: within a machine as measured here, between machines as the network says; machines of --ranks-per-host
-ranks reduce among themselves first. Compute, and the bytes of each collective, are measured in one process.
+With a the latency and b the time of a byte, an all-reduce of n bytes over P ranks takes log2(P) (a + n b) up to 2 kB and
+beyond 2 log2(P) a + 2 (P - 1) / P n b, as MPICH chooses; a broadcast the cheaper of log2(P) (a + n b) and (log2(P) + P - 1) a +
+2 n b; an all-gather of objects 2 log2(P) a + P n b. Over TCP, the sender of more than 64 bytes also waits for the
+acknowledgement: 2 a for each a. Within a machine, latency and bandwidth are those measured here, between machines those of the
+network; the ranks of a machine reduce among themselves first. Compute and the bytes of collectives are measured in one process.
 """
 
 import importlib.util
@@ -24,30 +25,31 @@ from pathlib import Path
 
 import _timing
 
-# latency in seconds (TCP for the slower two, RDMA for the fastest), bits a second
-NETWORKS = {"1 Gbit/s": (50e-6, 1e9), "10 Gbit/s": (20e-6, 1e10), "100 Gbit/s": (3e-6, 1e11)}
+# latency and time of a byte in seconds, latencies a message (2: TCP, 1: RDMA and shared memory)
+NETWORKS = {"1 Gbit/s": (50e-6, 8 / 1e9, 2), "10 Gbit/s": (20e-6, 8 / 1e10, 2), "100 Gbit/s": (3e-6, 8 / 1e11, 1)}
 RANKS = [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 MPIEXEC = next((str(p) for p in [Path(sys.executable).with_name("mpiexec")] if p.exists()), shutil.which("mpiexec"))
 
 
 # --- the model --------------------------------------------------------------------------------------------------------
 
-def collective(kind: str, n: float, ranks: int, a: float, b: float) -> float:
+def collective(kind: str, n: float, ranks: int, network: tuple) -> float:
     """Return the seconds that a collective of n bytes a rank takes among ranks that are all equally far."""
     if ranks == 1:
         return 0.0
-    steps = math.ceil(math.log2(ranks))
-    if kind == "gather":  # of objects: first their sizes
-        return 2 * steps * a + ranks * n * b
+    a, b, acknowledged = network
+    a, steps = a * (acknowledged if n > 64 else 1), math.ceil(math.log2(ranks))
+    if kind == "gather":  # first the sizes
+        return steps * network[0] + steps * a + ranks * n * b
     if kind in ("bcast", "align"):
         return min(steps * (a + n * b), (steps + ranks - 1) * a + 2 * n * b)
-    return min(steps * (a + n * b), 2 * steps * a + 2 * (ranks - 1) / ranks * n * b)
+    return steps * (a + n * b) if n <= 2048 else 2 * steps * a + 2 * (ranks - 1) / ranks * n * b
 
 
 def communication(calls: list, ranks: int, per_host: int, inside: tuple, between: tuple) -> float:
     """Return the seconds of an update's collectives, [kind, bytes, number]: within the machines, and between them."""
     local, hosts = min(ranks, per_host), math.ceil(ranks / per_host)
-    return sum(number * (collective(kind, n, local, *inside) + collective(kind, n, hosts, *between)) for kind, n, number in calls)
+    return sum(number * (collective(kind, n, local, inside) + collective(kind, n, hosts, between)) for kind, n, number in calls)
 
 
 def predict(one: dict, ranks: int, per_host: int, inside: tuple, between: tuple) -> float:
@@ -185,7 +187,7 @@ def ping(rounds):
             found.append((time.perf_counter() - started) / 40)
         times[n] = min(found)
     if comm.rank == 0:
-        print(json.dumps([times[8], (times[4_000_000] - times[8]) / 4_000_000]))
+        print(json.dumps([times[8], (times[4_000_000] - times[8]) / 4_000_000, 1]))
 
 
 def can_launch() -> bool:
@@ -234,8 +236,8 @@ def report(case, measured, inside, per_host):
     print(f"  predicted efficiency, {per_host} ranks a machine\n  {'ranks':>7}" + "".join(f"{name:>24}" for name in NETWORKS))
     for ranks in RANKS:
         row = []
-        for name, (latency, bits) in NETWORKS.items():
-            seconds = predict(one, ranks, per_host, inside or (1e-6, 2e-10), (latency, 8 / bits))
+        for name, network in NETWORKS.items():
+            seconds = predict(one, ranks, per_host, inside or (1e-6, 2e-10, 1), network)
             table[f"{name}, {ranks}"] = [seconds, compute / seconds]
             row.append(f"{1e3 * seconds:>13,.0f} ms {100 * compute / seconds:>5.0f} %")
         print(f"  {ranks:>7}" + "".join(f"{cell:>24}" for cell in row), flush=True)

@@ -3,7 +3,7 @@
 The hosts are network namespaces of this machine, joined by a veth pair, so this needs Linux, root, iproute2 (`ip`, `tc`), mpi4py
 and MPICH with libfabric; without them it says what is missing. Delay is added by netem where the kernel has it, else by a relay
 between two tap devices. Printed: the bytes that crossed the interface, and the time of an update beside what the cost model of
-scaling.py predicts from one rank's update and from messages to and fro on the link without delay.
+scaling.py predicts from one rank's update and from messages to and fro on the link.
 """
 
 import fcntl
@@ -150,7 +150,7 @@ def main():
                 print(f"not measured: {error}")
                 results[delay] = {"refused": str(error)}
                 continue
-            network = local[0] + (delay - args.delays[0]) / 1e3, local[1]
+            network = found[0], local[1], 2  # with delay, the windows of TCP limit a single stream
             predicted = scaling.predict(one, 2, 1, network, network)
             print(f"delay {delay:g} ms each way ({link}): a message {1e3 * found[0]:.3f} ms, {1e-6 / found[1]:.0f} MB/s; "
                   f"{sent / 1e6:.1f} MB an update crossed the interface; an update {1e3 * two['seconds']:.0f} ms "
