@@ -167,6 +167,23 @@ def worker(case, updates):
                           "parameters": model.policy.params.flat.size, "calls": [[*key, n] for key, n in calls.items()]}))
 
 
+def curve(env_id, seed, steps, batch):
+    """Train with a batch of this size over all ranks; print the mean return of the last 100 episodes on the way (rank 0)."""
+    from trpo_np import TRPO, presets
+    from trpo_np.callbacks import BaseCallback
+    from trpo_np.comm import connect
+    from trpo_np.envs import make_env
+    comm, points = connect(), []
+
+    class Watch(BaseCallback):
+        def _on_rollout_end(self):
+            points.append([self.model.num_timesteps, statistics.mean(r for r, _ in self.model.recent)])
+    settings = presets.tuned(env_id) | {"timesteps_per_batch": batch // comm.size}
+    TRPO("MlpPolicy", make_env(env_id), seed=seed, comm=comm, **settings).learn(steps, Watch())
+    if comm.rank == 0:
+        print(json.dumps(points))
+
+
 def ping(rounds):
     """Measure latency and time of a byte between two ranks by messages to and fro; print them (rank 0)."""
     import numpy as np
@@ -244,11 +261,25 @@ def report(case, measured, inside, per_host):
     return table
 
 
+def curves(env_id, seeds, steps, batch=4096):
+    """Print learning curves of 1 and 2 ranks, which share the same total batch; return them."""
+    found = {n: [run(n, "curve", env_id, seed, steps, batch) for seed in range(seeds)] for n in (1, 2)}
+    print(f"\n{env_id}, {batch} steps an update in all, mean return of the last 100 episodes over {seeds} seeds (spread)")
+    for tenth in range(1, 11):
+        cells = []
+        for n, runs in found.items():
+            at = [next(value for step, value in points if step >= tenth * steps // 10) for points in runs]
+            cells.append(f"{n} rank{'s' * (n > 1)} {statistics.mean(at):9.1f} ({statistics.pstdev(at):.1f})")
+        print(f"  {tenth * steps // 10:>9,} steps   " + "   ".join(cells), flush=True)
+    return found
+
+
 def main():
     args = _timing.arguments(__doc__, cases=dict(nargs="+", metavar="NETWORK:ENV", default=[
         "mlp:HalfCheetah-v4", "cnn_small:PongNoFrameskip-v4", "nature_cnn:PongNoFrameskip-v4"]),
         rounds=dict(type=int, default=3), updates=dict(type=int, default=20),
-        ranks_per_host=dict(type=int, default=16))
+        ranks_per_host=dict(type=int, default=16), curve=dict(type=int, default=0, metavar="SEEDS",
+                                                              help="also compare learning curves on HalfCheetah-v4"))
     if args.quick:
         args.cases, args.rounds, args.updates = ["mlp:CartPole-v1"], 1, 2
     inside = None
@@ -262,12 +293,16 @@ def main():
         measured = measure(case, args.updates if case.startswith("mlp") else max(2, args.updates // 4), args.rounds, inside)
         if 1 in measured:
             results[case] = {"measured": measured, "predicted": report(case, measured, inside, args.ranks_per_host)}
-    _timing.save(args, {"latency_and_seconds_a_byte": inside, "ranks_per_host": args.ranks_per_host, "cases": results})
+    learnt = curves("HalfCheetah-v4", args.curve, 300_000) if args.curve and inside else {}
+    _timing.save(args, {"curves": learnt, "latency_and_seconds_a_byte": inside, "ranks_per_host": args.ranks_per_host,
+                        "cases": results})
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["worker"]:
         worker(sys.argv[2], int(sys.argv[3]))
+    elif sys.argv[1:2] == ["curve"]:
+        curve(sys.argv[2], *map(int, sys.argv[3:]))
     elif sys.argv[1:2] == ["ping"]:
         ping(int(sys.argv[2]))
     else:
