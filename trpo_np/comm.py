@@ -154,6 +154,7 @@ def end_job(status: int | str) -> None:
     sys.stdout.flush()  # and one write, since the lines of several ranks would mix:
     sys.stderr.write(f"{text}trpo_np: rank {MPI.COMM_WORLD.rank} of {MPI.COMM_WORLD.size} ends the job\n")
     sys.stderr.flush()
+    time.sleep(0.5)  # for the launcher to pass that on: it may drop what it has not read when it ends the ranks
     MPI.COMM_WORLD.Abort(1 if isinstance(status, str) else status)
 
 
