@@ -3,6 +3,7 @@
 Arrays are (T, n): time by environment. `valid` is False on rows that an autoreset inserted: they count in nothing.
 """
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,14 +68,11 @@ class Runner:
             env_actions = policy.to_env(actions)
             acted = clock()
             policy_seconds += acted - stepped
-            try:
-                step = stepper.step(env_actions)
-            except Exception:
-                check_finite(seg.obs[:t + 1])  # an action made of NaN may be the cause
-                raise
+            step = stepper.step(env_actions)
             stepped = clock()
             env_seconds += stepped - acted
             seg.rewards[t], obs, starts = step.rewards, step.obs, none
+            check_finite(obs)
             if not step.ordinary:
                 seg.terminated[t], seg.truncated[t] = step.terminated, step.truncated
                 seg.valid[t], seg.over[t] = step.valid, step.over
@@ -88,8 +86,6 @@ class Runner:
         seg.starts[0], seg.starts[1:] = self.starts, (seg.terminated | seg.truncated | ~seg.valid)[:-1]
         self.obs, self.starts, seg.last_obs = obs, starts, obs.copy()
         seg.policy_seconds, seg.env_seconds = policy_seconds, env_seconds
-        check_finite(seg.obs)
-        check_finite(obs)
         self._count(seg)
         return seg
 
@@ -99,7 +95,7 @@ class Runner:
             t, i = np.argwhere(~np.isfinite(seg.rewards))[0]
             raise ValueError(f"environment {i} gave the reward {seg.rewards[t, i]}; rewards must be finite numbers")
         for _, i, last in seg.final:
-            check_finite(last, i)
+            check_finite(last[None], i)
         start = np.zeros(len(self.returns), int)
         for t, i in np.argwhere(seg.over):
             rows = slice(start[i], t + 1)
@@ -112,14 +108,16 @@ class Runner:
 
 
 def check_finite(obs: np.ndarray, env: int | None = None) -> None:
-    """Raise a ValueError that names the environment and the field of the first number (..., n, width) that is not finite."""
-    if obs.dtype == np.uint8 or np.isfinite(obs).all():
+    """Raise a ValueError that names the environment and the field of the first of observations (n, ...) that is not finite.
+
+    At once, at each step: actions made of NaN must not reach a machine.
+    """
+    flat = obs.ravel()
+    if obs.dtype == np.uint8 or math.isfinite(flat @ flat) or np.isfinite(flat).all():  # the product can also overflow
         return
-    rows = obs.reshape(-1, obs.shape[-1])
-    where = np.argwhere(~np.isfinite(rows))[0]
-    n = 1 if obs.ndim == 1 else obs.shape[-2]
-    raise ValueError(f"environment {where[0] % n if env is None else env} gave an observation with {rows[tuple(where)]} in field "
-                     f"{where[1]} (counted over the flattened observation); observations must be finite numbers")
+    i, field = np.argwhere(~np.isfinite(obs.reshape(len(obs), -1)))[0]
+    raise ValueError(f"environment {i if env is None else env} gave an observation with {obs.reshape(len(obs), -1)[i, field]} in "
+                     f"field {field} (counted over the flattened observation); observations must be finite numbers")
 
 
 def advantages(rewards, values, last_value, final_values, terminated, truncated, gamma: float, lam: float):
