@@ -55,9 +55,9 @@ def main():
     for path in sorted(_timing.RESULTS.glob("*.jsonl")):
         for text in path.read_text().splitlines():
             line = json.loads(text)
-            latest[path.stem, line["command"], line.get("env")] = line
+            latest[path.stem, line["command"], line.get("env"), line.get("task"), line.get("policy")] = line
     parts, before = [HEAD], ""
-    for (stem, _, _), line in latest.items():
+    for (stem, *_), line in latest.items():
         parts.append(("\n" if stem == before else f"\n## {stem}\n\n") + section(line))
         before = stem
     if args.quick:
