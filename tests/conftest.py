@@ -4,6 +4,7 @@ A kernel runs its plain twin until `compile_all`, so without the fixture below t
 """
 
 import os
+import signal
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before NumPy loads: the arrays here are small
@@ -20,6 +21,12 @@ settings.load_profile("trpo_np")
 
 def pytest_report_header():
     return f"trpo_np kernels: {'compiled' if kernels.available() else 'plain NumPy'}"
+
+
+# a shell's background job ignores Ctrl-C, one under nohup SIGHUP, and so would the processes that the tests interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
