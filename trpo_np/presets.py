@@ -24,7 +24,7 @@ _CLASSIC: dict[str, Any] = dict(
 # What differs from the above, by the name of the environment without its version.
 _TUNED: dict[str, dict[str, Any]] = {
     "CartPole": _CLASSIC,
-    "HalfCheetah": _CONTROL | dict(max_kl=0.04),
+    "HalfCheetah": _CONTROL | dict(max_kl=LinearSchedule(0.06, 0.01)),
     "Swimmer": _CONTROL | dict(gamma=0.9999),
 }
 
