@@ -9,8 +9,10 @@ from checks import hessian
 from gymnasium import spaces as gym
 
 from trpo_np import TRPO, cnn, load_policy, nn, ops, spaces
+from trpo_np.checkpoint import write_model
 from trpo_np.comm import OneProcess
 from trpo_np.frames import Frames, Recorder
+from trpo_np.normalize import MeanImage
 from trpo_np.policies import CnnPolicy, Policy
 from trpo_np.trust_region import fisher_operator
 
@@ -106,9 +108,62 @@ def test_a_misspelt_network_gets_the_nearest_name():
         CnnPolicy(box(84, 84, 3), FOUR, cnn_extractor=3)
 
 
-def test_images_are_not_normalised():
+def test_images_in_a_dict_are_not_normalised():
+    space = gym.Dict(image=box(36, 36, 3), speed=gym.Box(-1, 1, (2,)))
     with pytest.raises(ValueError, match="not normalised; normalize_observations=False is needed"):
-        CnnPolicy(box(84, 84, 3), FOUR, normalize=True)
+        CnnPolicy(space, FOUR, normalize=True)
+
+
+# --- the mean image ---------------------------------------------------------------------------------------------------
+
+def centred_policy(rng, dtype="float32", kind="bytes", **options):
+    """A policy that has seen 300 images, and their mean in shares of 1."""
+    space = box(36, 36, 3) if kind == "bytes" else gym.Box(0, 1, (36, 36, 3))
+    policy = CnnPolicy(space, FOUR, normalize=True, dtype=dtype, **options).draw(rng)
+    seen = rng.integers(0, 256, (300, 36, 36, 3), dtype=np.uint8) if kind == "bytes" else rng.random((300, 36, 36, 3))
+    policy.normalizer.merge(policy.observe(seen[:100])[0], OneProcess())
+    policy.normalizer.merge(policy.observe(seen[100:])[0], OneProcess())
+    return policy, seen.mean(0) / (255 if kind == "bytes" else 1)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "floats"])
+@pytest.mark.parametrize("network", ["nature_cnn", "a function"])
+def test_the_mean_image_is_subtracted(rng, kind, network):
+    """The same numbers come from a policy without normalisation that is given the difference."""
+    own = {} if network == "nature_cnn" else dict(cnn_extractor=lambda x: ops.tanh(x[:, ::6, ::6].reshape(len(x), -1)))
+    policy, mean = centred_policy(rng, "float64", kind, **own)
+    assert policy.normalizer.moments.count == 300
+    np.testing.assert_allclose(policy.normalizer.shift[0], mean, rtol=0, atol=1e-7 if kind == "floats" else 1e-12)
+    x, _ = policy.observe(rng.integers(0, 2, (5, 36, 36, 3)).astype(policy.observation_space.dtype))
+    plain = CnnPolicy(gym.Box(0, 1, (36, 36, 3)), FOUR, dtype="float64", **own).install(policy.params)
+    difference = np.asarray(x) / (255 if kind == "bytes" else 1) - policy.normalizer.shift
+    rounding = 1e-12 if not own or kind == "floats" else 1e-7  # a function is given the shares of bytes in float32
+    np.testing.assert_allclose(policy.pi(policy.params, x), plain.pi(plain.params, difference), rtol=0, atol=rounding)
+    np.testing.assert_allclose(policy.value(x), plain.value(difference), rtol=rounding, atol=rounding)
+
+
+def test_the_mean_image_is_the_same_of_stacked_frames_and_over_ranks(rng):
+    class TwoRanks(OneProcess):
+        """Both ranks have the same images."""
+
+        def sum(self, x):
+            return 2 * x
+    images = rng.integers(0, 256, (300, 6, 6, 4), dtype=np.uint8)
+    one, two = (MeanImage((6, 6, 4), True, True) for _ in range(2))
+    one.merge(images, OneProcess())
+    index = np.arange(1200).reshape(300, 4)
+    two.merge(Frames(np.moveaxis(images, 3, 1).reshape(1200, 6, 6), index), TwoRanks())
+    assert one.moments.count == 300 and two.moments.count == 600
+    np.testing.assert_array_equal(one.shift, two.shift)
+
+
+def test_the_mean_image_is_in_the_file(rng, tmp_path):
+    policy, _ = centred_policy(rng)
+    path = write_model(tmp_path / "model", policy, {}, {}, {})
+    images = rng.integers(0, 256, (3, 36, 36, 3), dtype=np.uint8)
+    again = load_policy(path)
+    np.testing.assert_array_equal(again.normalizer.shift, policy.normalizer.shift)
+    np.testing.assert_array_equal(again.action_probability(images), policy.action_probability(images))
 
 
 # --- exact curvature --------------------------------------------------------------------------------------------------
@@ -119,7 +174,8 @@ SMALL = {"nature_cnn": ([(2, 8, 4), (3, 4, 2), (2, 3, 1)], 3, 36), "cnn_small": 
 
 
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("kwargs", [{}, dict(share_features=True), dict(net_arch=[dict(pi=[3], vf=[])])], ids=str)
+@pytest.mark.parametrize("kwargs", [{}, dict(share_features=True), dict(net_arch=[dict(pi=[3], vf=[])]), dict(normalize=True)],
+                         ids=str)
 def test_fisher_is_the_hessian_of_the_mean_kl(name, kwargs, monkeypatch):
     convolutions, width, size = SMALL[name]
     assert [layer[1:] for layer in convolutions] == [layer[1:] for layer in cnn.NETWORKS[name][0]]
@@ -130,6 +186,7 @@ def test_fisher_is_the_hessian_of_the_mean_kl(name, kwargs, monkeypatch):
     policy.params.flat[:] += 0.1 * rng.standard_normal(policy.params.flat.shape)
     policy.params["pi/out/w"][...] *= 50
     x = rng.integers(0, 256, (3, size, size + 1, 1), dtype=np.uint8)
+    policy.normalizer.merge(x, OneProcess())
     params, weights = policy.params.select(policy.policy_weights), np.array([0.2, 0.5, 0.3])
     old = policy.pi(params, x)
     v = rng.standard_normal((params.flat.size, 3))

@@ -13,10 +13,10 @@ import reference
 from checks import hessian, jacobian
 from gymnasium import spaces as gym
 
-from trpo_np import nn, ops
+from trpo_np import nn, ops, policies
 from trpo_np.autodiff import linearize, value_and_grad
 from trpo_np.comm import OneProcess
-from trpo_np.policies import POLICIES, MlpPolicy
+from trpo_np.policies import MlpPolicy
 from trpo_np.recurrent import Sequence
 from trpo_np.trpo import TRPO
 from trpo_np.trust_region import fisher_operator
@@ -88,7 +88,7 @@ def test_fisher_is_the_hessian_of_the_mean_kl(name, network, act_fun, worst):
 
 # --- through time -----------------------------------------------------------------------------------------------------
 
-RECURRENT = [name for name in POLICIES if "Lstm" in name]
+RECURRENT = [name for name in policies.NAMES if "Lstm" in name]
 IMAGE = nn.serial(nn.conv("conv", 2, 3, 2, relu=True), nn.flatten())
 each_recurrent = pytest.mark.parametrize("cls", RECURRENT)
 
@@ -98,7 +98,7 @@ def make_recurrent(cls, name, share=False, seed=0):
     rng = np.random.default_rng(seed)
     sees = cls.startswith("Cnn")
     space, kwargs = (gym.Box(0, 1, (5, 7)), dict(cnn_extractor=IMAGE)) if sees else (OBS, dict(normalize=True))
-    policy = POLICIES[cls](space, ACTIONS[name], dtype="float64", n_lstm=3, share_features=share, **kwargs,
+    policy = getattr(policies, cls)(space, ACTIONS[name], dtype="float64", n_lstm=3, share_features=share, **kwargs,
                            net_arch=[2, "lstm", dict(pi=[3], vf=[2])]).draw(rng)
     policy.params.flat[:] += 0.3 * rng.standard_normal(policy.params.flat.shape)
     policy.params["pi/out/w"][...] *= 20

@@ -198,7 +198,7 @@ def test_deterministic_actions_are_the_modes(name):
     mode = policy.from_env(actions, 6)
     if name.startswith("Box"):
         expected = policy.pi(policy.params, X)[:, :policy.dist.dim].reshape(mode.shape)
-        np.testing.assert_array_equal(mode, np.clip(expected, ACTIONS[name].low, ACTIONS[name].high))
+        np.testing.assert_allclose(mode, np.clip(expected, ACTIONS[name].low, ACTIONS[name].high), rtol=1e-5, atol=1e-6)
     else:
         assert len(np.unique(actions.reshape(6, -1), axis=0)) > 1  # it does look at the observation
         logp = policy.action_probability(X, actions=actions, logp=True)

@@ -253,6 +253,6 @@ def test_stable_baselines_import_paths():
     from trpo_np.common.vec_env import DummyVecEnv as Dummy
     from trpo_np.common.vec_env import SubprocVecEnv as Subproc
     assert (Dummy, Subproc, common.make_vec_env) == (DummyVecEnv, SubprocVecEnv, make_vec_env)
-    assert MlpPolicy.__module__ == "trpo_np.policies" and BaseCallback.__module__ == "trpo_np.callbacks"
+    assert MlpPolicy.__module__ == "trpo_np.policy" and BaseCallback.__module__ == "trpo_np.callbacks"
     with pytest.raises(AttributeError):
         common.nothing  # noqa: B018

@@ -15,7 +15,6 @@ import json
 import math
 import os
 import re
-import secrets
 import struct
 import sys
 import zlib
@@ -160,7 +159,7 @@ def _pack(arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> list[Any]:
 def _replace(path: str, pieces: list[Any]) -> None:
     """Write beside `path`, force to the disk, rename: a kill leaves the old file or the new one."""
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name[:60]}.{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(folder, f".{name[:60]}.{os.urandom(8).hex()}.tmp")
     try:
         if os.path.exists(path) and not os.path.isfile(path):     # root's rename would replace /dev/null too
             raise OSError(errno.EINVAL, "a folder, pipe or device has this name")

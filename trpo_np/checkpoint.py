@@ -2,7 +2,7 @@
 
 The record says what the policy is (class, arguments, spaces), how it was trained and how far; the arrays are
     parameters/<name>      the policy's and the critic's parameters, in the order of the flat vector
-    observations/<name>    count, mean, m2 of the running statistics, if observations are normalised
+    observations/<name>    count, mean, m2 of the running statistics, if observations are normalised (of images no m2)
     training/<name>        what only training needs: Adam's moments, the statistics of returns
 NumPy is all that is needed to load and to predict.
 """
@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from . import nn, ops, spaces
+from . import nn, ops, policies, spaces
 from .archive import FileError, read_archive, write_archive
-from .policies import POLICIES
+from .policies import NAMES
 from .policy import Policy, construct, nearest
-from .visual import Visual
 
 __all__ = ["FileError", "load_policy", "read_model", "resolve_policy", "write_model"]
 
@@ -26,9 +25,9 @@ def resolve_policy(policy: Any) -> type[Policy]:
     """Return the class of a policy given by class or by name."""
     if isinstance(policy, type) and issubclass(policy, Policy):
         return policy
-    if isinstance(policy, str) and policy in POLICIES:
-        return POLICIES[policy]
-    raise ValueError(f"policy is {policy!r}; it can be {', '.join(map(repr, POLICIES))}" + nearest(policy, POLICIES)
+    if isinstance(policy, str) and policy in NAMES:
+        return getattr(policies, policy)
+    raise ValueError(f"policy is {policy!r}; it can be {', '.join(map(repr, NAMES))}" + nearest(policy, NAMES)
                      + ", or a subclass of trpo_np.policies.Policy")
 
 
@@ -40,7 +39,7 @@ def write_model(path, policy: Policy, policy_kwargs: dict, record: dict, trainin
         arrays |= {f"observations/{name}": array for name, array in policy.normalizer.moments.arrays().items()}
     arrays |= {f"training/{name}": array for name, array in training.items()}
     cls = type(policy)
-    own = POLICIES.get(cls.__name__) is cls
+    own = cls.__name__ in NAMES and getattr(policies, cls.__name__) is cls
     about = {"class": cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}",
              "kwargs": {key: _to_json(value) for key, value in policy_kwargs.items()},
              "normalize": policy.normalizer.enabled, "dtype": policy.dtype.name,
@@ -68,10 +67,11 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
     model, kwargs = built[0]
     model.install({name: arrays[f"parameters/{name}"] for name in model.policy_weights | model.critic_weights})
     if model.normalizer.enabled:
-        for name in ("count", "m2"):
-            if np.any(arrays[f"observations/{name}"] < 0):
+        statistics = {name: arrays[f"observations/{name}"] for name in model.normalizer.moments.arrays()}
+        for name, array in statistics.items():
+            if name != "mean" and np.any(array < 0):
                 raise FileError(f"{path}: observations/{name} holds negative numbers, which squares and counts are not")
-        model.normalizer.restore({name: arrays[f"observations/{name}"] for name in ("count", "mean", "m2")})
+        model.normalizer.restore(statistics)
     try:
         model.rng.bit_generator.state = record["policy"]["rng"]
     except (TypeError, ValueError, KeyError, OverflowError) as error:
@@ -94,8 +94,8 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
             raise FileError(f"policy.kwargs.{key} is the function {value['function']!r}, which a file cannot hold; "
                             f"pass it with policy_kwargs={{{key!r}: ...}}")
     name = _field(about, "class", str, "policy.")
-    if policy is None and name not in POLICIES:
-        raise FileError(f"policy.class is {name!r}, not one of {', '.join(POLICIES)}; pass the class with policy=")
+    if policy is None and name not in NAMES:
+        raise FileError(f"policy.class is {name!r}, not one of {', '.join(NAMES)}; pass the class with policy=")
     cls = resolve_policy(name if policy is None else policy)
     total = sum(math.prod(shape) for _, shape in entries.values())
     described = []
@@ -104,7 +104,7 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
             space = spaces.from_json(_field(about, key, dict, "policy."))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileError(f"policy.{key} cannot be read ({type(error).__name__}: {error})") from None
-        if space.width > total and not issubclass(cls, Visual):  # each input and output has weights in the file
+        if space.width > total and not cls.reads_pixels:  # each input and output has weights in the file
             raise FileError(f"policy.{key} has {space.width} numbers, the file's arrays only {total}")
         described.append(space)
     try:
@@ -115,8 +115,7 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
     weights = model.policy_weights | model.critic_weights
     needed = {f"parameters/{name}": (model.dtype.name, weight.shape) for name, weight in weights.items()}
     if model.normalizer.enabled:
-        width = (model.observation_space.width,)
-        needed |= {f"observations/{name}": ("float64", shape) for name, shape in (("count", ()), ("mean", width), ("m2", width))}
+        needed |= {f"observations/{name}": ("float64", array.shape) for name, array in model.normalizer.moments.arrays().items()}
     for name, (dtype, shape) in needed.items():
         if name not in entries:
             raise FileError(f"{name} is missing; the policy needs it with shape {shape}")

@@ -1,11 +1,11 @@
 """Networks for images, by name: stable-baselines', openai/baselines' and the TRPO paper's."""
 
-import difflib
 from collections.abc import Callable
 
 import numpy as np
 
 from . import nn, ops, spaces
+from .conv import Centred
 
 # layers of (channels, kernel, stride), then the width of a dense layer
 NETWORKS = {
@@ -26,6 +26,8 @@ def extractor(given: str | nn.Layer | Callable) -> nn.Layer:
     """Make the layer of a network's name; pass a layer through, or make one of a function of ops."""
     if isinstance(given, str):
         if given not in NETWORKS:
+            import difflib
+
             near = difflib.get_close_matches(given, NETWORKS, n=1)
             raise ValueError(f"cnn_extractor is {given!r}; it can be {', '.join(map(repr, NETWORKS))}"
                              + f" (did you mean {near[0]!r}?)" * bool(near) + ", an nn.Layer or a function of trpo_np.ops")
@@ -49,15 +51,21 @@ def described(space: spaces.Space, channels: str | None) -> spaces.Space:
     raise ValueError(f"a network for images needs some: a Box of shape (h, w, c), for example, not {space}")
 
 
-def encoder(space: spaces.Space, network: nn.Layer) -> nn.Layer:
-    """Make the layer from encoded observations to features; of a Dict, the images' features and the rest side by side."""
-    return _of_fields(space, network) if isinstance(space, spaces.Fields) else _of_image(space, network)
+def encoder(space: spaces.Space, network: nn.Layer, mean: Callable | None = None) -> nn.Layer:
+    """Make the layer from encoded observations to features; of a Dict, the images' features and the rest side by side.
+
+    `mean()` is an image (1, h, w, c) that is subtracted from each, in shares of 1 for bytes.
+    """
+    return _of_fields(space, network) if isinstance(space, spaces.Fields) else _of_image(space, network, mean)
 
 
-def _of_image(space: spaces.Space, network: nn.Layer) -> nn.Layer:
-    if network.takes_bytes or not space.is_bytes:
-        return nn.serial(network, nn.flatten())
-    return nn.serial(nn.elementwise(as_share), network, nn.flatten())
+def _of_image(space: spaces.Space, network: nn.Layer, mean: Callable | None) -> nn.Layer:
+    layers = [network, nn.flatten()]
+    if mean is not None:
+        layers.insert(0, nn.elementwise(lambda x: Centred(x, mean()) if network.takes_bytes else x - mean()))
+    if space.is_bytes and not network.takes_bytes:
+        layers.insert(0, nn.elementwise(as_share))
+    return nn.serial(*layers)
 
 
 def _of_fields(space: spaces.Fields, network: nn.Layer) -> nn.Layer:

@@ -7,7 +7,7 @@ them from bytes. Where a formula is linear in several arguments it is one produc
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -194,6 +194,13 @@ def _affine(images: list, weights: list, bias, way: Pieces, y: np.ndarray) -> It
         out = y[some]
         way.gather(product, bias, out)
         yield some, out
+
+
+class Centred(NamedTuple):
+    """Images (n, h, w, c) and the mean image (1, h, w, c) that is to be subtracted from each, in shares of 1 for bytes."""
+
+    images: Any
+    mean: np.ndarray
 
 
 def _scaled(x, w):

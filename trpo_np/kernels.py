@@ -5,12 +5,8 @@ does: compiling takes seconds once on a machine, loading from numba's cache tent
 numba is not installed or TRPO_NP_NUMBA=0 is set. Nothing is compiled, and numba is not loaded, at import.
 """
 
-import hashlib
-import importlib.util
 import os
 import sys
-import tempfile
-import threading
 from collections.abc import Callable, Container
 from typing import Any
 
@@ -45,7 +41,9 @@ def available() -> bool:
         import numba  # noqa: F401
     except ImportError:
         return False
-    return importlib.util.find_spec("scipy") is not None
+    from importlib.util import find_spec
+
+    return find_spec("scipy") is not None
 
 
 def compile_all(files: Container[str] | None = None) -> bool:
@@ -55,6 +53,8 @@ def compile_all(files: Container[str] | None = None) -> bool:
     """
     if not available():
         return False
+    import threading
+
     wanted = [kernel for kernel in ALL if files is None or kernel.loop.__module__.rpartition(".")[2] in files]
     todo = [kernel for kernel in wanted if kernel.compiled is None]
     notice = threading.Timer(2.0, print, ["trpo_np: compiling kernels, once on this machine ..."],
@@ -87,10 +87,10 @@ def _compile(kernel: Kernel) -> Callable:
 
 
 def _cached(numba: Any, loop: Callable, options: dict) -> Callable:
-    """Decorate a loop so that it is kept in a folder of this version of all loops; an OSError if there is no place for one."""
+    """Decorate a loop so that it is kept in a folder of this version of it; an OSError if there is no place for one."""
     users = numba.config.CACHE_DIR
     try:
-        numba.config.CACHE_DIR = os.path.join(_writable(users), f"trpo_np_{_digest()}")
+        numba.config.CACHE_DIR = os.path.join(_writable(users), f"trpo_np_{_digest(loop)}")
         return numba.njit(cache=True, **options)(loop)  # looks for its folder now, and keeps it
     finally:
         numba.config.CACHE_DIR = users
@@ -99,6 +99,8 @@ def _cached(numba: Any, loop: Callable, options: dict) -> Callable:
 def _writable(users: str) -> str:
     """Return the first folder that can be written: the user's NUMBA_CACHE_DIR, beside this file, in the user's home."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    import tempfile
+
     for folder in filter(None, [users, os.path.join(os.path.dirname(os.path.abspath(__file__)), "__pycache__"), home]):
         try:
             os.makedirs(folder, exist_ok=True)
@@ -109,10 +111,12 @@ def _writable(users: str) -> str:
     raise OSError("no folder for compiled kernels can be written")
 
 
-def _digest() -> str:
-    """Return a name for this version of all loops: numba sees when a loop's file changes, but not when its helper's does."""
+def _digest(loop: Callable) -> str:
+    """Return a name for this version of a loop: numba sees when its file changes, but not when that of its helpers does."""
+    import hashlib
+
     sources = hashlib.sha256()
-    for path in sorted({__file__, *(kernel.loop.__code__.co_filename for kernel in ALL)}):
+    for path in sorted({__file__, loop.__code__.co_filename}):
         with open(path, "rb") as file:
             sources.update(file.read())
     return sources.hexdigest()[:16]

@@ -11,9 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from . import ops
-from .conv import conv2d, windows
-from .lstm import lnlstm
-from .lstm import lstm as lstm_op
 
 ACTIVATIONS = {"tanh": ops.tanh, "relu": ops.relu, "elu": ops.elu, "sigmoid": ops.sigmoid}
 
@@ -28,7 +25,8 @@ class Weight(NamedTuple):
 class Layer(NamedTuple):
     """A pure function with parameters: which ones it needs and how it is applied.
 
-    One that `takes_bytes` reads an image's bytes as the 255th parts of 1 that they mean; others are given these.
+    One that `takes_bytes` reads an image's bytes as the 255th parts of 1 that they mean, and knows `conv.Centred`; others are
+    given these parts.
     """
 
     init: Callable
@@ -65,9 +63,11 @@ def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
 
     Each gate's weights are orthogonal, and the forget gate's bias is 1: a new network remembers (Jozefowicz et al. 2015).
     """
+    from . import lstm as recurrent_ops  # loaded by who uses it
+
     zeros, ones = (lambda rng, s: np.zeros(s)), (lambda rng, s: np.ones(s))
     names = ["wx", "gx", "bx", "wh", "gh", "bh", "b", "gc", "bc"] if layer_norm else ["wx", "wh", "b"]
-    op = lnlstm if layer_norm else lstm_op
+    op = recurrent_ops.lnlstm if layer_norm else recurrent_ops.lstm
 
     def gates(rng, shape):
         return np.concatenate([orthogonal(rng, (shape[0], n_out)) for _ in range(4)], axis=1)
@@ -90,8 +90,11 @@ def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
 def conv(name: str, n_out: int, size, stride=1, padding: str = "valid", relu: bool = False, gain: float = np.sqrt(2)) -> Layer:
     """Convolution of images (n, h, w, c) to (n, oh, ow, n_out), with orthogonal w (kh, kw, c, n_out) and zero b; see conv2d.
 
+    Of images less their mean, `conv.Centred`, the mean is convolved once for all, so that bytes can stay bytes.
     `size` and `stride` are numbers or pairs (down, across); `relu` takes the positive part of the result.
     """
+    from .conv import Centred, conv2d, windows  # loaded by who uses it
+
     w, b = f"{name}/w", f"{name}/b"
     size = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
 
@@ -105,7 +108,11 @@ def conv(name: str, n_out: int, size, stride=1, padding: str = "valid", relu: bo
                                b: Weight((n_out,), lambda rng, s: np.zeros(s))}
 
     def apply(params, x):
-        return conv2d(x, params[w], params[b], stride=stride, padding=padding, relu=relu)
+        if not isinstance(x, Centred):
+            return conv2d(x, params[w], params[b], stride=stride, padding=padding, relu=relu)
+        mean = conv2d(x.mean, params[w], np.zeros(n_out, x.mean.dtype), stride=stride, padding=padding)
+        y = conv2d(x.images, params[w], params[b], stride=stride, padding=padding) - mean
+        return ops.relu(y) if relu else y
     return Layer(init, apply, takes_bytes=True)
 
 

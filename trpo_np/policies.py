@@ -1,36 +1,29 @@
-"""The policies by name; `Policy` and `RecurrentPolicy` are the bases of one of your own."""
+"""The policies by name, each file loaded when one of its classes is first asked for: predicting with one loads no other.
 
-from .policy import Policy
-from .recurrent import RecurrentPolicy
-from .visual import CnnPolicy, Visual
+`Policy` and `RecurrentPolicy` are the bases of a policy of your own.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .policy import MlpPolicy, Policy
+    from .recurrent import MlpLnLstmPolicy, MlpLstmPolicy, RecurrentPolicy
+    from .visual import CnnLnLstmPolicy, CnnLstmPolicy, CnnPolicy
 
 __all__ = ["CnnLnLstmPolicy", "CnnLstmPolicy", "CnnPolicy", "MlpLnLstmPolicy", "MlpLstmPolicy", "MlpPolicy", "Policy",
            "RecurrentPolicy"]
 
-
-class MlpPolicy(Policy):
-    """Fully connected networks, 64-64 tanh by default."""
-
-
-class MlpLstmPolicy(RecurrentPolicy):
-    """Fully connected layers and an LSTM behind them, 64-64 tanh and 256 cells by default."""
+_HOME = {"Policy": "policy", "MlpPolicy": "policy", "RecurrentPolicy": "recurrent", "MlpLstmPolicy": "recurrent",
+         "MlpLnLstmPolicy": "recurrent", "CnnPolicy": "visual", "CnnLstmPolicy": "visual", "CnnLnLstmPolicy": "visual"}
+NAMES = [name for name in _HOME if name not in ("Policy", "RecurrentPolicy")]  # those that a model can be given by name
 
 
-class MlpLnLstmPolicy(RecurrentPolicy):
-    """Fully connected layers and a layer-norm LSTM behind them, 64-64 tanh and 256 cells by default."""
-
-    layer_norm = True
-
-
-class CnnLstmPolicy(Visual, RecurrentPolicy):
-    """A network for images and an LSTM behind it, nature_cnn and 256 cells by default."""
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its names are {', '.join(__all__)}")
+    return getattr(import_module(f"{__package__}.{_HOME[name]}"), name)
 
 
-class CnnLnLstmPolicy(Visual, RecurrentPolicy):
-    """A network for images and a layer-norm LSTM behind it, nature_cnn and 256 cells by default."""
-
-    layer_norm = True
-
-
-POLICIES = {cls.__name__: cls for cls in (MlpPolicy, MlpLstmPolicy, MlpLnLstmPolicy, CnnPolicy, CnnLstmPolicy,
-                                           CnnLnLstmPolicy)}
+def __dir__():
+    return sorted([*globals(), *__all__])

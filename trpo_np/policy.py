@@ -5,9 +5,7 @@ A policy has three parts, each a method that a subclass may replace: `encode` tu
 Policy and critic are functions of parameter arrays, so an old and a new policy are two vectors, not two networks.
 """
 
-import difflib
-import inspect
-import re
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,6 +44,7 @@ class Policy:
     """
 
     loops = ("kernels",)  # the files whose compiled kernels a class uses
+    reads_pixels = False  # else each number of an observation has weights of its own
 
     def __init__(self, observation_space, action_space, *, net_arch=None, act_fun="tanh", layers=None, extractor=None,
                  share_features: bool = False, log_std_init: float = 0.0, normalize: bool = False, dtype="float32"):
@@ -58,7 +57,7 @@ class Policy:
             raise ValueError(f"log_std_init is {log_std_init!r}; a number is needed")
         self.dtype = np.dtype(dtype)
         self.row_dtype = np.dtype(np.uint8) if self.observation_space.is_bytes else self.dtype
-        self.normalizer = ObservationNormalizer(self.observation_space.width, normalize, dtype)
+        self.normalizer: Any = self.make_normalizer(normalize)
         self.extractor = extractor
         self.outputs = self.dist.dim if isinstance(self.dist, DiagGaussian) else self.dist.size
         self._mlp = self._mlp_critic = None  # the networks that compiled kernels compute
@@ -67,6 +66,10 @@ class Policy:
             self.policy_weights["pi/log_std"] = nn.Weight((self.dist.dim,), lambda rng, s: np.full(s, float(log_std_init)))
         self.params = Params.pack({})  # until `draw` or `install`
         self.rng = np.random.default_rng(0)
+
+    def make_normalizer(self, enabled: bool) -> Any:
+        """Make what brings encoded observations to about the same size and keeps the statistics for it."""
+        return ObservationNormalizer(self.observation_space.width, enabled, self.dtype)
 
     def compose(self, net_arch, layers, fun: Callable, share_features: bool) -> None:
         """Build the networks from the arguments of the same names; say which parameters policy and critic need."""
@@ -78,13 +81,14 @@ class Policy:
                                  nn.dense("pi/out", self.outputs, 0.01))
         self.vf_head = nn.serial(*[self.encoder("vf")] * (not sharing), nn.mlp("vf/fc", vf, fun), nn.dense("vf/out", 1, 1.0))
         own = self.extractor is None and all(getattr(type(self), name) is getattr(Policy, name)
-                                             for name in ("pi", "decode", "encoder"))
+                                             for name in ("pi", "decode", "encoder", "observe", "distribution"))
         plain = own and fun is ops.tanh and self.dtype == np.float32  # what kernels compute, if a subclass leaves it so
         self._mlp = [self.trunk, self.pi_head] if plain else None
         self._mlp_critic = self.vf_head if plain and type(self).vf is Policy.vf else None
         self.critic_widths = [*self.widths[:1 + len(shared)][-1:], *vf, 1]
         shape, self.policy_weights = self.trunk.init(self.observation_space.rows)
         self.policy_weights |= self.pi_head.init(shape)[1]
+        self._mlp_shape = np.array(self.widths), sum(math.prod(weight.shape) for weight in self.policy_weights.values())
         self.critic_weights = self.vf_head.init(shape)[1]
 
     @property
@@ -157,15 +161,20 @@ class Policy:
 
         A tanh network in float32 runs in one compiled kernel; any other, or one that a subclass changed, as it is composed.
         """
-        params, dist, normalize = self.params, self.dist, self.normalizer
-        if [self.trunk, self.pi_head] != self._mlp:
+        params, dist, normalize, net = self.params, self.dist, self.normalizer, self.compiled_network()
+        if net is None:
             return lambda t, obs, starts: dist.sample(self.pi(params, normalize(obs)), noise[t])
-        flat = params.select([name for name in self.policy_weights if name != "pi/log_std"]).flat
-        net = flat, np.array(self.widths), normalize.shift, normalize.factor, normalize.clip
         if not isinstance(dist, DiagGaussian):
             return lambda t, obs, starts: dist.sample(kernels.mlp_tanh(*net, obs), noise[t])
         spread, shape = np.exp(params["pi/log_std"]) * noise, (-1, *dist.action_shape)
         return lambda t, obs, starts: (kernels.mlp_tanh(*net, obs) + spread[t]).reshape(shape)
+
+    def compiled_network(self) -> tuple | None:
+        """Return what `kernels.mlp_tanh` takes before the observations, if that is what the policy computes (not the log_std)."""
+        if [self.trunk, self.pi_head] != self._mlp:
+            return None
+        normalize, (widths, size) = self.normalizer, self._mlp_shape
+        return self.params.flat[:size], widths, normalize.shift, normalize.factor, normalize.clip
 
     def inputs(self, x, seg: Any) -> tuple[Any, Callable]:
         """Return what `pi` takes of a segment's normalised observations x (T, n, width), and a function that lines up with it
@@ -223,11 +232,16 @@ class Policy:
 
     def observe(self, obs: Any) -> tuple[np.ndarray, bool]:
         """Encode and normalise one observation or a batch; return rows (n, width) and whether it was a single one."""
+        x, single = self.rows(obs)
+        return self.normalizer(x), single
+
+    def rows(self, obs: Any) -> tuple[np.ndarray, bool]:
+        """Encode one observation or a batch; return rows (n, width), not normalised, and whether it was a single one."""
         count = self.observation_space.count(obs)
         x = self.observation_space.encode(obs, 1 if count is None else count).astype(self.row_dtype, copy=False)
-        if not np.isfinite(x).all():
+        if self.row_dtype != np.uint8 and not np.isfinite(x).all():
             raise ValueError(f"the observation holds {first_bad(x)}; only finite numbers can be predicted from")
-        return self.normalizer(x), count is None
+        return x, count is None
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """Make of raw actions what the action space takes: clipped to the bounds, counted from its start, in its type."""
@@ -258,6 +272,10 @@ class Policy:
         One Discrete action is an integer scalar (hashable), a batch an array. `state` and `mask` are for recurrent policies
         and come back as None from others.
         """
+        if deterministic and (net := self.compiled_network()) is not None:
+            x, single = self.rows(obs)
+            actions = self.to_env(self.dist.mode(kernels.mlp_tanh(*net, x)))
+            return (actions[0] if single else actions), None
         params, single, state = self.distribution(obs, state, mask)
         if deterministic:
             actions = self.dist.mode(params)
@@ -287,11 +305,18 @@ class Policy:
         return parts[0] if single else parts
 
 
+class MlpPolicy(Policy):
+    """Fully connected networks, 64-64 tanh by default."""
+
+
 def construct(cls: type[Policy], observation_space, action_space, **kwargs) -> Policy:
     """Make a policy; the error about a keyword argument that it does not take names the nearest one that it does."""
     try:
         return cls(observation_space, action_space, **kwargs)
     except TypeError as error:
+        import inspect  # slow to load, and seldom needed
+        import re
+
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if not unknown or unknown[1] not in kwargs:
             raise
@@ -346,5 +371,7 @@ def first_bad(rows: np.ndarray) -> str:
 
 def nearest(name: Any, known) -> str:
     """Suggest the known name that a mistyped one is nearest to, or nothing."""
+    import difflib
+
     near = difflib.get_close_matches(str(name), list(known), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -142,6 +142,10 @@ class RecurrentPolicy(Policy):
             return dist.sample(out, noise[t])
         return act
 
+    def compiled_network(self):
+        """Return None: `predict` goes the whole way."""
+        return None
+
     def _tanh_step(self) -> Callable:
         """Return (observations, starts, state) -> (distribution parameters, state) of dense tanh layers around the LSTM."""
         p, h, normalize, name = self.params, self.n_lstm, self.normalizer, "shared" if self.shared else "pi"
@@ -297,6 +301,16 @@ class RecurrentPolicy(Policy):
         if not np.isfinite(state).all():
             raise ValueError("the state holds numbers that are not finite")
         return Sequence(x, starts.astype(bool), state)
+
+
+class MlpLstmPolicy(RecurrentPolicy):
+    """Fully connected layers and an LSTM behind them, 64-64 tanh and 256 cells by default."""
+
+
+class MlpLnLstmPolicy(RecurrentPolicy):
+    """Fully connected layers and a layer-norm LSTM behind them, 64-64 tanh and 256 cells by default."""
+
+    layer_norm = True
 
 
 def parse_recurrent_arch(net_arch, layers, default) -> tuple[list, list, list, list]:

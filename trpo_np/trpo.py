@@ -211,8 +211,7 @@ class TRPO:
         comm.align(whole.flat)  # machines may differ in the last bit of a power, in Adam and in the line search
         policy.normalizer.merge(seg.obs[valid], comm)
         self.skipped_updates += not info["step_fraction"]
-        entropy = policy.dist.entropy(policy.pi(policy.params, inputs).astype(np.float64))
-        return {**info, "entropy": float(comm.sum(np.sum(entropy * weights))), "value_loss": value_loss,
+        return {**info, "value_loss": value_loss,
                 "explained_variance": 1 - float((adv_spread / spread) ** 2) if spread > 0 else math.nan,
                 "n_updates": self.updates, "skipped_updates": self.skipped_updates}
 

@@ -52,18 +52,20 @@ def trust_region_step(policy, params: Params, batch: Batch, comm, *, max_kl=0.01
 
     def evaluate(flat):
         new = policy.pi(policy.bound(params.like(flat)), batch.inputs).astype(np.float64)
-        gain, kl = comm.sum(np.array([surrogate(new) - before, np.sum(dist.kl(old64, new) * weights)]))
-        return float(gain), float(kl)
+        gain, kl, entropy = comm.sum(np.array([surrogate(new) - before, np.sum(dist.kl(old64, new) * weights),
+                                               np.sum(dist.entropy(new) * weights)]))
+        return float(gain), float(kl), float(entropy)
 
-    def acceptable(gain, kl):
+    def acceptable(gain, kl, entropy):
         return np.isfinite(gain) and np.isfinite(kl) and kl <= kl_tolerance * max_kl and gain >= 0
 
     # gradient g, direction x with F x = g, and the longest step beta x with beta^2 x'F x / 2 <= max_kl
     before, dphi = value_and_grad(surrogate, old64)
     g = comm.sum(J.pull(dphi.astype(old.dtype)))
-    info = dict(gradient_norm=np.sqrt(dot(g, g)), expected_gain=0.0, gain=0.0, kl=0.0, step_fraction=0.0, cg_products=0)
     some, some_weights = policy.thin(batch.inputs, weights, fvp_subsample)
-    share = comm.sum(np.sum(some_weights))
+    share, entropy = comm.sum(np.array([np.sum(some_weights), np.sum(dist.entropy(old64) * weights)]))
+    info = dict(gradient_norm=np.sqrt(dot(g, g)), expected_gain=0.0, gain=0.0, kl=0.0, entropy=float(entropy), step_fraction=0.0,
+                cg_products=0)
     if not (np.isfinite(info["gradient_norm"]) and info["gradient_norm"] > 0 and share > 0):
         return params.flat, info
     fisher = fisher_operator(policy, params, some, some_weights / share, comm, cg_damping)
@@ -77,5 +79,5 @@ def trust_region_step(policy, params: Params, batch: Batch, comm, *, max_kl=0.01
     # the longest acceptable part of it
     found = line_search(evaluate, acceptable, params.flat, full_step, linesearch_steps, linesearch_shrink)
     if found.fraction:
-        info.update(gain=found.result[0], kl=found.result[1], step_fraction=found.fraction)
+        info.update(zip(("gain", "kl", "entropy"), found.result), step_fraction=found.fraction)
     return found.x, info

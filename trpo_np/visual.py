@@ -8,7 +8,9 @@ import numpy as np
 from . import cnn, nn, spaces
 from .autodiff import Var
 from .frames import Recorder
+from .normalize import MeanImage
 from .policy import Policy
+from .recurrent import RecurrentPolicy
 
 
 class Visual(Policy):
@@ -16,14 +18,14 @@ class Visual(Policy):
 
     `cnn_extractor` is a name of `cnn.NETWORKS`, an nn.Layer from images (n, h, w, c) to features, or a function of ops; bytes are
     given to it as numbers from 0 to 1. `channels` is "first" or "last" where the observations' shape does not say it.
+    `normalize` subtracts the running mean image, which is a part of the model.
     """
 
     loops = ("pixels",)
+    reads_pixels = True
 
     def __init__(self, observation_space, action_space, *, cnn_extractor="nature_cnn", channels: str | None = None, net_arch=None,
-                 layers=None, normalize: bool = False, **options):
-        if normalize:
-            raise ValueError("images are brought to numbers from 0 to 1, not normalised; normalize_observations=False is needed")
+                 layers=None, **options):
         if "extractor" in options:
             raise ValueError("a policy for images takes its network as cnn_extractor, not as extractor")
         self.network = cnn.extractor(cnn_extractor)
@@ -31,9 +33,20 @@ class Visual(Policy):
         layers = [] if net_arch is None and layers is None else layers
         super().__init__(space, action_space, net_arch=net_arch, layers=layers, **options)
 
+    def make_normalizer(self, enabled):
+        """Make what keeps the mean image."""
+        space = self.observation_space
+        if not isinstance(space, spaces.Image):
+            if enabled:
+                raise ValueError("images in a Dict or Tuple are brought to numbers from 0 to 1, not normalised; "
+                                 "normalize_observations=False is needed")
+            return super().make_normalizer(False)
+        return MeanImage(space.rows, enabled, space.is_bytes, self.dtype)
+
     def encoder(self, name: str) -> nn.Layer:
         """Return the layer that turns images (n, h, w, c), or the rows of a Dict, into features (n, width)."""
-        return nn.named(name, cnn.encoder(self.observation_space, self.network))
+        mean = (lambda: self.normalizer.shift) if self.normalizer.enabled else None
+        return nn.named(name, cnn.encoder(self.observation_space, self.network, mean))
 
     def storage(self, steps: int, n: int) -> Any:
         """Return memory for the encoded observations; that of stacked frames holds each frame once."""
@@ -67,6 +80,16 @@ class CnnPolicy(Visual):
     def value(self, x) -> np.ndarray:
         """Values (n,) of images under the current parameters, some images at a time."""
         return in_parts(lambda rows: Policy.value(self, rows), x, self.params)
+
+
+class CnnLstmPolicy(Visual, RecurrentPolicy):
+    """A network for images and an LSTM behind it, nature_cnn and 256 cells by default."""
+
+
+class CnnLnLstmPolicy(Visual, RecurrentPolicy):
+    """A network for images and a layer-norm LSTM behind it, nature_cnn and 256 cells by default."""
+
+    layer_norm = True
 
 
 def in_parts(fun: Callable, x, params: Mapping, most: int = 256) -> Any:
