@@ -353,3 +353,14 @@ def test_with_a_memory_behind(name, tmp_path):
     obs = Moving().reset(seed=0)[0]
     policy = load_policy(model.save(tmp_path / "m"))
     assert policy.predict(obs, deterministic=True)[0] == model.predict(obs, deterministic=True)[0]
+
+
+def test_the_first_batch_only_brings_the_mean_image():
+    model = TRPO("CnnPolicy", Moving(), seed=0, timesteps_per_batch=40, normalize_observations=True,
+                 policy_kwargs=dict(cnn_extractor="trpo_cnn"))
+    before = model.policy.params.flat.copy()
+    model.learn(40)
+    assert model.policy.normalizer.moments.count == 40 and model.updates == 1
+    np.testing.assert_array_equal(model.policy.params.flat, before)
+    model.learn(40, reset_num_timesteps=False)
+    assert model.policy.normalizer.moments.count == 80 and np.any(model.policy.params.flat != before)

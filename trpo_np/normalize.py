@@ -45,6 +45,8 @@ class Moments:
 class ObservationNormalizer:
     """Shift and scale observations to mean 0 and spread 1, clipped at `clip`; the identity unless `enabled`."""
 
+    ready = True  # to be trained with
+
     def __init__(self, size: int, enabled: bool, dtype="float32", clip: float = 10.0):
         self.moments, self.enabled, self.dtype = Moments(size), enabled, np.dtype(dtype)
         self.clip = self.dtype.type(clip if enabled else np.inf)
@@ -105,6 +107,11 @@ class MeanImage:
         self.moments, self.enabled, self.shape, self.dtype = Mean(math.prod(shape)), enabled, shape, np.dtype(dtype)
         self.unit = 255 if is_bytes else 1
         self._freeze()
+
+    @property
+    def ready(self) -> bool:
+        """Say whether there is a mean; a policy that learned without one would be another with it."""
+        return not self.enabled or self.moments.count > 0
 
     def _freeze(self):
         self.shift = (self.moments.mean.reshape(1, *self.shape) / self.unit).astype(self.dtype)

@@ -192,6 +192,9 @@ class TRPO:
 
         self.updates += 1
         n, *sums = comm.sum(np.array([valid.sum(), adv[valid].sum(), targets[valid].sum()]))
+        if not policy.normalizer.ready:  # the first batch only brings the statistics
+            policy.normalizer.merge(seg.obs[valid], comm)
+            return {}
         if n == 0:
             return {}
         centred = [np.where(valid, x - total / n, 0.0) for x, total in zip((adv, targets), sums)]

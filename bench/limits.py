@@ -1,0 +1,122 @@
+"""What does each phase of one update take, beside what this machine's matrix products and memory allow?
+
+The time allowed is the larger of two: the multiplications that the mathematics needs at the speed of a large sgemm, and the bytes of
+each layer's inputs and outputs, read or written once a pass, at the speed of a large copy; both measured in the same run. Networks of
+tanh layers and NatureCNN; 10 Fisher products on every sample, one point of the line search, 3 critic epochs in minibatches of 128.
+"""
+
+import _timing
+import _update
+import numpy as np
+
+
+def peaks(seconds):
+    """Return sgemm's multiplications and additions, and a copy's bytes read and written, a second."""
+    square = np.random.default_rng(0).standard_normal((1024, 1024)).astype(np.float32)
+    long, to = np.ones(2**26, np.float32), np.empty(2**26, np.float32)
+    return (2 * 1024**3 / _timing.best(lambda: square @ square, seconds),
+            2 * long.nbytes / _timing.best(lambda: np.copyto(to, long), seconds))
+
+
+class Costs:
+    """What one sample costs in a network: lists of each layer's multiplications and of its inputs and outputs."""
+
+    def __init__(self, products, sizes, outputs):
+        self.products, self.sizes, self.outputs = products, sizes, outputs
+
+    @classmethod
+    def dense(cls, widths):
+        return cls([a * b for a, b in zip(widths, widths[1:])], list(widths[:-1]), list(widths[1:]))
+
+    @classmethod
+    def nature_cnn(cls, n_out):
+        outputs = [20 * 20 * 32, 9 * 9 * 64, 7 * 7 * 64]
+        windows = [8 * 8 * 4, 4 * 4 * 32, 3 * 3 * 64]
+        fully = cls.dense((3136, 512, n_out))
+        return cls([a * b for a, b in zip(outputs, windows)] + fully.products, [84 * 84, *outputs[:2], *fully.sizes],
+                   outputs + fully.outputs)
+
+    def forward(self):
+        return 2 * sum(self.products), 4 * sum(self.sizes + self.outputs)
+
+    def back(self):  # the first layer needs no cotangent of its input
+        return 2 * (2 * sum(self.products) - self.products[0]), 4 * (2 * sum(self.sizes + self.outputs) - self.sizes[0])
+
+    def fisher(self):  # tangents of weights and inputs forward, the same back
+        return 2 * self.back()[0], 2 * self.back()[1]
+
+
+def phases(learner, segment, actor: Costs, critic: Costs, seconds):
+    """Yield (name, how often in an update, seconds, multiplications and additions, bytes) for the whole batch."""
+    from trpo_np.autodiff import linearize
+    from trpo_np.comm import OneProcess
+    from trpo_np.trust_region import fisher_operator
+    policy, n = learner.policy, segment.valid.size
+    inputs, _ = policy.inputs(policy.normalizer(segment.obs), segment)
+    head = policy.params.select(policy.policy_weights)
+    phi, J = linearize(lambda p: policy.pi(p, inputs), head)
+    product = fisher_operator(policy, head, inputs, np.full(n, 1 / n), OneProcess(), 0.1)
+    targets, valid, v = np.zeros(n, np.float32), np.ones(n, bool), head.flat.copy()
+
+    def timed(fun):
+        return _timing.best(fun, seconds, 3)
+
+    def whole(pair):
+        return pair[0] * n, pair[1] * n
+    there_and_back = [a + b for a, b in zip(critic.forward(), critic.back())]
+    values = (lambda: policy.value(inputs))
+    yield "values for the advantages", 1, timed(values), *whole(critic.forward())
+    yield "linearize", 1, timed(lambda: linearize(lambda p: policy.pi(p, inputs), head)), *whole(actor.forward())
+    yield "gradient", 1, timed(lambda: J.pull(phi)), *whole(actor.back())
+    yield "Fisher product", 10, timed(lambda: product(v)), *whole(actor.fisher())
+    yield "a point of the line search", 1, timed(lambda: policy.pi(head, inputs)), *whole(actor.forward())
+    yield "critic, one epoch", 3, timed(lambda: learner._fit_critic(segment.obs, segment, targets, valid, 1e-9)) / 3, \
+        *whole(there_and_back)
+    yield "the whole update", 1, timed(lambda: learner._update(segment, 1.0)), 0, 0
+
+
+def pixels(batch):
+    """Return a TRPO with NatureCNN and a made-up segment of images for it."""
+    from trpo_np import TRPO, kernels
+    from trpo_np.rollout import Segment
+    rng, steps = np.random.default_rng(0), batch
+    learner = TRPO("CnnPolicy", _update.Pictures(), seed=0, timesteps_per_batch=batch, **_update.SETTINGS)
+    kernels.compile_all()
+    no = np.zeros((steps, 1), bool)
+    obs = rng.integers(0, 256, (steps, 1, 84, 84, 4), dtype=np.uint8)
+    return learner, Segment(obs=obs, actions=rng.integers(0, 6, (steps, 1)), rewards=rng.standard_normal((steps, 1)), terminated=no,
+                            truncated=no, valid=~no, over=no, starts=no, last_obs=obs[-1], final=[])
+
+
+def main():
+    args = _timing.arguments(__doc__)
+    seconds = 0.1 if args.quick else 1.5
+    gemm, copy = peaks(seconds)
+    print(f"sgemm {gemm / 1e9:.0f} GFLOP/s, copy {copy / 1e9:.1f} GB/s\n{'':44}{'ms':>9}{'allowed':>9}{'share':>8}{'sgemm':>8}")
+    small, large = (17, 64, 64, 6), (376, 256, 256, 17)
+    cases = {"17-64-64-6, 2,048 samples": (lambda: _update.model(small, 2048), Costs.dense(small), Costs.dense((*small[:-1], 1)))}
+    if not args.quick:
+        cases |= {"376-256-256-17, 8,192 samples": (lambda: _update.model(large, 8192), Costs.dense(large),
+                                                    Costs.dense((*large[:-1], 1))),
+                  "NatureCNN, 512 images": (lambda: pixels(512), Costs.nature_cnn(6), Costs.nature_cnn(1))}
+    results = {"sgemm_flops": gemm, "copy_bytes": copy}
+    for case, (build, actor, critic) in cases.items():
+        print(case)
+        results[case], total, allowed_in_all = {}, 0.0, 0.0
+        for name, times, taken, flops, size in phases(*build(), actor, critic, seconds):
+            allowed = times * max(flops / gemm, size / copy)
+            total, allowed_in_all = total + times * taken * bool(flops), allowed_in_all + allowed
+            if not flops:  # the whole: what the phases leave is advantages, statistics and the bookkeeping between
+                results[case]["the rest"] = taken - total
+                print(f"  {'the rest':<42}{1e3 * (taken - total):>9.2f}")
+                allowed = allowed_in_all
+            label = f"{times} x {name}" if times > 1 else name
+            share = f"{100 * flops * times / (times * taken) / gemm:>7.0f}%" if flops else ""
+            print(f"  {label:<42}{1e3 * times * taken:>9.2f}{1e3 * allowed:>9.2f}{100 * allowed / (times * taken):>7.0f}%{share}",
+                  flush=True)
+            results[case][name] = {"times": times, "seconds": times * taken, "allowed": allowed}
+    _timing.save(args, results)
+
+
+if __name__ == "__main__":
+    main()
