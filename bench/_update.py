@@ -33,10 +33,11 @@ SETTINGS = dict(cg_iters=10, cg_damping=0.1, fvp_subsample=1, vf_iters=3, vf_bat
 
 def model(widths, batch, num_envs=1):
     """Return a TRPO of tanh layers (observations, hidden ..., actions), compiled, and a segment of `batch` steps for it."""
-    from trpo_np import TRPO, kernels
+    from trpo_np import TRPO, kernels, memory
     learner = TRPO("MlpPolicy", Noise(widths[0], widths[-1]), seed=0, timesteps_per_batch=batch,
                    policy_kwargs=dict(layers=list(widths[1:-1])), **SETTINGS)
     kernels.compile_all()
+    memory.keep_freed()
     return learner, segment(learner.policy, batch // num_envs, num_envs)
 
 

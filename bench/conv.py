@@ -15,6 +15,7 @@ import numpy as np
 
 from trpo_np import kernels
 from trpo_np.autodiff import linearize
+from trpo_np.memory import keep_freed
 from trpo_np.policies import CnnPolicy
 from trpo_np.spaces import Box, Discrete
 
@@ -106,6 +107,7 @@ def memory(n):
     """Print the bytes by which the peak grew over what images and imports take, in a process of its own."""
     policy, x = policy_and_images(n)
     kernels.compile_all()
+    keep_freed()
     functions = ours(policy, x[:8])[0]
     for function in functions.values():
         function()
@@ -127,6 +129,7 @@ def main():
     args = _timing.arguments(__doc__, batch=dict(type=int, nargs="+", default=[1, 16, 512], metavar="N"))
     batches, seconds = ([1, 4], 0.05) if args.quick else (args.batch, 4.0)
     kernels.compile_all()
+    keep_freed()
     square = np.random.default_rng(0).standard_normal((1024, 1024)).astype(np.float32)
     peak = 2 * 1024**3 / _timing.best(lambda: square @ square, seconds=seconds / 2)
     print(f"sgemm of 1024 x 1024: {peak / 1e9:.0f} GFLOP/s\n{'batch':>6}  {'':16}{'trpo_np':>10}{'PyTorch':>10}"

@@ -1,9 +1,12 @@
 """What does each phase of one update take, beside what this machine's matrix products and memory allow?
 
-The time allowed is the larger of two: the multiplications that the mathematics needs at the speed of a large sgemm, and the bytes of
-each layer's inputs and outputs, read or written once a pass, at the speed of a large copy; both measured in the same run. Networks of
-tanh layers and NatureCNN; 10 Fisher products on every sample, one point of the line search, 3 critic epochs in minibatches of 128.
+The time allowed is the larger of two: the multiplications that the mathematics needs at the speed of a large sgemm, and the
+bytes of each layer's inputs and outputs, read or written once a pass, at the speed of a large copy; both measured in the same
+run. Networks of tanh layers and NatureCNN; 10 Fisher products on every sample, one point of the line search, 3 critic epochs in
+minibatches of 128. With --fresh-pages the C library gives freed memory back, as it does by default.
 """
+
+import os
 
 import _timing
 import _update
@@ -77,19 +80,22 @@ def phases(learner, segment, actor: Costs, critic: Costs, seconds):
 
 def pixels(batch):
     """Return a TRPO with NatureCNN and a made-up segment of images for it."""
-    from trpo_np import TRPO, kernels
+    from trpo_np import TRPO, kernels, memory
     from trpo_np.rollout import Segment
     rng, steps = np.random.default_rng(0), batch
     learner = TRPO("CnnPolicy", _update.Pictures(), seed=0, timesteps_per_batch=batch, **_update.SETTINGS)
     kernels.compile_all()
+    memory.keep_freed()
     no = np.zeros((steps, 1), bool)
     obs = rng.integers(0, 256, (steps, 1, 84, 84, 4), dtype=np.uint8)
-    return learner, Segment(obs=obs, actions=rng.integers(0, 6, (steps, 1)), rewards=rng.standard_normal((steps, 1)), terminated=no,
-                            truncated=no, valid=~no, over=no, starts=no, last_obs=obs[-1], final=[])
+    return learner, Segment(obs=obs, actions=rng.integers(0, 6, (steps, 1)), rewards=rng.standard_normal((steps, 1)),
+                            terminated=no, truncated=no, valid=~no, over=no, starts=no, last_obs=obs[-1], final=[])
 
 
 def main():
-    args = _timing.arguments(__doc__)
+    args = _timing.arguments(__doc__, fresh_pages=dict(action="store_true"))
+    if args.fresh_pages:
+        os.environ["MALLOC_TRIM_THRESHOLD_"] = ""  # which memory.keep_freed leaves alone
     seconds = 0.1 if args.quick else 1.5
     gemm, copy = peaks(seconds)
     print(f"sgemm {gemm / 1e9:.0f} GFLOP/s, copy {copy / 1e9:.1f} GB/s\n{'':44}{'ms':>9}{'allowed':>9}{'share':>8}{'sgemm':>8}")

@@ -11,9 +11,10 @@ import numpy as np
 
 def ours(op, x, weights, g, v):
     """Return (value, gradient, product) and a function for each."""
-    from trpo_np import kernels
+    from trpo_np import kernels, memory
     from trpo_np.autodiff import linearize
     kernels.compile_all()
+    memory.keep_freed()
     starts, state = np.zeros(x.shape[:2], bool), np.zeros((x.shape[1], 2 * g.shape[2]), np.float32)
     _, J = linearize(lambda *w: op(x, starts, state, *w)[0], *weights)
 

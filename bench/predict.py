@@ -25,7 +25,7 @@ def main():
     args = _timing.arguments(__doc__)
     import numpy as np
 
-    from trpo_np import TRPO, kernels
+    from trpo_np import TRPO, kernels, memory
     from trpo_np.comm import OneProcess
     from trpo_np.trust_region import fisher_operator
     seconds, env_id = 0.2 if args.quick else 2.0, "HalfCheetah-v5"
@@ -33,6 +33,7 @@ def main():
     batch = rng.standard_normal((2048, 17)).astype(np.float32)
     model = TRPO("MlpPolicy", env_id, seed=0)
     kernels.compile_all()
+    memory.keep_freed()
     policy = model.policy
     head = policy.params.select(policy.policy_weights)
     v = rng.standard_normal(head.flat.size).astype(np.float32)

@@ -1,7 +1,7 @@
 """How long does one update take (gradient, conjugate gradient, line search, critic), beside sb3-contrib's on PyTorch?
 
-Made-up experience of 2,048 steps, 17 observations, 6 actions, two tanh layers of 64; 10 CG iterations on every sample, 3 critic epochs
-in minibatches of 128, one thread. The two take turns and the median of the rounds counts.
+Made-up experience of 2,048 steps, 17 observations, 6 actions, two tanh layers of 64; 10 CG iterations on every sample, 3 critic
+epochs in minibatches of 128, one thread. The two take turns and the median of the rounds counts.
 """
 
 import statistics

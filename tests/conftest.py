@@ -13,7 +13,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-from trpo_np import kernels, pixels, recurrence  # noqa: E402, F401  (all that have kernels)
+from trpo_np import dense, kernels, pixels, recurrence  # noqa: E402, F401  (all that have kernels)
 
 settings.register_profile("trpo_np", max_examples=25, deadline=None, derandomize=True, database=None)
 settings.load_profile("trpo_np")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels, nn, ops, spaces
+from . import dense, nn, ops, spaces
 from .autodiff import value_and_grad
 from .distributions import Bernoulli, Categorical, DiagGaussian, MultiCategorical
 from .normalize import ObservationNormalizer
@@ -43,7 +43,7 @@ class Policy:
     keeps running statistics of the observations in the model.
     """
 
-    loops = ("kernels",)  # the files whose compiled kernels a class uses
+    loops: tuple[str, ...] = ("kernels", "dense")  # the files whose compiled kernels a class uses
     reads_pixels = False  # else each number of an observation has weights of its own
 
     def __init__(self, observation_space, action_space, *, net_arch=None, act_fun="tanh", layers=None, extractor=None,
@@ -165,12 +165,12 @@ class Policy:
         if net is None:
             return lambda t, obs, starts: dist.sample(self.pi(params, normalize(obs)), noise[t])
         if not isinstance(dist, DiagGaussian):
-            return lambda t, obs, starts: dist.sample(kernels.mlp_tanh(*net, obs), noise[t])
+            return lambda t, obs, starts: dist.sample(dense.mlp_tanh(*net, obs), noise[t])
         spread, shape = np.exp(params["pi/log_std"]) * noise, (-1, *dist.action_shape)
-        return lambda t, obs, starts: (kernels.mlp_tanh(*net, obs) + spread[t]).reshape(shape)
+        return lambda t, obs, starts: (dense.mlp_tanh(*net, obs) + spread[t]).reshape(shape)
 
     def compiled_network(self) -> tuple | None:
-        """Return what `kernels.mlp_tanh` takes before the observations, if that is what the policy computes (not the log_std)."""
+        """Return what `dense.mlp_tanh` takes before the observations, if that is what the policy computes (not the log_std)."""
         if [self.trunk, self.pi_head] != self._mlp:
             return None
         normalize, (widths, size) = self.normalizer, self._mlp_shape
@@ -197,7 +197,7 @@ class Policy:
         One vector, since one reduction over ranks is to do. A tanh network in float32 runs in one compiled kernel.
         """
         if self.vf_head == self._mlp_critic:
-            return kernels.mlp_loss(critic.flat, np.array(self.critic_widths), features, goal, weights)
+            return dense.mlp_loss(critic.flat, np.array(self.critic_widths), features, goal, weights)
         error, grad = value_and_grad(lambda p: ops.sum(weights * ops.square(self.vf(p, features) - goal)), critic)
         return np.append(grad, [error, weights.sum()]).astype(grad.dtype)
 
@@ -274,7 +274,7 @@ class Policy:
         """
         if deterministic and (net := self.compiled_network()) is not None:
             x, single = self.rows(obs)
-            actions = self.to_env(self.dist.mode(kernels.mlp_tanh(*net, x)))
+            actions = self.to_env(self.dist.mode(dense.mlp_tanh(*net, x)))
             return (actions[0] if single else actions), None
         params, single, state = self.distribution(obs, state, mask)
         if deterministic:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels, ops, spaces
+from . import kernels, memory, ops, spaces
 from .archive import write_archive
 from .autodiff import value_and_grad
 from .envs import adapt
@@ -90,6 +90,7 @@ def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: 
             batch_size: int = 128, held_out: float = 0.3) -> Iterator[tuple[float, float]]:
     """Fit the policy by Adam on the negative log-likelihood; yield it on the training and held-out part after each epoch."""
     comm.first_on_machine(lambda: kernels.compile_all(policy.kernel_files))
+    memory.keep_freed()
     if policy.normalizer.moments.count == 0:
         policy.normalizer.merge(obs, comm)
     number, pick = policy.demonstrations(policy.normalizer(obs), starts)

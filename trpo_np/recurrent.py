@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import kernels, nn, ops, spaces
+from . import dense, nn, ops, spaces
 from .policy import Policy, listed, parse_net_arch
 from .recurrence import NO_NORM, run, standardize
 
@@ -168,11 +168,11 @@ class RecurrentPolicy(Policy):
             gain, shift = lstm["gx"], lstm["bx"] + lstm["bh"] + lstm["b"]
 
         def step(obs, starts, state):
-            z = kernels.mlp_tanh(into, widths_in, *scaled, obs)
+            z = dense.mlp_tanh(into, widths_in, *scaled, obs)
             if self.layer_norm:
                 z = standardize(z)[0] * gain + shift
             state = run(z[None], starts[None], state, lstm["wh"], ln, False)[0]
-            out = kernels.mlp_tanh(out_of, widths_out, *as_they_are, np.ascontiguousarray(state[:, h:]))
+            out = dense.mlp_tanh(out_of, widths_out, *as_they_are, np.ascontiguousarray(state[:, h:]))
             return (out if spread is None else np.concatenate([out, np.repeat(spread, len(out), 0)], 1)), state
         return step
 

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import numpy as np
 
-from . import callbacks, kernels, spaces
+from . import callbacks, kernels, memory, spaces
 from .checkpoint import FileError, read_model, resolve_policy, write_model
 from .comm import check_agreement, connect, guarded
 from .envs import adapt
@@ -127,6 +127,7 @@ class TRPO:
             raise ValueError(f"total_timesteps is {total_timesteps} and log_interval {log_interval}; "
                              "steps of at least 0 and an interval of at least 1 are needed")
         comm.first_on_machine(lambda: kernels.compile_all(policy.kernel_files))
+        memory.keep_freed()
         self.seed = self.seed if seed is None else checked_seed(seed)
         self.num_timesteps = 0 if reset_num_timesteps else self.num_timesteps
         start_timesteps, total = self.num_timesteps, self.num_timesteps + int(total_timesteps)
