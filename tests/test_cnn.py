@@ -121,8 +121,8 @@ def centred_policy(rng, dtype="float32", kind="bytes", **options):
     space = box(36, 36, 3) if kind == "bytes" else gym.Box(0, 1, (36, 36, 3))
     policy = CnnPolicy(space, FOUR, normalize=True, dtype=dtype, **options).draw(rng)
     seen = rng.integers(0, 256, (300, 36, 36, 3), dtype=np.uint8) if kind == "bytes" else rng.random((300, 36, 36, 3))
-    policy.normalizer.merge(policy.observe(seen[:100])[0], OneProcess())
-    policy.normalizer.merge(policy.observe(seen[100:])[0], OneProcess())
+    policy.normalizer.merge(policy.observe(seen)[0], OneProcess())
+    policy.normalizer.merge(policy.observe(seen[:9])[0], OneProcess())  # comes too late
     return policy, seen.mean(0) / (255 if kind == "bytes" else 1)
 
 
@@ -360,7 +360,7 @@ def test_the_first_batch_only_brings_the_mean_image():
                  policy_kwargs=dict(cnn_extractor="trpo_cnn"))
     before = model.policy.params.flat.copy()
     model.learn(40)
-    assert model.policy.normalizer.moments.count == 40 and model.updates == 1
+    assert model.policy.normalizer.moments.count == 40
     np.testing.assert_array_equal(model.policy.params.flat, before)
     model.learn(40, reset_num_timesteps=False)
-    assert model.policy.normalizer.moments.count == 80 and np.any(model.policy.params.flat != before)
+    assert model.policy.normalizer.moments.count == 40 and np.any(model.policy.params.flat != before)

@@ -76,16 +76,10 @@ class ObservationNormalizer:
 
 
 class Mean:
-    """Count and mean of rows, merged over rollouts and ranks."""
+    """Count and mean of rows."""
 
     def __init__(self, size: int):
         self.count, self.mean = 0.0, np.zeros(size)
-
-    def merge(self, count: float, total: np.ndarray) -> None:
-        """Add `count` rows by their sum (size,)."""
-        if count:
-            self.count += count
-            self.mean += (total - count * self.mean) / self.count
 
     def arrays(self) -> dict:
         """Return the state as named arrays."""
@@ -97,10 +91,11 @@ class Mean:
 
 
 class MeanImage:
-    """The running mean of images (h, w, c), for their network to subtract; zeros unless `enabled`.
+    """The mean of the first batch of images (h, w, c), for their network to subtract; zeros unless `enabled`.
 
     What never changes in a game is most of its picture: left in, it makes nearly all of what the layers put out, equal for all
-    images, and the Fisher matrix ten times as uneven. Bytes stay bytes here: `cnn.encoder` subtracts, in the first layer.
+    images, and the Fisher matrix ten times as uneven. It does not change again: the policy would, outside of the trust region.
+    Bytes stay bytes here: `cnn.encoder` subtracts, in the first layer.
     """
 
     def __init__(self, shape: tuple, enabled: bool, is_bytes: bool, dtype="float32"):
@@ -121,13 +116,15 @@ class MeanImage:
         return images
 
     def merge(self, images, comm) -> None:
-        """Take the images (n, h, w, c) of a rollout into the mean, some at a time."""
-        if self.enabled:
-            total = np.zeros(self.shape)
-            for i in range(0, len(images), 256):
-                total += np.asarray(images[i:i + 256]).sum(0, dtype=np.float64)
-            count, *sums = comm.sum(np.append(len(images), total))
-            self.moments.merge(count, np.array(sums))
+        """Take the mean of the first images (n, h, w, c) of all ranks, some at a time."""
+        if self.ready:
+            return
+        total = np.zeros(self.shape)
+        for i in range(0, len(images), 256):
+            total += np.asarray(images[i:i + 256]).sum(0, dtype=np.float64)
+        sums = comm.sum(np.append(total, len(images)))
+        if sums[-1]:
+            self.moments.count, self.moments.mean = float(sums[-1]), sums[:-1] / sums[-1]
             self._freeze()
 
     def restore(self, arrays: dict) -> None:

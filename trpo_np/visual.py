@@ -18,7 +18,7 @@ class Visual(Policy):
 
     `cnn_extractor` is a name of `cnn.NETWORKS`, an nn.Layer from images (n, h, w, c) to features, or a function of ops; bytes are
     given to it as numbers from 0 to 1. `channels` is "first" or "last" where the observations' shape does not say it.
-    `normalize` subtracts the running mean image, which is a part of the model.
+    `normalize` subtracts the mean image of the first batch, which is a part of the model.
     """
 
     loops = ("pixels",)
