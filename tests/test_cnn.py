@@ -132,7 +132,7 @@ def test_the_mean_image_is_subtracted(rng, kind, network):
     """The same numbers come from a policy without normalisation that is given the difference."""
     own = {} if network == "nature_cnn" else dict(cnn_extractor=lambda x: ops.tanh(x[:, ::6, ::6].reshape(len(x), -1)))
     policy, mean = centred_policy(rng, "float64", kind, **own)
-    assert policy.normalizer.moments.count == 300
+    assert policy.normalizer.count == 300
     np.testing.assert_allclose(policy.normalizer.shift[0], mean, rtol=0, atol=1e-7 if kind == "floats" else 1e-12)
     x, _ = policy.observe(rng.integers(0, 2, (5, 36, 36, 3)).astype(policy.observation_space.dtype))
     plain = CnnPolicy(gym.Box(0, 1, (36, 36, 3)), FOUR, dtype="float64", **own).install(policy.params)
@@ -153,7 +153,7 @@ def test_the_mean_image_is_the_same_of_stacked_frames_and_over_ranks(rng):
     one.merge(images, OneProcess())
     index = np.arange(1200).reshape(300, 4)
     two.merge(Frames(np.moveaxis(images, 3, 1).reshape(1200, 6, 6), index), TwoRanks())
-    assert one.moments.count == 300 and two.moments.count == 600
+    assert one.count == 300 and two.count == 600
     np.testing.assert_array_equal(one.shift, two.shift)
 
 
@@ -360,7 +360,7 @@ def test_the_first_batch_only_brings_the_mean_image():
                  policy_kwargs=dict(cnn_extractor="trpo_cnn"))
     before = model.policy.params.flat.copy()
     model.learn(40)
-    assert model.policy.normalizer.moments.count == 40
+    assert model.policy.normalizer.count == 40
     np.testing.assert_array_equal(model.policy.params.flat, before)
     model.learn(40, reset_num_timesteps=False)
-    assert model.policy.normalizer.moments.count == 40 and np.any(model.policy.params.flat != before)
+    assert model.policy.normalizer.count == 40 and np.any(model.policy.params.flat != before)

@@ -36,7 +36,7 @@ def write_model(path, policy: Policy, policy_kwargs: dict, record: dict, trainin
     path = str(path) if str(path).endswith(".npz") else f"{path}.npz"
     arrays = {f"parameters/{name}": array for name, array in policy.params.items()}
     if policy.normalizer.enabled:
-        arrays |= {f"observations/{name}": array for name, array in policy.normalizer.moments.arrays().items()}
+        arrays |= {f"observations/{name}": array for name, array in policy.normalizer.arrays().items()}
     arrays |= {f"training/{name}": array for name, array in training.items()}
     cls = type(policy)
     own = cls.__name__ in NAMES and getattr(policies, cls.__name__) is cls
@@ -67,7 +67,7 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
     model, kwargs = built[0]
     model.install({name: arrays[f"parameters/{name}"] for name in model.policy_weights | model.critic_weights})
     if model.normalizer.enabled:
-        statistics = {name: arrays[f"observations/{name}"] for name in model.normalizer.moments.arrays()}
+        statistics = {name: arrays[f"observations/{name}"] for name in model.normalizer.arrays()}
         for name, array in statistics.items():
             if name != "mean" and np.any(array < 0):
                 raise FileError(f"{path}: observations/{name} holds negative numbers, which squares and counts are not")
@@ -115,7 +115,7 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
     weights = model.policy_weights | model.critic_weights
     needed = {f"parameters/{name}": (model.dtype.name, weight.shape) for name, weight in weights.items()}
     if model.normalizer.enabled:
-        needed |= {f"observations/{name}": ("float64", array.shape) for name, array in model.normalizer.moments.arrays().items()}
+        needed |= {f"observations/{name}": ("float64", array.shape) for name, array in model.normalizer.arrays().items()}
     for name, (dtype, shape) in needed.items():
         if name not in entries:
             raise FileError(f"{name} is missing; the policy needs it with shape {shape}")

@@ -69,25 +69,19 @@ class ObservationNormalizer:
             self.moments.merge(rows, comm)
             self._freeze()
 
+    @property
+    def count(self) -> float:
+        """How many rows the statistics are of."""
+        return self.moments.count
+
+    def arrays(self) -> dict:
+        """Return the state as named arrays."""
+        return self.moments.arrays()
+
     def restore(self, arrays: dict) -> None:
         """Take over a saved state."""
         self.moments.restore(arrays)
         self._freeze()
-
-
-class Mean:
-    """Count and mean of rows."""
-
-    def __init__(self, size: int):
-        self.count, self.mean = 0.0, np.zeros(size)
-
-    def arrays(self) -> dict:
-        """Return the state as named arrays."""
-        return {"count": np.array(self.count), "mean": self.mean}
-
-    def restore(self, arrays: dict) -> None:
-        """Take over a state that `arrays` gave."""
-        self.count, self.mean = float(arrays["count"]), arrays["mean"].copy()
 
 
 class MeanImage:
@@ -99,17 +93,13 @@ class MeanImage:
     """
 
     def __init__(self, shape: tuple, enabled: bool, is_bytes: bool, dtype="float32"):
-        self.moments, self.enabled, self.shape, self.dtype = Mean(math.prod(shape)), enabled, shape, np.dtype(dtype)
-        self.unit = 255 if is_bytes else 1
-        self._freeze()
+        self.shape, self.enabled, self.unit, self.dtype = shape, enabled, 255 if is_bytes else 1, np.dtype(dtype)
+        self.restore({"count": 0, "mean": np.zeros(math.prod(shape))})
 
     @property
     def ready(self) -> bool:
         """Say whether there is a mean; a policy that learned without one would be another with it."""
-        return not self.enabled or self.moments.count > 0
-
-    def _freeze(self):
-        self.shift = (self.moments.mean.reshape(1, *self.shape) / self.unit).astype(self.dtype)
+        return not self.enabled or self.count > 0
 
     def __call__(self, images):
         """Return the images as they are."""
@@ -122,15 +112,18 @@ class MeanImage:
         total = np.zeros(self.shape)
         for i in range(0, len(images), 256):
             total += np.asarray(images[i:i + 256]).sum(0, dtype=np.float64)
-        sums = comm.sum(np.append(total, len(images)))
-        if sums[-1]:
-            self.moments.count, self.moments.mean = float(sums[-1]), sums[:-1] / sums[-1]
-            self._freeze()
+        *total, count = comm.sum(np.append(total, len(images)))
+        if count:
+            self.restore({"count": count, "mean": np.array(total) / count})
+
+    def arrays(self) -> dict:
+        """Return the state as named arrays."""
+        return {"count": np.array(self.count), "mean": self.mean}
 
     def restore(self, arrays: dict) -> None:
         """Take over a saved state."""
-        self.moments.restore(arrays)
-        self._freeze()
+        self.count, self.mean = float(arrays["count"]), arrays["mean"].copy()
+        self.shift = (self.mean.reshape(1, *self.shape) / self.unit).astype(self.dtype)
 
 
 class RewardNormalizer:

@@ -91,7 +91,7 @@ def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: 
     """Fit the policy by Adam on the negative log-likelihood; yield it on the training and held-out part after each epoch."""
     comm.first_on_machine(lambda: kernels.compile_all(policy.kernel_files))
     memory.keep_freed()
-    if policy.normalizer.moments.count == 0:
+    if policy.normalizer.count == 0:
         policy.normalizer.merge(obs, comm)
     number, pick = policy.demonstrations(policy.normalizer(obs), starts)
     order = rng.permutation(number)

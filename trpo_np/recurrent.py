@@ -142,9 +142,9 @@ class RecurrentPolicy(Policy):
             return dist.sample(out, noise[t])
         return act
 
-    def compiled_network(self):
-        """Return None: `predict` goes the whole way."""
-        return None
+    def plain_layers(self):
+        """Return none: there is an LSTM among them."""
+        return []
 
     def _tanh_step(self) -> Callable:
         """Return (observations, starts, state) -> (distribution parameters, state) of dense tanh layers around the LSTM."""

@@ -29,7 +29,7 @@ def fingerprint(model: Any) -> bytes:
     """Return a hash of all that a file of the model would hold, which is what all ranks share."""
     record, arrays = training_record(model)
     digest = hashlib.blake2b(json.dumps(record).encode(), digest_size=16)
-    for array in (model.policy.params.flat, *model.policy.normalizer.moments.arrays().values(), *arrays.values()):
+    for array in (model.policy.params.flat, *model.policy.normalizer.arrays().values(), *arrays.values()):
         digest.update(np.ascontiguousarray(array).data)
     return digest.digest()
 
