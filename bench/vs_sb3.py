@@ -2,10 +2,11 @@
 
 The same settings on both sides (2,048 steps a batch, 10 CG iterations, no subsampling, 3 critic epochs in minibatches of 128,
 64-64 tanh networks), one environment, one BLAS thread. Each figure comes from a process of its own, after a warm-up of one
-update; the three programs take turns, and the median of the rounds counts.
+update; the three programs take turns, and the median of the rounds counts, of memory the process's peak.
 """
 
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -51,7 +52,8 @@ def worker(program, env_id, steps):
     learn(2048)
     started = time.perf_counter()
     learn(steps)
-    print(json.dumps(steps / (time.perf_counter() - started)))
+    rate = steps / (time.perf_counter() - started)
+    print(json.dumps([rate, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
 
 
 def measure(program, env_id, steps):
@@ -60,7 +62,7 @@ def measure(program, env_id, steps):
     if done.returncode:
         print(f"{program} did not run ({done.stderr.strip().splitlines()[-1]})", flush=True)
         return None
-    return float(done.stdout.split()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main():
@@ -68,20 +70,22 @@ def main():
                              rounds=dict(type=int, default=5))
     rounds, steps = (1, {p: 2048 for p in PROGRAMS}) if args.quick else (args.rounds, {
         "trpo_np": 40960, "sb3-contrib": 10240, "environment": 40960})
-    print(f"{'environment':<18}{'program':<14}{'steps/s':>10}{'min':>9}{'max':>9}  trpo_np is")
+    print(f"{'environment':<18}{'program':<14}{'steps/s':>10}{'min':>9}{'max':>9}{'MB':>7}  trpo_np is")
     for env_id in args.envs:
-        rates = {p: [] for p in PROGRAMS}
+        rates, peaks = {p: [] for p in PROGRAMS}, {p: [] for p in PROGRAMS}
         for _ in range(rounds):
             for program in PROGRAMS:
-                if (rate := measure(program, env_id, steps[program])) is not None:
-                    rates[program].append(rate)
+                if (found := measure(program, env_id, steps[program])) is not None:
+                    rates[program].append(found[0])
+                    peaks[program].append(found[1])
         medians = {p: statistics.median(r) for p, r in rates.items() if r}
         for program, median in medians.items():
             ratio = medians["trpo_np"] / median
             notes = {"sb3-contrib": f"{ratio:.2f} x the peer", "environment": f"{100 * ratio:.0f} % of the limit"}
             spread = f"{min(rates[program]):>9,.0f}{max(rates[program]):>9,.0f}"
-            print(f"{env_id:<18}{program:<14}{median:>10,.0f}{spread}  {notes.get(program, '')}", flush=True)
-        _timing.save(args, {"env": env_id, "steps_per_second": rates})
+            memory = f"{statistics.median(peaks[program]) / 2**20:>7,.0f}"
+            print(f"{env_id:<18}{program:<14}{median:>10,.0f}{spread}{memory}  {notes.get(program, '')}", flush=True)
+        _timing.save(args, {"env": env_id, "steps_per_second": rates, "bytes": peaks})
 
 
 if __name__ == "__main__":
