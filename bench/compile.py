@@ -1,6 +1,6 @@
 """How long do kernels take to compile, once on a machine, and to load from the cache in every later process?
 
-Each figure comes from a process of its own with a cache of its own: the time of `kernels.compile_all` for the files that a policy's
+Each figure comes from a process of its own with a cache of its own: the time of `kernels.compile_all` for what a policy's
 first `learn` needs, numba's import included.
 """
 
