@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-SCHEDULED = ("max_kl", "vf_stepsize")  # may be functions of the remaining progress
+SCHEDULED = ("max_kl", "vf_stepsize", "entcoeff")  # may be functions of the remaining progress
 WHOLE = {"timesteps_per_batch": 1, "cg_iters": 1, "vf_iters": 0, "vf_batch_size": 1, "fvp_subsample": 1, "linesearch_steps": 1}
 RANGES = {"gamma": (0, 1), "lam": (0, 1), "max_kl": (1e-12, math.inf), "cg_damping": (0, math.inf),
           "vf_stepsize": (0, math.inf), "entcoeff": (-math.inf, math.inf), "linesearch_shrink": (1e-12, 1),

@@ -36,14 +36,15 @@ class TRPO:
     accepted.
     cg_iters, cg_damping: conjugate gradient; 0.1 damping suits control tasks. fvp_subsample: curvature from every k-th sample,
     or, of a policy that remembers, from every k-th environment.
-    linesearch_steps, linesearch_shrink: how many shorter steps to try, each times this. entcoeff: weight of an entropy bonus.
+    linesearch_steps, linesearch_shrink: how many shorter steps to try, each times this. entcoeff: weight of an entropy bonus; 0.01
+    with normalize_advantage=False where rewards are rare, so that it outweighs the noise where there is nothing else.
     vf_stepsize, vf_iters, vf_batch_size: Adam's stepsize, passes over the batch and minibatch of the critic.
-    normalize_observations, normalize_rewards: running statistics inside the model and its file. normalize_advantage: mean 0,
-    spread 1.
+    normalize_observations, normalize_rewards: running statistics inside the model and its file (of images the first batch's mean).
+    normalize_advantage: mean 0, spread 1.
     clip_rewards: learn from rewards clipped to -1 .. 1, as is usual for Atari; returns are reported as they are.
     bootstrap_truncated: value the state in which a time limit cut an episode (False: as if it had ended, as in stable-baselines).
     policy_kwargs: arguments of the policy class, such as net_arch; see trpo_np.policies.Policy.
-    max_kl and vf_stepsize may be functions of the remaining progress (1 at the start, 0 at the end).
+    max_kl, vf_stepsize and entcoeff may be functions of the remaining progress (1 at the start, 0 at the end).
     seed: same seed, same bits, on the same machine and versions. verbose: 1 prints a table. tensorboard_log: a folder.
     dtype: "float32", or "float64" for checks. comm: an mpi4py communicator; by default that of the launcher.
     """
@@ -209,7 +210,7 @@ class TRPO:
         whole = policy.params
         head = whole.select(policy.policy_weights)
         flat, info = trust_region_step(policy, head, batch, comm, max_kl=now(s["max_kl"], remaining),
-                                       **{name: s[name] for name in STEP_SETTINGS})
+                                       entcoeff=now(s["entcoeff"], remaining), **{name: s[name] for name in STEP_SETTINGS})
         head.flat[:] = flat
         value_loss = self._fit_critic(x, seg, line_up(targets), line_up(valid), now(s["vf_stepsize"], remaining))
         comm.align(whole.flat)  # machines may differ in the last bit of a power, in Adam and in the line search
@@ -376,4 +377,4 @@ def checked_seed(seed) -> int:
 
 NOT_SETTINGS = ("self", "policy", "env", "verbose", "tensorboard_log", "policy_kwargs", "seed", "comm")
 SETTINGS = {name: p.default for name, p in inspect.signature(TRPO.__init__).parameters.items() if name not in NOT_SETTINGS}
-STEP_SETTINGS = ("cg_iters", "cg_damping", "entcoeff", "fvp_subsample", "linesearch_steps", "linesearch_shrink", "kl_tolerance")
+STEP_SETTINGS = ("cg_iters", "cg_damping", "fvp_subsample", "linesearch_steps", "linesearch_shrink", "kl_tolerance")
