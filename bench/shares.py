@@ -1,7 +1,7 @@
 """Where does the time of `learn` go: environment, policy, update?
 
-With 2,048 steps a batch (8,192 for 64 environments), 10 CG iterations on every sample, 3 critic epochs in minibatches of 128; Pong
-as run_atari sets it.
+With 2,048 steps a batch (8,192 for 64 environments), 10 CG iterations on every sample, 3 critic epochs in minibatches of 128;
+Pong as run_atari sets it.
 """
 
 import json

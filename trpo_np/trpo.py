@@ -36,10 +36,11 @@ class TRPO:
     accepted.
     cg_iters, cg_damping: conjugate gradient; 0.1 damping suits control tasks. fvp_subsample: curvature from every k-th sample,
     or, of a policy that remembers, from every k-th environment.
-    linesearch_steps, linesearch_shrink: how many shorter steps to try, each times this. entcoeff: weight of an entropy bonus; 0.01
-    with normalize_advantage=False where rewards are rare, so that it outweighs the noise where there is nothing else.
+    linesearch_steps, linesearch_shrink: how many shorter steps to try, each times this.
+    entcoeff: weight of an entropy bonus; 0.01 with normalize_advantage=False where rewards are rare, so that it outweighs noise
+    where there is nothing else.
     vf_stepsize, vf_iters, vf_batch_size: Adam's stepsize, passes over the batch and minibatch of the critic.
-    normalize_observations, normalize_rewards: running statistics inside the model and its file (of images the first batch's mean).
+    normalize_observations, normalize_rewards: running statistics inside the model and its file (of images the first mean).
     normalize_advantage: mean 0, spread 1.
     clip_rewards: learn from rewards clipped to -1 .. 1, as is usual for Atari; returns are reported as they are.
     bootstrap_truncated: value the state in which a time limit cut an episode (False: as if it had ended, as in stable-baselines).
