@@ -172,6 +172,15 @@ def test_loading_a_policy_needs_numpy_alone():
     assert loaded - sys.stdlib_module_names - of_numpy == {"trpo_np"}
 
 
+@pytest.mark.parametrize("name, needed, not_needed", [
+    ("MlpPolicy", "policy", {"recurrent", "visual", "conv", "lstm"}), ("MlpLstmPolicy", "recurrent", {"visual", "conv"}),
+    ("CnnPolicy", "visual", set())])
+def test_a_policy_loads_no_other(name, needed, not_needed):
+    command = [sys.executable, "-c", f"import sys\nfrom trpo_np.policies import {name}\nprint(*sys.modules)"]
+    loaded = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout.split()
+    assert f"trpo_np.{needed}" in loaded and not {f"trpo_np.{other}" for other in not_needed} & set(loaded)
+
+
 def test_training_loads_neither_numba_nor_mpi4py_at_import():
     loaded = loaded_by("from trpo_np import TRPO")
     assert "gymnasium" in loaded and not loaded & (HEAVY - {"gymnasium", "scipy"})

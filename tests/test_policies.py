@@ -453,3 +453,15 @@ def test_a_subclass_may_bring_its_own_network():
     expected = policy.dist.sample(X @ policy.params["pi/out/w"][:3], noise[0])
     np.testing.assert_array_equal(policy.actor(noise)(0, X, None), expected)
     assert policy.predict(X)[0].shape == (6,)
+
+
+def test_predict_follows_the_parameters():
+    """What predict keeps are views: it sees what is written into the parameters, and new ones."""
+    policy = make("Discrete")
+    def write():
+        policy.params["pi/out/b"][1] = 1e3
+    for change in (write, lambda: policy.install(make("Discrete", seed=5).params)):
+        policy.predict(X, deterministic=True)
+        change()
+        expected = policy.to_env(policy.pi(policy.params, X).argmax(-1))
+        np.testing.assert_array_equal(policy.predict(X, deterministic=True)[0], expected)

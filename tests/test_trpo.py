@@ -409,6 +409,34 @@ def test_the_entropy_bonus_raises_the_entropy(kind):
         np.testing.assert_allclose(info["gain"], coefficient * change, rtol=1e-9)
 
 
+def test_the_entropy_that_is_logged_is_the_new_policys(kind="Discrete"):
+    policy, head, rng = small_policy(kind)
+    batch = random_batch(policy, rng, 40)
+    new, info = trust_region_step(policy, head, batch, OneProcess(), max_kl=0.02)
+    assert info["step_fraction"] > 0
+    for flat, tolerance in ((new, None), (head.flat, 0.0)):  # no step is accepted: the old one's
+        if tolerance is not None:
+            _, info = trust_region_step(policy, head, batch, OneProcess(), max_kl=0.02, kl_tolerance=1e-9)
+            assert info["step_fraction"] == 0
+        entropy = np.mean(policy.dist.entropy(policy.pi(head.like(flat), batch.inputs)))
+        np.testing.assert_allclose(info["entropy"], entropy, rtol=1e-9)
+
+
+def test_curvature_of_every_sample_needs_no_second_pass():
+    """The linearization that gives the gradient serves the Fisher products; the step is that of a second one."""
+    policy, head, rng = small_policy("Box")
+    batch, passes = random_batch(policy, rng, 40), []
+    pi = policy.pi
+    policy.pi = lambda params, x: passes.append(len(x)) or pi(params, x)
+    one, _ = trust_region_step(policy, head, batch, OneProcess(), fvp_subsample=1)
+    count = len(passes)
+    passes.clear()
+    policy.thin = lambda inputs, weights, k: (inputs, weights)
+    two, _ = trust_region_step(policy, head, batch, OneProcess(), fvp_subsample=2)
+    assert len(passes) == count + 1
+    np.testing.assert_array_equal(one, two)
+
+
 def test_entcoeff_reaches_the_step():
     def spread(entcoeff):
         model = model_on(Toy(ACTIONS["Box"]), entcoeff=entcoeff, vf_iters=0).learn(96)
@@ -417,15 +445,17 @@ def test_entcoeff_reaches_the_step():
 
 
 def test_schedules_see_the_remaining_progress():
-    seen = {"max_kl": [], "vf_stepsize": []}
+    seen = {"max_kl": [], "vf_stepsize": [], "entcoeff": []}
 
     def schedule(name, value):
         return lambda remaining: seen[name].append(remaining) or value * (0.1 + remaining)
-    model = model_on(Toy(), max_kl=schedule("max_kl", 0.01), vf_stepsize=schedule("vf_stepsize", 1e-3))
+    model = model_on(Toy(), max_kl=schedule("max_kl", 0.01), vf_stepsize=schedule("vf_stepsize", 1e-3),
+                     entcoeff=schedule("entcoeff", 1e-2))
     for reset, step in ((True, 0.2), (True, 0.2), (False, 0.1)):  # what continues a run continues its schedule
-        seen["max_kl"].clear(), seen["vf_stepsize"].clear()
+        for values in seen.values():
+            values.clear()
         model.learn(5 * 32, reset_num_timesteps=reset)
-        assert seen["max_kl"] == seen["vf_stepsize"] and len(seen["max_kl"]) == 5
+        assert seen["max_kl"] == seen["vf_stepsize"] == seen["entcoeff"] and len(seen["max_kl"]) == 5
         np.testing.assert_allclose(np.diff(seen["max_kl"]), -step, atol=1e-12)
         assert -1e-12 <= min(seen["max_kl"]) <= step + 1e-12, "of the update that ends the run: 0, or 1 update to go"
 

@@ -1,0 +1,54 @@
+"""What did jobs reach? Sum up the folders that they wrote with --log-dir, one seed each:
+
+    python -m trpo_np.run_atari --env Pong --num-timesteps 1.5e6 --seed 0 --log-dir runs/Pong_seed0      # and other seeds
+    python bench/curves.py --goal 15 --folders runs/Pong_seed0 runs/Pong_seed1 runs/Pong_seed2
+
+The return is the mean of the last 100 training episodes (whole games, unclipped rewards, actions drawn), `passes` the number of
+steps after which it first reached --goal.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import _timing
+
+
+def summary(folder, goal):
+    """Return what a run reached, from its monitor.csv and progress.json."""
+    about, _, *rows = (folder / "monitor.csv").read_text().splitlines()
+    tables = [json.loads(line) for line in (folder / "progress.json").read_text().splitlines()]
+    curve = [(t["time/total_timesteps"], round(t["rollout/ep_rew_mean"], 2)) for t in tables if "rollout/ep_rew_mean" in t]
+    returns = [float(row.split(",")[0]) for row in rows][-100:]
+    last = tables[-1]
+    return {"env": json.loads(about[1:])["env_id"], "run": folder.name, "steps": last["time/total_timesteps"],
+            "seconds": round(last["time/time_elapsed"]), "final": round(sum(returns) / len(returns), 2), "episodes": len(rows),
+            "best": max(r for _, r in curve), "passes": next((t for t, r in curve if goal is not None and r >= goal), None),
+            "curve": curve[:: max(1, len(curve) // 100)]}
+
+
+def made_up(folder):
+    """Write a small run, for --quick."""
+    (folder / "monitor.csv").write_text('#{"env_id": "CartPole-v1"}\nr,l,t\n1.0,1,0.1\n3.0,3,0.4\n')
+    (folder / "progress.json").write_text(json.dumps({"time/total_timesteps": 4, "time/time_elapsed": 0.4,
+                                                      "rollout/ep_rew_mean": 2.0}) + "\n")
+    return summary(folder, 2.0)
+
+
+def main():
+    args = _timing.arguments(__doc__, folders=dict(nargs="*", type=Path, default=[]), goal=dict(type=float))
+    if args.quick:
+        with tempfile.TemporaryDirectory() as folder:
+            runs = [made_up(Path(folder))]
+    else:
+        runs = [summary(folder, args.goal) for folder in args.folders]
+    for run in runs:
+        print(f"{run['env']:<28}{run['run']:<18}{run['steps']:>11,} steps {run['seconds']:>7,} s  return {run['final']:8.2f}  "
+              f"best {run['best']:8.2f}  passes {run['passes']}", flush=True)
+    finals = [run["final"] for run in runs]
+    print(f"mean over seeds {sum(finals) / len(finals):.2f}, from {min(finals):.2f} to {max(finals):.2f}")
+    _timing.save(args, {"env": runs[0]["env"], "runs": runs})
+
+
+if __name__ == "__main__":
+    main()
