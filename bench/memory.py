@@ -80,15 +80,17 @@ class RepeatPrevious(gymnasium.Env):
 
 COMMON = dict(timesteps_per_batch=1024, vf_iters=10, lam=0.95, fvp_subsample=1)
 MAZE = dict(max_kl=0.02, vf_stepsize=1e-3)
+EXPLORE = dict(normalize_advantage=False, entcoeff=0.01)  # what is rare to be found: see presets.py on Atari
 # environment, steps, goal, number of environments, settings
 TASKS = {
     "cartpole": (lambda: Hidden("CartPole-v1", [0, 2]), 100_000, 500, 8,
                  dict(max_kl=0.05, cg_damping=0.1, vf_stepsize=3e-3, normalize_observations=True)),
     "pendulum": (lambda: Hidden("Pendulum-v1", [0, 1]), 100_000, -200, 4,
-                 dict(max_kl=0.03, cg_damping=0.1, vf_stepsize=3e-3, gamma=0.9, normalize_rewards=True)),
+                 dict(max_kl=[0.05, 0.005], cg_damping=0.1, lam=0.9, vf_stepsize=3e-3, vf_iters=20, gamma=0.9,
+                      normalize_rewards=True, policy_kwargs=dict(n_lstm=64, layers=[64]))),
     "tmaze 10": (lambda: TMaze(10), 50_000, 1.0, 8, MAZE),
-    "tmaze 20": (lambda: TMaze(20), 100_000, 1.0, 8, MAZE),
-    "tmaze 50": (lambda: TMaze(50), 500_000, 1.0, 8, MAZE | dict(entcoeff=0.02, cg_damping=0.1, max_kl=0.03)),
+    "tmaze 20": (lambda: TMaze(20), 100_000, 1.0, 8, MAZE | EXPLORE),
+    "tmaze 50": (lambda: TMaze(50), 500_000, 1.0, 8, MAZE | EXPLORE | dict(cg_damping=0.1)),
     "repeat": (lambda: RepeatPrevious(), 200_000, 0.9, 8, dict(gamma=0.5, max_kl=0.05, vf_stepsize=1e-3)),
 }
 
@@ -96,14 +98,17 @@ TASKS = {
 def worker(task, policy, seed, steps, changes):
     from trpo_np import TRPO, evaluate_policy, make_vec_env
     from trpo_np.callbacks import BaseCallback
+    from trpo_np.settings import LinearSchedule
 
     class Curve(BaseCallback):
         def _on_rollout_end(self):
             curve.append((self.model.num_timesteps, round(float(np.mean([r for r, _ in self.model.recent] or [np.nan])), 3)))
 
     make, _, _, n_envs, settings = TASKS[task]
-    settings = {**COMMON, **settings, **changes}
-    kwargs = settings.pop("policy_kwargs", {"n_lstm": 64, "layers": []} if "Lstm" in policy else {})
+    settings = {key: LinearSchedule(*value) if isinstance(value, (list, tuple)) else value
+                for key, value in {**COMMON, **settings, **changes}.items()}
+    kwargs = settings.pop("policy_kwargs", {"n_lstm": 64, "layers": []})
+    kwargs = kwargs if "Lstm" in policy else {}
     model = TRPO(policy, make_vec_env(make, settings.pop("n_envs", n_envs)), seed=seed, policy_kwargs=kwargs, **settings)
     curve, started = [], time.perf_counter()
     model.learn(steps, Curve())
@@ -126,7 +131,7 @@ def main():
     args = _timing.arguments(__doc__, tasks=dict(nargs="+", default=list(TASKS)),
                              seeds=dict(type=int, nargs="+", default=[0, 1, 2, 3, 4]),
                              policies=dict(nargs="+", default=["MlpLstmPolicy", "MlpPolicy"]), steps=dict(type=int),
-                             processes=dict(type=int, default=2), changes=dict(default="{}", help="JSON of settings to change"))
+                             processes=dict(type=int, default=2), changes=dict(default="{}", help="JSON of settings to change; [from, to] is a linear schedule"))
     if args.quick:
         args.tasks, args.seeds, args.steps = ["cartpole", "tmaze 10"], [0], 2048
     for task in args.tasks:
