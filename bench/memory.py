@@ -131,7 +131,8 @@ def main():
     args = _timing.arguments(__doc__, tasks=dict(nargs="+", default=list(TASKS)),
                              seeds=dict(type=int, nargs="+", default=[0, 1, 2, 3, 4]),
                              policies=dict(nargs="+", default=["MlpLstmPolicy", "MlpPolicy"]), steps=dict(type=int),
-                             processes=dict(type=int, default=2), changes=dict(default="{}", help="JSON of settings to change; [from, to] is a linear schedule"))
+                             processes=dict(type=int, default=2),
+                             changes=dict(default="{}", help="JSON of settings to change; [from, to] is a linear schedule"))
     if args.quick:
         args.tasks, args.seeds, args.steps = ["cartpole", "tmaze 10"], [0], 2048
     for task in args.tasks:
