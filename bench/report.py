@@ -1,6 +1,7 @@
 """Write bench/README.md: a table of every result in bench/results/, with its command, date, machine and versions.
 
-Of each command the latest line counts. Three numbers or more are shown as their median and, in brackets, their range.
+Of each command the latest line counts. Three numbers or more are shown as their median and, in brackets, their range. With
+matplotlib a plot shows how many times as fast as the peer each thing is.
 """
 
 import json
@@ -13,12 +14,17 @@ HEAD = """# Results
 Written by `python bench/report.py` from the lines in `bench/results/`. Each script answers one question, which `--help`
 states; `--quick` shows in seconds that it works. Ratios come from one run on one machine, one BLAS thread a process unless
 the command says otherwise.
+
+![how many times as fast as PyTorch](results/ratios.png)
 """
 LONG = ("curve",)  # what a table cannot show
+TITLES = ("seed", "run", "what", "batch")  # what tells the parts of a list apart
 
 
 def shown(value) -> str:
     """Show a number with four digits, a list of numbers as its median and range."""
+    if isinstance(value, list) and value and all(isinstance(x, list) for x in value):
+        return "; ".join(shown(list(column)) for column in zip(*value))
     if isinstance(value, list) and value and all(isinstance(x, (int, float)) for x in value):
         if len(value) < 3:
             return ", ".join(map(shown, value))
@@ -36,9 +42,56 @@ def rows(value, name=()):
                 yield from rows(part, (*name, str(key)))
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         for i, part in enumerate(value):
-            yield from rows(part, (*name, str(part.get("seed", i))))
+            title = [str(part[key]) for key in TITLES if key in part] or [str(i)]
+            yield from rows({key: x for key, x in part.items() if key not in TITLES}, (*name, ", ".join(title)))
     else:
         yield " / ".join(name), shown(value)
+
+
+def ratios(lines):
+    """Yield (label, how many times as fast as the peer) of every pair among the results."""
+    for (stem, *_), line in lines.items():
+        rates, median = line.get("steps_per_second", {}), statistics.median
+        other = rates.get("sb3-contrib") or rates.get("RecurrentPPO")
+        if other:
+            what = f"an LSTM of {line['cells']}, beside RecurrentPPO" if "cells" in line else line["env"]
+            yield f"learn: {what}", median(rates["trpo_np"]) / median(other)
+        for name, seconds in line.get("peer_seconds", {}).items():
+            yield name, seconds / line["trpo_np_seconds"][name]
+        if stem == "update":
+            yield "update: 17-64-64-6, 2,048 samples", median(line["seconds"]["sb3-contrib"]) / median(line["seconds"]["trpo_np"])
+        if stem == "atari":
+            found = {name: median(rate for rate, _ in pairs) for name, pairs in line["steps_per_second_and_bytes"].items()}
+            yield "learn: Pong, NatureCNN, 512 a batch", found["trpo_np"] / found["sb3-contrib"]
+        if stem == "conv":
+            yield from ((f"NatureCNN, 512 images: {row['what']}", row["seconds"][1] / row["seconds"][0]) for row in line["rows"]
+                        if row["batch"] == 512)
+        if stem == "lstm":
+            yield from ((f"LSTM of 256, 128 x 8: {name}", theirs / ours) for name, ours, theirs in zip(
+                ("forward", "gradient", "Fisher product"), line["seconds"]["trpo_np"], line["seconds"]["PyTorch"]))
+        if stem == "imports":
+            seconds = {name: pair[0] for name, pair in line["seconds_and_megabytes"].items()}
+            ratio = seconds["sb3-contrib: load, predict"] / seconds["load_policy, predict"]
+            yield "load a policy and predict, whole process", ratio
+
+
+def plot(pairs, path):
+    """Draw the ratios as bars on a logarithmic axis."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("matplotlib is not installed: no plot")
+        return
+    labels, values = zip(*sorted(pairs, key=lambda pair: pair[1]))
+    figure = Figure(figsize=(9, 0.32 * len(values) + 1), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(values)), [value - 1 for value in values], left=1, color=["C0" if v >= 1 else "C3" for v in values])
+    for i, value in enumerate(values):
+        axes.annotate(f"{value:.1f}" if value >= 2 else f"{value:.2f}", (max(value, 1), i), xytext=(3, 0),
+                      textcoords="offset points", va="center")
+    axes.set(xscale="log", yticks=range(len(values)), yticklabels=labels, xlabel="times as fast as PyTorch")
+    axes.margins(x=0.1)
+    figure.savefig(path, dpi=110)
 
 
 def section(line: dict) -> str:
@@ -63,6 +116,7 @@ def main():
     if args.quick:
         _timing.save(args, {"results": len(latest)})
     else:
+        plot(list(ratios(latest)), _timing.RESULTS / "ratios.png")
         (_timing.RESULTS.parent / "README.md").write_text("".join(parts))
 
 
