@@ -108,7 +108,7 @@ def main():
     for path in sorted(_timing.RESULTS.glob("*.jsonl")):
         for text in path.read_text().splitlines():
             line = json.loads(text)
-            latest[path.stem, line["command"], line.get("env"), line.get("task"), line.get("policy")] = line
+            latest[path.stem, line["command"], line.get("env"), line.get("task"), line.get("policy"), line.get("cells")] = line
     parts, before = [HEAD], ""
     for (stem, *_), line in latest.items():
         parts.append(("\n" if stem == before else f"\n## {stem}\n\n") + section(line))
