@@ -313,13 +313,13 @@ for normalised in (False, True):
     model.learn(1, On("_on_rollout_start", calls.clear))
     info = model.last
     trials = round(1 - np.log2(info["step_fraction"]))
-    expected = {"gather": 3, "sum": 5 + 4 * normalised + info["cg_products"] + trials + 3 * 4, "align": 1}
+    expected = {"gather": 3, "sum": 4 + 4 * normalised + info["cg_products"] + trials + 3 * 4, "align": 1}
     assert calls == expected, (calls, expected)
 """
 
 
 def test_an_update_takes_few_collectives(tmp_path):
-    """What the README says: 9 and, each, one a Fisher product, a trial step and a minibatch; 2 for each normalisation."""
+    """What the README says: 8 and, each, one a Fisher product, a trial step and a minibatch; 2 for each normalisation."""
     run(2, COUNT.replace("model.learn(", "real = model._update\n    model._update = lambda *a, **k: setattr(model, 'last', "
                          "real(*a, **k)) or model.last\n    model.learn("), tmp_path)
 
