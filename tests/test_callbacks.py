@@ -234,8 +234,11 @@ def test_checkpoints_are_whole_models(tmp_path, capsys):
 
 def test_one_file_is_replaced(tmp_path):
     seen, path = [], tmp_path / "sub" / "model"
-    look = EveryNTimesteps(1, lambda *_: seen.append(TRPO.load(path).num_timesteps))
-    make().learn(3 * BATCH, [FileCallback(path, BATCH), look])
+
+    class Look(BaseCallback):
+        def _on_update_logged(self):
+            seen.append(TRPO.load(path).num_timesteps)
+    make().learn(3 * BATCH, [FileCallback(path, BATCH), Look()])
     assert seen == [BATCH, 2 * BATCH, 3 * BATCH] and [file.name for file in path.parent.iterdir()] == ["model.npz"]
 
 
@@ -470,6 +473,7 @@ def test_ranks_share_an_evaluation_and_rank_0_writes(tmp_path, rank, capsys):
     callback.on_training_start({}, {})
     model.num_timesteps, model.restart_pending = BATCH, False
     assert callback.on_update_end() and model.restart_pending
+    callback.on_update_logged()
     assert sum(seed is None for seed in env.seeds) + 1 == len(env.seeds)
     assert callback.callbacks[0].evaluations_results == [[3.0] * 4]
     files = {"evaluations.npz", "best_model.npz", f"trpo_{BATCH}_steps.npz"}
@@ -484,3 +488,18 @@ def test_an_evaluation_that_only_some_ranks_have_is_refused():
     for callback in (evaluation, CallbackList([Recorder(), EveryNTimesteps(5, evaluation)])):
         with pytest.raises(ValueError, match=r"only the ranks \[0\] of 2 have an EvalCallback"):
             check_ranks(callback, Ranks(0, other=False))
+
+
+def test_a_checkpoint_is_not_ahead_of_the_logs(tmp_path):
+    """What a killed run has in its last file stands in its logs, too; also where an event calls the callback."""
+    rows, seen, model = [], [], make()
+
+    class Output:
+        def write(self, values, step):
+            rows.append(step)
+    model.loggers.append(Output())
+    save = model.save
+    model.save = lambda path: seen.append((list(rows), model.num_timesteps)) or save(path)
+    model.learn(3 * BATCH, [CheckpointCallback(BATCH, tmp_path / "a"),
+                            EveryNTimesteps(2 * BATCH, CheckpointCallback(BATCH, tmp_path / "b"))])
+    assert len(seen) == 4 and all(steps == rows[-1] for rows, steps in seen)

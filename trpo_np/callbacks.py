@@ -2,11 +2,10 @@
 
 `learn` calls, in this order,
     init_callback, on_training_start
-    for each update: on_rollout_start; on_step after each step of the environments; on_rollout_end; on_update_end
+    each update: on_rollout_start; on_step after each step of the environments; on_rollout_end; on_update_end; on_update_logged
     on_training_end
-and a subclass overrides what has the underscore: `_on_step`, `_on_update_end`, ... Returning False stops training: from
-`_on_step` at once, without an update from the rollout that is cut short; from `_on_rollout_end`, which comes before the
-update, and from `_on_update_end` after the update.
+and a subclass overrides what has the underscore: `_on_step`, `_on_update_end`, ... Returning False stops training, from
+`_on_step` at once, without an update from the rollout cut short, from `_on_rollout_end` and `_on_update_end` after the update.
 
 Frequencies count environment steps as `num_timesteps` does, over all environments and ranks, and are looked at when an
 update is over: "every 10,000 steps" is at the end of the updates that pass 10,000, 20,000, ...
@@ -89,6 +88,10 @@ class BaseCallback:
         self.num_timesteps = self.model.num_timesteps
         return goes_on(self._on_update_end())
 
+    def on_update_logged(self) -> None:
+        """Called when an update's row of the logs, if it has one, is written: a model that is saved now is not ahead of them."""
+        self._on_update_logged()
+
     def on_training_end(self) -> None:
         """Called once, after the last update."""
         self._on_training_end()
@@ -104,6 +107,7 @@ class BaseCallback:
     def _on_step(self) -> Any: ...
     def _on_rollout_end(self) -> Any: ...
     def _on_update_end(self) -> Any: ...
+    def _on_update_logged(self) -> None: ...
     def _on_training_end(self) -> None: ...
 
 
@@ -138,6 +142,10 @@ class Group(BaseCallback):
     def on_training_start(self, locals_: dict, globals_: dict) -> None:
         super().on_training_start(locals_, globals_)
         self.each("on_training_start", locals_, globals_)
+
+    def on_update_logged(self) -> None:
+        super().on_update_logged()
+        self.each("on_update_logged")
 
     def on_training_end(self) -> None:
         super().on_training_end()
@@ -210,7 +218,7 @@ class CheckpointCallback(EveryNTimesteps):
 
     def __init__(self, save_freq: int, save_path: str | os.PathLike, name_prefix: str = "trpo", verbose: int = 0):
         super().__init__(save_freq, None, verbose)
-        self.save_path, self.name_prefix = save_path, name_prefix
+        self.save_path, self.name_prefix, self.due = save_path, name_prefix, False
 
     def _init_callback(self) -> None:
         make_folder(self.model, self.save_path)
@@ -219,10 +227,13 @@ class CheckpointCallback(EveryNTimesteps):
         return os.path.join(self.save_path, f"{self.name_prefix}_{self.num_timesteps}_steps")
 
     def _on_event(self) -> bool:
-        if self.model.comm.rank == 0:
-            self.say(f"Saved a checkpoint to {self.model.save(self._file())}", level=2)
-        self.model.restart_pending = True
+        self.due = self.model.restart_pending = True
         return True
+
+    def _on_update_logged(self) -> None:
+        if self.due and self.model.comm.rank == 0:
+            self.say(f"Saved a checkpoint to {self.model.save(self._file())}", level=2)
+        self.due = False
 
 
 class FileCallback(CheckpointCallback):

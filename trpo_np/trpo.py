@@ -174,6 +174,7 @@ class TRPO:
                 if self.updates % log_interval == 0 or self.num_timesteps >= total or not going:
                     self._record(logger, (self.num_timesteps - start_timesteps) / seconds, seconds, shares)
                     logger.dump(self.num_timesteps)
+                callback.on_update_logged()
                 progress.update(self.num_timesteps - start_timesteps)
             callback.on_training_end()
         return self
