@@ -48,11 +48,11 @@ def peak_bytes():
         return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 
 
-def worker(kind, value):
+def worker(kind, value, most):
     run, size = KINDS[kind][0](value)
     before, seconds = peak_bytes(), []
     started = time.perf_counter()
-    while len(seconds) < 3 or (time.perf_counter() - started < 3 and len(seconds) < 20):
+    while len(seconds) < 3 or (time.perf_counter() - started < most and len(seconds) < 20):
         clock = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - clock)
@@ -69,8 +69,9 @@ def main():
     results = {}
     for kind, (_, values) in KINDS.items():
         rows = []
-        for value in values[:3] if args.quick else values:
-            done = subprocess.run([sys.executable, __file__, "worker", kind, str(value)], capture_output=True, text=True)
+        for value in values[:2] if args.quick else values:
+            command = [sys.executable, __file__, "worker", kind, str(value), "0.1" if args.quick else "3"]
+            done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 sys.exit(done.stderr)
             rows.append(json.loads(done.stdout.splitlines()[-1]))
@@ -84,4 +85,4 @@ def main():
 
 
 if __name__ == "__main__":
-    worker(sys.argv[2], int(sys.argv[3])) if sys.argv[1:2] == ["worker"] else main()
+    worker(sys.argv[2], int(sys.argv[3]), float(sys.argv[4])) if sys.argv[1:2] == ["worker"] else main()
