@@ -1,67 +1,10 @@
-"""Compiled loops over dense tanh layers, each beside its plain NumPy twin; see kernels.py."""
+"""Compiled dense tanh networks, each beside its plain NumPy twin: an actor's few rows, a critic's minibatch; see kernels.py."""
 
 import numpy as np
 
 from . import kernels
 from .kernels import twin
 
-# --- many rows, layer by layer: the products are BLAS's, and each pass over the rows does all that it can ---------------
-
-def _bias_tanh_loop(z, b):
-    out = np.empty_like(z)
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            out[i, j] = kernels._tanh(z[i, j] + b[j])
-    return out
-
-
-@twin(_bias_tanh_loop, lambda: (np.zeros((1, 1), np.float32), np.zeros(1, np.float32)))
-def bias_tanh(z, b):
-    """Return tanh(z + b) of products z (n, m) and a bias b (m,)."""
-    y = z + b
-    return np.tanh(y, out=y)
-
-
-def _tanh_push_loop(dz, more, db, y):
-    out, both = np.empty_like(dz), more.size > 0
-    for i in range(dz.shape[0]):
-        if both:
-            for j in range(dz.shape[1]):
-                out[i, j] = (dz[i, j] + more[i, j] + db[j]) * (np.float32(1) - y[i, j] * y[i, j])
-        else:
-            for j in range(dz.shape[1]):
-                out[i, j] = (dz[i, j] + db[j]) * (np.float32(1) - y[i, j] * y[i, j])
-    return out
-
-
-def _matrix():
-    return np.zeros((1, 1), np.float32)
-
-
-@twin(_tanh_push_loop, lambda: (_matrix(), _matrix(), np.zeros(1, np.float32), _matrix()))
-def tanh_push(dz, more, db, y):
-    """Return (dz + more + db) * (1 - y^2), the tangent of y = tanh(z + b), (n, m); of `more` (n, m) there may be no rows."""
-    dy = dz + more if more.size else dz.copy()
-    dy += db
-    dy *= 1 - y * y
-    return dy
-
-
-def _tanh_pull_loop(g, y):
-    out = np.empty_like(y)
-    for i in range(y.shape[0]):
-        for j in range(y.shape[1]):
-            out[i, j] = g[i, j] * (np.float32(1) - y[i, j] * y[i, j])
-    return out
-
-
-@twin(_tanh_pull_loop, lambda: (_matrix(), _matrix()))
-def tanh_pull(g, y):
-    """Return g * (1 - y^2), the cotangent of z, for that of y = tanh(z), (n, m)."""
-    return g * (1 - y * y)
-
-
-# --- a small network on few rows --------------------------------------------------------------------------------------
 
 def _mlp_loop(flat, widths, shift, factor, clip, x):
     rows, layers = x.shape[0], len(widths) - 1

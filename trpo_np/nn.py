@@ -45,8 +45,8 @@ def orthogonal(rng: np.random.Generator, shape: tuple, gain: float = 1.0) -> np.
     return gain * (q if n_in >= n_out else q.T).reshape(shape)
 
 
-def dense(name: str, n_out: int, gain: float = np.sqrt(2), tanh: bool = False) -> Layer:
-    """Affine map x @ w + b to `n_out` numbers, with orthogonal w (n_in, n_out) and zero b; `tanh` takes its tangent."""
+def dense(name: str, n_out: int, gain: float = np.sqrt(2)) -> Layer:
+    """Affine map x @ w + b to `n_out` numbers, with orthogonal w (n_in, n_out) and zero b."""
     w, b = f"{name}/w", f"{name}/b"
 
     def init(shape):
@@ -54,7 +54,7 @@ def dense(name: str, n_out: int, gain: float = np.sqrt(2), tanh: bool = False) -
                           b: Weight((n_out,), lambda rng, s: np.zeros(s))}
 
     def apply(params, x):
-        return ops.affine(x, params[w], params[b], tanh=tanh)
+        return ops.affine(x, params[w], params[b])
     return Layer(init, apply)
 
 
@@ -168,6 +168,5 @@ def mlp(name: str, widths, activation: Callable) -> Layer:
     """Stack dense layers `name0`, `name1`, ... of `widths`, each followed by `activation`."""
     layers = []
     for i, width in enumerate(widths):
-        layers += [dense(f"{name}{i}", width, tanh=True)] if activation is ops.tanh else [
-            dense(f"{name}{i}", width), elementwise(activation)]
+        layers += [dense(f"{name}{i}", width), elementwise(activation)]
     return serial(*layers)

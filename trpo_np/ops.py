@@ -8,7 +8,7 @@ numbers (`.T`, never the conjugate), so the complex step can check them. What Py
 
 import numpy as np
 
-from . import dense, kernels
+from . import kernels
 from .autodiff import (
     Linear,
     Var,
@@ -105,62 +105,42 @@ clip = primitive(_clip, lambda y, x, low, high: scale(_mask((np.real(x) >= low) 
 
 # --- products -----------------------------------------------------------------------------------------------------------
 
-def _affine(x, w, b, tanh=False):
-    """Map rows x (..., n) to x @ w + b, (..., m), or with `tanh` to its hyperbolic tangent.
-
-    One op, since its parts would each read and write all the rows anew.
-    """
+def _affine(x, w, b):
+    """Map rows x (..., n) to x @ w + b, (..., m): one op, since its parts would each read and write all the rows anew."""
     if np.ndim(x) < 2 or np.ndim(w) != 2 or np.shape(x)[-1] != len(w) or np.shape(b) != np.shape(w)[1:]:
         raise ValueError("affine: x (..., n), w (n, m) and b (m,) are needed, not "
                          f"{np.shape(x)}, {np.shape(w)} and {np.shape(b)}")
-    y = _plus(np.matmul(x, w), b)
-    return np.tanh(y, out=y) if tanh else y
-
-
-def _traced_affine(x, w, b, tanh=False):
-    """Take the compiled passes over a batch of float32 and NumPy's for all else."""
-    if tanh and np.ndim(x) == 2 and x.dtype == w.dtype == b.dtype == np.float32:
-        return dense.bias_tanh(np.matmul(x, w), b)
-    return _affine(x, w, b, tanh)
+    return _plus(np.matmul(x, w), b)
 
 
 def _plus(a, b):
     return np.add(a, b, out=a if np.result_type(a, b) == a.dtype else None)
 
 
-def _affine_joint(wanted, y, x, w, b, tanh=False):
+def _affine_joint(wanted, y, x, w, b):
     rows, shape = x.reshape(-1, len(w)), y.shape
-    ones, out = np.ones(len(rows), rows.dtype), y.reshape(-1, len(b))
+    ones = np.ones(len(rows), rows.dtype)
 
     def push(*dxs):
         dx = dict(zip(wanted, dxs))
-        products = [rows @ dx[1]] if 1 in dx else []
+        terms = [rows @ dx[1]] if 1 in dx else []
         if 0 in dx:
-            products.append(dx[0].reshape(rows.shape) @ w)
-        db = dx.get(2, np.zeros(len(b), out.dtype))
-        products = products or [np.zeros(out.shape, np.result_type(out, db))]
-        if tanh and _single(*products, db, out):
-            return dense.tanh_push(products[0], products[1] if len(products) > 1 else out[:0], db, out).reshape(shape)
-        dy = products[0]
-        for term in [*products[1:], db]:
+            terms.append(dx[0].reshape(rows.shape) @ w)
+        if 2 in dx:
+            terms.append(dx[2])
+        dy = terms[0] if np.ndim(terms[0]) == 2 else np.broadcast_to(terms[0], (len(rows), len(b)))
+        for term in terms[1:]:
             dy = _plus(dy, term)
-        return (dy * (1 - out * out) if tanh else dy).reshape(shape)
+        return dy.reshape(shape)
 
     def pull(g):
-        g = g.reshape(out.shape)
-        if tanh:
-            g = dense.tanh_pull(g, out) if _single(g, out) else g * (1 - out * out)
+        g = g.reshape(len(rows), len(b))
         gs = {0: lambda: (g @ w.T).reshape(x.shape), 1: lambda: rows.T @ g, 2: lambda: ones @ g}
         return tuple(gs[i]() for i in wanted) if len(wanted) > 1 else gs[wanted[0]]()
     return Linear(push, pull)
 
 
-def _single(*arrays) -> bool:
-    """Say whether kernels can take these: they are compiled for float32 that lies in order and may be written to."""
-    return all(a.dtype == np.float32 and a.flags.c_contiguous and a.flags.writeable for a in arrays)
-
-
-affine = primitive(_affine, joint=_affine_joint, traced=_traced_affine)
+affine = primitive(_affine, joint=_affine_joint)
 
 
 # --- shape ------------------------------------------------------------------------------------------------------------
