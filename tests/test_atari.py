@@ -257,6 +257,18 @@ def test_the_network_is_an_option(network, width, folder, monkeypatch):
     assert TRPO.load("m").get_parameters()["pi/out/w"].shape == (width, 4)
 
 
+@pytest.mark.parametrize("name", ["CnnLstmPolicy", "CnnLnLstmPolicy"])
+def test_a_policy_with_memory_sees_single_frames(name, folder, capsys):
+    options = ["--eval-episodes", "1", "--num-envs", "2"]
+    assert run_atari.work([*options, "--num-timesteps", "64", "--policy", name, "--save", "m"]) == 0
+    assert re.search(r"stack\s+1", capsys.readouterr().out)
+    assert run_atari.work([*options, "--load", "m.npz", "--num-timesteps", "128"]) == 0
+    model = TRPO.load("m")
+    assert type(model.policy).__name__ == name and model.policy.observation_space.shape == (1, 20, 20)
+    args = cli.parser().parse_args(["eval", "m.npz", "--episodes", "1"])
+    assert args.work(args) == 0
+
+
 @pytest.mark.parametrize("name", ["tuned", "baselines", "paper"])
 def test_presets(name):
     preset, changes = presets.atari(name)

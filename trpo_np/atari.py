@@ -50,14 +50,13 @@ def is_atari(env_id: str) -> bool:
     return True
 
 
-def maker(env_id: str, shape: tuple | None = None, **changes) -> Callable:
-    """Return what makes a game: one for the score, eight at once in C++, or with `render_mode=...` one that can be drawn.
+def seen(shape: tuple) -> dict[str, int]:
+    """Return the settings under which observations have this shape, that of a saved policy's."""
+    return dict(zip(("stack", "height", "width"), shape))
 
-    `shape` (stack, height, width) is what a saved policy sees.
-    """
-    if shape is not None:
-        changes |= dict(zip(("stack", "height", "width"), shape))
 
+def maker(env_id: str, **changes) -> Callable:
+    """Return what makes a game: for the score, eight at once in C++; with `render_mode=...`, one that can be drawn."""
     def make(**kwargs):
         return make_one(env_id, **changes, **kwargs) if kwargs else make_atari(env_id, 8, **changes)
     return make

@@ -93,7 +93,7 @@ def load(args: argparse.Namespace) -> tuple:
     policy = load_policy(args.file)
     space: Any = policy.observation_space
     if isinstance(policy, Visual) and atari.is_atari(env_id):
-        return policy, atari.maker(env_id, space.shape)
+        return policy, atari.maker(env_id, **atari.seen(space.shape))
     return policy, lambda **kwargs: make_env(env_id, **kwargs)
 
 

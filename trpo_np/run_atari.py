@@ -21,6 +21,9 @@ def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--network", choices=["nature_cnn", "cnn_small", "trpo_cnn"],
                    help="nature_cnn: stable-baselines' default; cnn_small: openai/baselines'; trpo_cnn: that of the TRPO "
                         "paper (default: as the preset says)")
+    p.add_argument("--policy", choices=["CnnPolicy", "CnnLstmPolicy", "CnnLnLstmPolicy"], default="CnnPolicy",
+                   help="CnnPolicy sees the last four frames at once; one with an LSTM sees each frame alone, and remembers "
+                        "(default: %(default)s)")
 
 
 def work(argv: list[str] | None = None) -> int:
@@ -34,13 +37,19 @@ def train(args: argparse.Namespace) -> int:
     """Run the job of these options; return the exit status."""
     jobs.one_thread()
     from . import atari, presets
+    from .checkpoint import load_policy
+    from .visual import Visual
 
     args.env = atari.find_game(jobs.find_env(args.env, args.load, OPTIONS["env"])).id
     preset, changes = presets.atari(args.preset)
+    if args.load and isinstance(loaded := load_policy(args.load), Visual):
+        changes |= atari.seen(loaded.observation_space.shape)
+    elif args.policy != "CnnPolicy":
+        changes["stack"] = 1
     if args.network:
         preset["policy_kwargs"] = preset["policy_kwargs"] | {"cnn_extractor": args.network}
     table = "environment: " + ", ".join(f"{name} {value}" for name, value in atari.options(args.env, **changes).items())
-    return jobs.run(args, atari.maker(args.env, **changes), "CnnPolicy", preset,
+    return jobs.run(args, atari.maker(args.env, **changes), args.policy, preset,
                     lambda n: atari.make_atari(args.env, n, **changes), table, deterministic=False)
 
 
