@@ -90,7 +90,8 @@ TASKS = {
                       normalize_rewards=True, policy_kwargs=dict(n_lstm=64, layers=[64]))),
     "tmaze 10": (lambda: TMaze(10), 50_000, 1.0, 8, MAZE),
     "tmaze 20": (lambda: TMaze(20), 100_000, 1.0, 8, MAZE | EXPLORE),
-    "tmaze 50": (lambda: TMaze(50), 500_000, 1.0, 8, MAZE | EXPLORE | dict(cg_damping=0.1)),
+    "tmaze 50": (lambda: TMaze(50), 500_000, 1.0, 8,
+                 MAZE | dict(policy="MlpLnLstmPolicy", max_kl=[0.02, 0.002], normalize_advantage=False, entcoeff=[0.01, 0])),
     "repeat": (lambda: RepeatPrevious(), 200_000, 0.9, 8, dict(gamma=0.5, max_kl=0.05, vf_stepsize=1e-3)),
 }
 
@@ -107,6 +108,7 @@ def worker(task, policy, seed, steps, changes):
     make, _, _, n_envs, settings = TASKS[task]
     settings = {key: LinearSchedule(*value) if isinstance(value, (list, tuple)) else value
                 for key, value in {**COMMON, **settings, **changes}.items()}
+    settings.pop("policy", None)
     kwargs = settings.pop("policy_kwargs", {"n_lstm": 64, "layers": []})
     kwargs = kwargs if "Lstm" in policy else {}
     model = TRPO(policy, make_vec_env(make, settings.pop("n_envs", n_envs)), seed=seed, policy_kwargs=kwargs, **settings)
@@ -130,14 +132,14 @@ def train(task, policy, seed, steps, changes):
 def main():
     args = _timing.arguments(__doc__, tasks=dict(nargs="+", default=list(TASKS)),
                              seeds=dict(type=int, nargs="+", default=[0, 1, 2, 3, 4]),
-                             policies=dict(nargs="+", default=["MlpLstmPolicy", "MlpPolicy"]), steps=dict(type=int),
+                             policies=dict(nargs="+", help="default: the task's, and MlpPolicy"), steps=dict(type=int),
                              processes=dict(type=int, default=2),
                              changes=dict(default="{}", help="JSON of settings to change; [from, to] is a linear schedule"))
     if args.quick:
         args.tasks, args.seeds, args.steps = ["cartpole", "tmaze 10"], [0], 2048
     for task in args.tasks:
         steps = args.steps or TASKS[task][1]
-        for policy in args.policies:
+        for policy in args.policies or [TASKS[task][4].get("policy", "MlpLstmPolicy"), "MlpPolicy"]:
             with ThreadPoolExecutor(args.processes) as pool:
                 results = list(pool.map(lambda seed: train(task, policy, seed, steps, args.changes), args.seeds))
             scores = [r["score"] for r in results]

@@ -83,11 +83,12 @@ def recurrence_args(name, rng, steps, n, h, norm):
     def draw(*shape):
         return rng.standard_normal(shape).astype(np.float32)
     starts, wh, ln = rng.random((steps, n)) < 0.3, draw(h, 4 * h), draw(6 * h) if norm else recurrence.NO_NORM
-    run_args = draw(steps, n, 4 * h), starts, draw(n, 2 * h), wh, ln, True
+    wt = np.ascontiguousarray(wh.T)
+    run_args = draw(steps, n, 4 * h), starts, draw(n, 2 * h), wt, ln, True
     if name == "run":
         return run_args
     record = recurrence.run.plain(*run_args)
-    return draw(steps, n, (5 * h if norm else 4 * h) if name == "push" else h), starts, record, wh, ln
+    return draw(steps, n, (5 * h if norm else 4 * h) if name == "push" else h), starts, record, wt if name == "push" else wh, ln
 
 
 def network(rng, rows, widths):

@@ -185,26 +185,12 @@ def discounted_sum(delta, cut, decay):
 
 # --- small matrix products and layer norms inside loops over time (recurrence.py) -----------------------------------------
 
-HELPERS += ["_add_product", "_product_transposed", "_standardize", "_standardize_linear"]
-
-
-def _add_product(a, w, y):
-    # y += a @ w for few rows: BLAS packs w anew for each step. The rows of a and y are even in number, the columns of a
-    # a multiple of 4, filled up with zeros: no remainders
-    last = w.shape[0] - 1
-    for i in range(0, a.shape[1], 4):
-        w0, w1, w2, w3 = w[i], w[min(i + 1, last)], w[min(i + 2, last)], w[min(i + 3, last)]
-        for r in range(0, a.shape[0], 2):
-            y0, y1 = y[r], y[r + 1]
-            a0, a1, a2, a3 = a[r, i], a[r, i + 1], a[r, i + 2], a[r, i + 3]
-            b0, b1, b2, b3 = a[r + 1, i], a[r + 1, i + 1], a[r + 1, i + 2], a[r + 1, i + 3]
-            for j in range(y0.size):
-                y0[j] += a0 * w0[j] + a1 * w1[j] + a2 * w2[j] + a3 * w3[j]
-                y1[j] += b0 * w0[j] + b1 * w1[j] + b2 * w2[j] + b3 * w3[j]
+HELPERS += ["_product_transposed", "_standardize", "_standardize_linear"]
 
 
 def _product_transposed(a, w, y):
-    # y = a @ w.T for few rows; at the edges a row is computed twice instead of having a remainder
+    # y = a @ w.T for few rows, for which BLAS would pack w anew at each step; at the edges a row is computed twice instead of
+    # having a remainder
     n, m = a.shape[0], w.shape[0]
     for i in range(0, m, 4):
         i1, i2, i3 = min(i + 1, m - 1), min(i + 2, m - 1), min(i + 3, m - 1)

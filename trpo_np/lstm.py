@@ -24,7 +24,8 @@ def lstm(x, starts, state, wx, wh, b):
     args, values = (x, wx, wh, b), [stop_gradient(a) for a in (x, wx, wh, b)]
     starts, state, dtype = _sequence(values, starts, state, wx, wh)
     rows = values[0].reshape(-1, wx.shape[0])
-    z = (rows @ values[1] + values[3]).astype(dtype, copy=False)
+    z = (rows @ values[1]).astype(dtype, copy=False)
+    z += values[3]
     return _record(_lstm_linear, args, values, rows, z, starts, state, values[2], NO_NORM)
 
 
@@ -62,8 +63,8 @@ def _record(linear, args, values, residuals, z, starts, state, wh, ln):
     # run the recurrence, and hang its derivative on the tape if any argument is traced
     (steps, n), h = starts.shape, wh.shape[0]
     traced = any(isinstance(a, Var) for a in args)
-    wh = np.ascontiguousarray(wh)
-    record = _fast(run, z)(z.reshape(steps, n, 4 * h), starts, state, wh, ln, traced)
+    wh, wt = np.ascontiguousarray(wh), np.ascontiguousarray(wh.T)
+    record = _fast(run, z)(z.reshape(steps, n, 4 * h), starts, state, wt, ln, traced)
     y, states = record[:, :, h:2 * h], record[:, :, :2 * h]
     if not traced:
         return y, states
@@ -71,7 +72,7 @@ def _record(linear, args, values, residuals, z, starts, state, wh, ln):
     before = np.concatenate([state[None, :, h:], y[:-1]])[:steps]
     before[starts] = 0
     op = primitive(lambda *_: y, joint=lambda wanted, *_: linear(
-        wanted, values, residuals, before.reshape(-1, h), record, starts, wh, ln))
+        wanted, values, residuals, before.reshape(-1, h), record, starts, wh, wt, ln))
     return op(*args), states
 
 
@@ -83,7 +84,7 @@ def _along(g, v):
     return np.einsum("sj,sj->j", g, v)
 
 
-def _lstm_linear(wanted, values, rows, before, record, starts, wh, ln):
+def _lstm_linear(wanted, values, rows, before, record, starts, wh, wt, ln):
     wx, k, h = values[1], values[0].shape[-1], len(wh)
     samples, shape = len(rows), starts.shape
     weights = [i for i in wanted if i]
@@ -99,7 +100,7 @@ def _lstm_linear(wanted, values, rows, before, record, starts, wh, ln):
                 pre += d[0].reshape(rows.shape) @ wx
         else:
             pre = d[0].reshape(rows.shape) @ wx
-        return _fast(push, pre)(pre.reshape(*shape, 4 * h), starts, record, wh, ln)
+        return _fast(push, pre)(pre.reshape(*shape, 4 * h), starts, record, wt, ln)
 
     def backward(g):
         g = np.ascontiguousarray(g, np.result_type(g, record))
@@ -110,7 +111,7 @@ def _lstm_linear(wanted, values, rows, before, record, starts, wh, ln):
     return Linear(forward, backward)
 
 
-def _lnlstm_linear(wanted, values, residuals, before, record, starts, wh, ln):
+def _lnlstm_linear(wanted, values, residuals, before, record, starts, wh, wt, ln):
     rows, u, u_factor = residuals
     x, wx, gx, _, _, gh, _, _, gc, _ = values
     samples, shape, h = len(rows), starts.shape, len(wh)
@@ -136,7 +137,7 @@ def _lnlstm_linear(wanted, values, residuals, before, record, starts, wh, ln):
             dq += q * d[8]
         dq += d.get(9, 0)
         dq *= Q
-        return _fast(push, pre)(pre.reshape(*shape, 5 * h), starts, record, wh, ln)
+        return _fast(push, pre)(pre.reshape(*shape, 5 * h), starts, record, wt, ln)
 
     def backward(g):
         g = np.ascontiguousarray(g, np.result_type(g, record))

@@ -5,6 +5,7 @@ time: `run` and its derivative `push`, whose transpose is `pull`. `run` records 
 
     dc_t = F dc_{t-1} + Di di + Df df + Dg dg       dh_t = Q dc_t + Do do          d(i, f, o, g) in z
 
+Products with few rows are sums along contiguous rows of the matrix, so `run` and `push` take wh transposed: wt (4h, h).
 A record is c, h, F, Q (h numbers each), D (4h); with layer norm also the standardized h wh (4h) and c (h) and their factors.
 """
 
@@ -20,35 +21,31 @@ def _widths(h, norm, trace):
     return (13 * h + 2 if norm else 8 * h) if trace else 2 * h
 
 
-def _run_loop(z, starts, state, wh, ln, trace):
-    steps, n, h = z.shape[0], z.shape[1], wh.shape[0]
+def _run_loop(z, starts, state, wt, ln, trace):
+    steps, n, h = z.shape[0], z.shape[1], wt.shape[1]
     half, one, norm = np.float32(0.5), np.float32(1), ln.size > 0
     record = np.empty((steps, n, (13 * h + 2 if norm else 8 * h) if trace else 2 * h), np.float32)
-    c, y = np.empty((n, h), np.float32), np.zeros((n + n % 2, 4 * h), np.float32)
-    before = np.zeros((n + n % 2, h + -h % 4), np.float32)
+    c, before, y = np.empty((n, h), np.float32), np.empty((n, h), np.float32), np.empty((n, 4 * h), np.float32)
     for r in range(n):
         c[r, :] = state[r, :h]
-        before[r, :h] = state[r, h:]
+        before[r, :] = state[r, h:]
     for t in range(steps):
         for r in range(n):
             if starts[t, r]:
                 c[r, :] = 0
                 before[r, :] = 0
-            if norm:
-                y[r, :] = 0
-            else:
-                y[r, :] = z[t, r]
-        kernels._add_product(before, wh, y)
+        kernels._product_transposed(before, wt, y)
         for r in range(n):
-            out, a, cr = record[t, r], y[r], c[r]
+            out, a, cr, zr = record[t, r], y[r], c[r], z[t, r]
             if norm:
                 factor = kernels._standardize(a)
                 if trace:
                     out[8 * h:12 * h] = a
                     out[13 * h] = factor
-                zr = z[t, r]
                 for j in range(4 * h):
-                    a[j] = a[j] * ln[j] + zr[j]
+                    a[j] *= ln[j]
+            for j in range(4 * h):
+                a[j] += zr[j]
             i, f, o, g = a[:h], a[h:2 * h], a[2 * h:3 * h], a[3 * h:]
             for j in range(3 * h):
                 a[j] = half * kernels._tanh(half * a[j]) + half
@@ -85,33 +82,28 @@ def _run_loop(z, starts, state, wh, ln, trace):
                     Do[j] = q[j] * o[j] * (one - o[j])
             for j in range(h):
                 q[j] *= o[j]
-            before[r, :h] = q
+            before[r, :] = q
     return record
 
 
-def _push_loop(pre, starts, record, wh, ln):
-    steps, n, h, norm = pre.shape[0], pre.shape[1], wh.shape[0], ln.size > 0
+def _push_loop(pre, starts, record, wt, ln):
+    steps, n, h, norm = pre.shape[0], pre.shape[1], wt.shape[1], ln.size > 0
     dh = np.empty((steps, n, h), np.float32)
-    dc, y = np.zeros((n, h), np.float32), np.zeros((n + n % 2, 4 * h), np.float32)
-    before = np.zeros((n + n % 2, h + -h % 4), np.float32)
+    dc, before, y = np.zeros((n, h), np.float32), np.zeros((n, h), np.float32), np.empty((n, 4 * h), np.float32)
     for t in range(steps):
         for r in range(n):
             if starts[t, r]:
                 before[r, :] = 0
-            if norm:
-                y[r, :] = 0
-            else:
-                y[r, :] = pre[t, r]
-        kernels._add_product(before, wh, y)
+        kernels._product_transposed(before, wt, y)
         for r in range(n):
             at, a, p, d, e = record[t, r], y[r], pre[t, r], dc[r], dh[t, r]
             if norm:
                 kernels._standardize_linear(a, at[8 * h:12 * h], at[13 * h])
                 for j in range(4 * h):
-                    a[j] = a[j] * ln[j] + p[j]
+                    a[j] *= ln[j]
             F, D = at[2 * h:3 * h], at[4 * h:8 * h]
             for j in range(4 * h):
-                a[j] *= D[j]
+                a[j] = (a[j] + p[j]) * D[j]
             i, f, o, g = a[:h], a[h:2 * h], a[2 * h:3 * h], a[3 * h:]
             for j in range(h):
                 d[j] = F[j] * d[j] + i[j] + f[j] + g[j]
@@ -124,7 +116,7 @@ def _push_loop(pre, starts, record, wh, ln):
             Q = at[3 * h:4 * h]
             for j in range(h):
                 e[j] = Q[j] * e[j] + o[j]
-            before[r, :h] = e
+            before[r, :] = e
     return dh
 
 
@@ -179,7 +171,7 @@ def _example(*shapes):
 
 def _run_example():
     f = np.float32
-    return np.zeros((1, 1, 4), f), np.ones((1, 1), bool), np.zeros((1, 2), f), np.zeros((1, 4), f), NO_NORM, True
+    return np.zeros((1, 1, 4), f), np.ones((1, 1), bool), np.zeros((1, 2), f), np.zeros((4, 1), f), NO_NORM, True
 
 
 def _reset(starts, *arrays):
@@ -200,17 +192,17 @@ def standardize_linear(d, v, factor):
 
 
 @kernels.twin(_run_loop, _run_example)
-def run(z, starts, state, wh, ln, trace):
+def run(z, starts, state, wt, ln, trace):
     """Return the record of the sequence, (T, n, width): c, h and, if `trace`, what `push` and `pull` need.
 
     z (T, n, 4h) is what does not depend on the step before; `ln` holds the gains of h wh and of c and the bias of c, or nothing.
     """
-    steps, n, h = len(z), z.shape[1], wh.shape[0]
+    steps, n, h = len(z), z.shape[1], wt.shape[1]
     record = np.empty((steps, n, _widths(h, ln.size, trace)), z.dtype)
     c, y = state[:, :h], state[:, h:]
     for t in range(steps):
         c, y = _reset(starts[t], c, y)
-        a, out = y @ wh, record[t]
+        a, out = y @ wt.T, record[t]
         if ln.size:
             v, factor = standardize(a)
             if trace:
@@ -239,15 +231,15 @@ def run(z, starts, state, wh, ln, trace):
     return record
 
 
-@kernels.twin(_push_loop, _example((1, 1, 4), (), (1, 1, 8), (1, 4)))
-def push(pre, starts, record, wh, ln):
+@kernels.twin(_push_loop, _example((1, 1, 4), (), (1, 1, 8), (4, 1)))
+def push(pre, starts, record, wt, ln):
     """Return the tangent of h, (T, n, h), of the tangent of z and (with layer norm) of h, side by side in `pre`."""
-    steps, n, h = len(pre), pre.shape[1], wh.shape[0]
+    steps, n, h = len(pre), pre.shape[1], wt.shape[1]
     dh = np.empty((steps, n, h), pre.dtype)
     dc, dy = np.zeros((n, h), pre.dtype), np.zeros((n, h), pre.dtype)
     for t in range(steps):
         at = record[t]
-        a = _reset(starts[t], dy)[0] @ wh
+        a = _reset(starts[t], dy)[0] @ wt.T
         if ln.size:
             a = standardize_linear(a, at[:, 8 * h:12 * h], at[:, 13 * h:13 * h + 1]) * ln[:4 * h]
         a = (a + pre[t, :, :4 * h]) * at[:, 4 * h:8 * h]

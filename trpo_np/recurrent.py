@@ -162,7 +162,7 @@ class RecurrentPolicy(Policy):
         widths_out = np.array([h, *[w.shape[-1] for w in after.values()][::2]])
         scaled = normalize.shift, normalize.factor, normalize.clip
         as_they_are = np.zeros(h, np.float32), np.ones(h, np.float32), np.float32(np.inf)
-        ln, spread = NO_NORM, p["pi/log_std"][None] if "pi/log_std" in p else None
+        wt, ln, spread = np.ascontiguousarray(lstm["wh"].T), NO_NORM, p["pi/log_std"][None] if "pi/log_std" in p else None
         if self.layer_norm:
             ln = np.concatenate([lstm["gh"], lstm["gc"], lstm["bc"]])
             gain, shift = lstm["gx"], lstm["bx"] + lstm["bh"] + lstm["b"]
@@ -171,7 +171,7 @@ class RecurrentPolicy(Policy):
             z = dense.mlp_tanh(into, widths_in, *scaled, obs)
             if self.layer_norm:
                 z = standardize(z)[0] * gain + shift
-            state = run(z[None], starts[None], state, lstm["wh"], ln, False)[0]
+            state = run(z[None], starts[None], state, wt, ln, False)[0]
             out = dense.mlp_tanh(out_of, widths_out, *as_they_are, np.ascontiguousarray(state[:, h:]))
             return (out if spread is None else np.concatenate([out, np.repeat(spread, len(out), 0)], 1)), state
         return step
