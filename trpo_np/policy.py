@@ -256,8 +256,7 @@ class Policy:
         """Make of raw actions what the action space takes: clipped to the bounds, counted from its start, in its type."""
         space = self.action_space
         if isinstance(space, spaces.Box):
-            actions = np.minimum(np.maximum(actions, space.low), space.high)
-            return actions.astype(space.dtype, copy=False)
+            return actions.clip(space.low, space.high).astype(space.dtype, copy=False)
         if isinstance(space, spaces.Discrete):
             return actions + space.start if space.start else actions
         if isinstance(space, spaces.MultiDiscrete):

@@ -115,7 +115,7 @@ def check_finite(obs: np.ndarray, env: int | None = None) -> None:
     if obs.dtype == np.uint8:
         return
     flat = obs.ravel()
-    if math.isfinite(flat @ flat) or np.isfinite(flat).all():  # the product can also overflow
+    if math.isfinite(flat.dot(flat)) or np.isfinite(flat).all():  # the product can also overflow
         return
     i, field = np.argwhere(~np.isfinite(obs.reshape(len(obs), -1)))[0]
     raise ValueError(f"environment {i if env is None else env} gave an observation with {obs.reshape(len(obs), -1)[i, field]} in "
