@@ -11,7 +11,7 @@ import numpy as np
 
 from .autodiff import Linear, Var, primitive
 from .ops import stop_gradient
-from .recurrence import NO_NORM, pull, push, run, standardize, standardize_linear
+from .recurrence import NO_NORM, pull, push, run, standardize, standardize_linear, transposed
 
 
 def lstm(x, starts, state, wx, wh, b):
@@ -63,7 +63,7 @@ def _record(linear, args, values, residuals, z, starts, state, wh, ln):
     # run the recurrence, and hang its derivative on the tape if any argument is traced
     (steps, n), h = starts.shape, wh.shape[0]
     traced = any(isinstance(a, Var) for a in args)
-    wh, wt = np.ascontiguousarray(wh), np.ascontiguousarray(wh.T)
+    wh, wt = np.ascontiguousarray(wh), transposed(wh)
     record = _fast(run, z)(z.reshape(steps, n, 4 * h), starts, state, wt, ln, traced)
     y, states = record[:, :, h:2 * h], record[:, :, :2 * h]
     if not traced:

@@ -174,6 +174,14 @@ def _run_example():
     return np.zeros((1, 1, 4), f), np.ones((1, 1), bool), np.zeros((1, 2), f), np.zeros((4, 1), f), NO_NORM, True
 
 
+def transposed(w):
+    """Return a copy of w.T; a few rows at a time, since one column's numbers evict each other from the cache."""
+    out = np.empty(w.shape[::-1], w.dtype)
+    for i in range(0, len(w), 8):
+        out[:, i:i + 8] = w[i:i + 8].T
+    return out
+
+
 def _reset(starts, *arrays):
     # zero the rows where an episode starts; new arrays
     return [np.where(starts[:, None], 0, a) for a in arrays] if starts.any() else arrays

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import dense, nn, ops, spaces
 from .policy import Policy, listed, parse_net_arch
-from .recurrence import NO_NORM, run, standardize
+from .recurrence import NO_NORM, run, standardize, transposed
 
 
 class Sequence(NamedTuple):
@@ -162,7 +162,7 @@ class RecurrentPolicy(Policy):
         widths_out = np.array([h, *[w.shape[-1] for w in after.values()][::2]])
         scaled = normalize.shift, normalize.factor, normalize.clip
         as_they_are = np.zeros(h, np.float32), np.ones(h, np.float32), np.float32(np.inf)
-        wt, ln, spread = np.ascontiguousarray(lstm["wh"].T), NO_NORM, p["pi/log_std"][None] if "pi/log_std" in p else None
+        wt, ln, spread = transposed(lstm["wh"]), NO_NORM, p["pi/log_std"][None] if "pi/log_std" in p else None
         if self.layer_norm:
             ln = np.concatenate([lstm["gh"], lstm["gc"], lstm["bc"]])
             gain, shift = lstm["gx"], lstm["bx"] + lstm["bh"] + lstm["b"]
