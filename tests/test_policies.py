@@ -465,3 +465,19 @@ def test_predict_follows_the_parameters():
         change()
         expected = policy.to_env(policy.pi(policy.params, X).argmax(-1))
         np.testing.assert_array_equal(policy.predict(X, deterministic=True)[0], expected)
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_what_predict_does_at_once_is_what_the_composed_layers_give(name, normalize):
+    policy = make(name, normalize=normalize)
+    assert policy.plain_layers()
+    for x in (X, X[0]):
+        policy.rng = np.random.default_rng(3)
+        drawn = policy.predict(x)[0]
+        params = policy.pi(policy.params, policy.normalizer(np.atleast_2d(x)))
+        noise = policy.dist.noise(np.random.default_rng(3), len(params)).astype(policy.dtype)
+        for actions, expected in ((drawn, policy.dist.sample(params, noise)),
+                                  (policy.predict(x, deterministic=True)[0], policy.dist.mode(params))):
+            expected = policy.to_env(expected)
+            np.testing.assert_array_equal(actions, expected if x is X else expected[0])

@@ -176,10 +176,10 @@ class Policy:
         if [self.trunk, self.pi_head] != self._mlp:
             return None
         normalize, (widths, size) = self.normalizer, self._mlp_shape
-        return self.params.flat[:size], widths, normalize.shift, normalize.factor, normalize.clip
+        return self.params.flat[:size], widths, normalize.shift[0], normalize.factor[0], normalize.clip
 
     def plain_layers(self) -> list:
-        """Return the policy's tanh layers (w, b), but for the log_std, if they are all that it consists of.
+        """Return the policy's tanh layers (w, b (1, n)), but for the log_std, if they are all that it consists of.
 
         For `predict`: what composes the layers takes longer than the layers. The numbers are the same, bit for bit.
         """
@@ -187,7 +187,7 @@ class Policy:
             return []
         if self._layers_of is not self.params:
             arrays = [self.params[name] for name in self.policy_weights if name != "pi/log_std"]
-            self._layers, self._layers_of = list(zip(arrays[::2], arrays[1::2])), self.params
+            self._layers, self._layers_of = [(w, b[None]) for w, b in zip(arrays[::2], arrays[1::2])], self.params
         return self._layers
 
     def inputs(self, x, seg: Any) -> tuple[Any, Callable]:
@@ -248,7 +248,7 @@ class Policy:
         """Encode and normalise one observation or a batch; return rows (n, width) and whether it was a single one."""
         count = self.observation_space.count(obs)
         x = self.observation_space.encode(obs, 1 if count is None else count).astype(self.row_dtype, copy=False)
-        if self.row_dtype != np.uint8 and not np.isfinite(x).all():
+        if self.row_dtype != np.uint8 and not spaces.all_finite(x):
             raise ValueError(f"the observation holds {first_bad(x)}; only finite numbers can be predicted from")
         return self.normalizer(x), count is None
 
@@ -280,11 +280,13 @@ class Policy:
         One Discrete action is an integer scalar (hashable), a batch an array. `state` and `mask` are for recurrent policies
         and come back as None from others.
         """
-        if deterministic and (layers := self.plain_layers()):
+        if layers := self.plain_layers():
             params, single = self.observe(obs)
             for w, b in layers[:-1]:
-                params = np.tanh(params @ w + b)
-            params = params @ layers[-1][0] + layers[-1][1]
+                params = np.tanh(params.dot(w) + b)  # `dot` takes half the time of `@` on one row
+            params = params.dot(layers[-1][0]) + layers[-1][1]
+            if "pi/log_std" in self.params and not deterministic:
+                params = np.concatenate([params, np.broadcast_to(self.params["pi/log_std"], params.shape)], 1)
         else:
             params, single, state = self.distribution(obs, state, mask)
         if deterministic:

@@ -160,7 +160,7 @@ class RecurrentPolicy(Policy):
         out_of = np.concatenate([p[key].ravel() for key in after])
         widths_in = np.array([self.observation_space.width, *[w.shape[-1] for w in ahead.values()][::2], 4 * h])
         widths_out = np.array([h, *[w.shape[-1] for w in after.values()][::2]])
-        scaled = normalize.shift, normalize.factor, normalize.clip
+        scaled = normalize.shift[0], normalize.factor[0], normalize.clip
         as_they_are = np.zeros(h, np.float32), np.ones(h, np.float32), np.float32(np.inf)
         wt, ln, spread = transposed(lstm["wh"]), NO_NORM, p["pi/log_std"][None] if "pi/log_std" in p else None
         if self.layer_norm:

@@ -27,6 +27,12 @@ def _leaf_count(space, x) -> int | None:
                      f"a batch (n{', ' + want if want else ','})")
 
 
+def all_finite(x: np.ndarray) -> bool:
+    """Say whether all of an array's real numbers are finite."""
+    flat = x.ravel()
+    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())  # the product can also overflow
+
+
 def count_from_zero(x, sizes, starts, what: str = "observation") -> np.ndarray:
     """Subtract `starts` from integers x (n, len(sizes)); a ValueError names the first that is not one of the `sizes` values."""
     x, sizes, starts = np.asarray(x), np.array(sizes), np.array(starts)
