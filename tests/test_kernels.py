@@ -42,8 +42,10 @@ def cases(name):
     if name == "tanh32":
         return [(4 * rng.standard_normal(shape).astype(np.float32),) for shape in shapes]
     if name == "mlp_tanh":
-        return [network(rng, rows, widths) for rows, widths in
-                [(5, [3, 2]), (1, [3, 2]), (3, [4, 8, 6, 2]), (1, [1, 1]), (0, [3, 2]), (2, [2, 5, 7, 1]), (4, [9, 2, 2, 6])]]
+        return [(*args, rng.standard_normal((rows, widths[-1])).astype(np.float32),
+                 np.sort(rng.standard_normal((2, widths[-1])).astype(np.float32), 0))
+                for args, rows, widths in ((network(rng, rows, widths), rows, widths) for rows, widths in
+                [(5, [3, 2]), (1, [3, 2]), (3, [4, 8, 6, 2]), (1, [1, 1]), (0, [3, 2]), (2, [2, 5, 7, 1]), (4, [9, 2, 2, 6])])]
     if name == "mlp_loss":
         shapes = [(5, [3, 1]), (1, [2, 4, 1]), (3, [4, 8, 6, 1]), (0, [3, 2, 1])]
         return [(flat, widths, x, rng.standard_normal(rows).astype(np.float32), rng.uniform(0, 2, rows).astype(np.float32))
@@ -75,7 +77,7 @@ def cases(name):
 
 def floats(name, args):
     """The argument through which a NaN would come in."""
-    return args[{"mlp_tanh": 5, "mlp_loss": 2}.get(name, 0)]
+    return args[{"mlp_tanh": 4, "mlp_loss": 2}.get(name, 0)]
 
 
 def recurrence_args(name, rng, steps, n, h, norm):
@@ -92,12 +94,12 @@ def recurrence_args(name, rng, steps, n, h, norm):
 
 
 def network(rng, rows, widths):
-    """Arguments of `mlp_tanh`: observations far enough out that some are clipped."""
+    """Arguments of `mlp_tanh` but for noise and bounds: observations far enough out that some are clipped."""
     f = np.float32
     layers = [rng.standard_normal((n + 1, m)) / np.sqrt(n) for n, m in zip(widths[:-1], widths[1:])]
     flat = np.concatenate([layer.ravel() for layer in layers]).astype(f)
-    shift, factor = rng.standard_normal(widths[0]).astype(f), rng.uniform(0.5, 2, widths[0]).astype(f)
-    return flat, np.array(widths), shift, factor, f(2), 3 * rng.standard_normal((rows, widths[0])).astype(f)
+    scale = np.array([rng.standard_normal(widths[0]), rng.uniform(0.5, 2, widths[0])], f)
+    return flat, np.array(widths), scale, f(2), 3 * rng.standard_normal((rows, widths[0])).astype(f)
 
 
 # how far two versions may be apart: the rational tanh is stated to be within 3e-7, sums may be associated differently
@@ -170,13 +172,16 @@ def test_mlp_tanh_is_the_network_of_nn(mode):
     rng, widths = np.random.default_rng(3), [5, 8, 6, 3]
     layer = nn.serial(nn.mlp("fc", widths[1:-1], ops.tanh), nn.dense("out", widths[-1]))
     for rows in (1, 7):
-        flat, _, shift, factor, clip, x = network(rng, rows, widths)
+        flat, _, scale, clip, x = network(rng, rows, widths)
         weights = layer.init((widths[0],))[1]
         params = Params.pack({name: np.zeros(w.shape) for name, w in weights.items()}, "float64").like(flat.astype(np.float64))
-        inputs = np.clip((x.astype(np.float64) - shift) * factor, -clip, clip)
+        inputs = np.clip((x.astype(np.float64) - scale[0]) * scale[1], -clip, clip)
+        noise = rng.standard_normal((rows, 3)).astype(np.float32)
+        bounds = np.array([[-1, 0, -np.inf], [1, np.inf, 0]], np.float32)
         assert (np.abs(inputs) == clip).any() or rows == 1
-        got = version(dense.mlp_tanh, mode)(flat, np.array(widths), shift, factor, clip, x)
-        np.testing.assert_allclose(got, layer.apply(params, inputs), rtol=3e-6, atol=3e-6)
+        drawn, clipped = version(dense.mlp_tanh, mode)(flat, np.array(widths), scale, clip, x, noise, bounds)
+        np.testing.assert_allclose(drawn, layer.apply(params, inputs) + noise, rtol=3e-6, atol=3e-6)
+        np.testing.assert_array_equal(clipped, np.clip(drawn, *bounds))
 
 
 @pytest.mark.parametrize("mode", MODES)

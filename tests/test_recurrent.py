@@ -119,7 +119,8 @@ def test_rollout_predict_and_sequence_agree(name, share, dtype, actions, options
     act = policy.actor(noise, memory)
     drawn = policy.dist.sample(out, noise.reshape(len(out), -1)).reshape(12, 3, *policy.dist.action_shape)
     for t in range(12):
-        actions = act(t, obs[t], starts[t])
+        actions, sent = act(t, obs[t], starts[t])
+        np.testing.assert_array_equal(sent, policy.to_env(actions))
         np.testing.assert_allclose(actions, drawn[t], rtol=10 * tolerance, atol=10 * tolerance)
         np.testing.assert_allclose(memory.now["pi"], states[t], rtol=tolerance, atol=tolerance)
         now, _, after = policy.distribution(obs[t], carried, starts[t])
@@ -141,7 +142,7 @@ def test_a_subclass_may_bring_its_own_head():
         one.params["pi/out/w"][...] *= 100
     np.testing.assert_allclose(policy.distribution(obs[0])[0], 2 * plain.distribution(obs[0])[0], rtol=1e-5)
     act = policy.actor(noise, policy.new_memory(3))
-    np.testing.assert_array_equal(act(0, obs[0], starts[0]), policy.dist.mode(plain.distribution(obs[0])[0]))
+    np.testing.assert_array_equal(act(0, obs[0], starts[0])[0], policy.dist.mode(plain.distribution(obs[0])[0]))
 
 
 # --- predict ----------------------------------------------------------------------------------------------------------

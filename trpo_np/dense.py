@@ -6,16 +6,16 @@ from . import kernels
 from .kernels import twin
 
 
-def _mlp_loop(flat, widths, shift, factor, clip, x):
+def _mlp_loop(flat, widths, scale, clip, x, noise, bounds):
     rows, layers = x.shape[0], len(widths) - 1
-    out = np.empty((rows, widths[layers]), np.float32)
+    out = np.empty((2, rows, widths[layers]), np.float32)
     widest = 0
     for width in widths:
         widest = max(widest, width)
     h, y = np.empty(widest, np.float32), np.empty(widest, np.float32)
     for r in range(rows):
         for i in range(widths[0]):
-            h[i] = min(max((x[r, i] - shift[i]) * factor[i], -clip), clip)
+            h[i] = min(max((x[r, i] - scale[0, i]) * scale[1, i], -clip), clip)
         at = 0
         for k in range(layers):
             n, m = widths[k], widths[k + 1]
@@ -31,24 +31,35 @@ def _mlp_loop(flat, widths, shift, factor, clip, x):
             for j in range(m):
                 h[j] = kernels._tanh(y[j]) if k < layers - 1 else y[j]
         for j in range(widths[layers]):
-            out[r, j] = h[j]
+            out[0, r, j] = h[j] + noise[r, j]
+            out[1, r, j] = min(max(out[0, r, j], bounds[0, j]), bounds[1, j])
     return out
 
 
 def _mlp_example():
     f = np.float32
-    return np.zeros(2, f), np.array([1, 1]), np.zeros(1, f), np.ones(1, f), f(10), np.zeros((1, 1), f)
+    return (np.zeros(2, f), np.array([1, 1]), np.ones((2, 1), f), f(10), np.zeros((1, 1), f), np.zeros((1, 1), f),
+            np.ones((2, 1), f))
+
+
+def unbounded(size: int) -> np.ndarray:
+    """Return bounds (2, size) for `mlp_tanh` that clip nothing."""
+    return np.repeat(np.array([[-np.inf], [np.inf]], np.float32), size, axis=1)
 
 
 @twin(_mlp_loop, _mlp_example)
-def mlp_tanh(flat, widths, shift, factor, clip, x):
-    """Apply a tanh network to the rows clip((x - shift) * factor): float32, layers (w, b) one after the other in `flat`."""
-    h, at = np.minimum(np.maximum((x - shift) * factor, -clip), clip), 0
+def mlp_tanh(flat, widths, scale, clip, x, noise, bounds):
+    """Return a tanh network's outputs for rows x plus `noise`, and the same within `bounds` (2, k): (2, n, k), all float32.
+
+    The network has its layers (w, b) one after the other in `flat`; it sees clip((x - scale[0]) * scale[1]).
+    """
+    h, at = np.minimum(np.maximum((x - scale[0]) * scale[1], -clip), clip), 0
     for k, (n, m) in enumerate(zip(widths[:-1], widths[1:])):
         h = h @ flat[at:at + n * m].reshape(n, m) + flat[at + n * m:at + n * m + m]
         h = np.tanh(h) if k < len(widths) - 2 else h
         at += n * m + m
-    return h
+    h = h + noise
+    return np.stack([h, np.minimum(np.maximum(h, bounds[0]), bounds[1])])
 
 
 def _mlp_loss_loop(flat, widths, x, goal, weights):

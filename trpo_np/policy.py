@@ -159,24 +159,41 @@ class Policy:
         return np.empty((steps, n, *self.observation_space.rows), self.row_dtype)
 
     def actor(self, noise: np.ndarray, memory: Any = None) -> Callable:
-        """Return what a rollout calls at each step: (t, observations (n, width), starts (n,)) -> raw actions, with `noise[t]`.
+        """Return what a rollout calls at each step: (t, observations (n, width), starts (n,)) -> raw actions, drawn with
+        `noise[t]`, and what of them the environment takes.
 
         A tanh network in float32 runs in one compiled kernel; any other, or one that a subclass changed, as it is composed.
         """
-        params, dist, normalize, net = self.params, self.dist, self.normalizer, self.compiled_network()
-        if net is None:
-            return lambda t, obs, starts: dist.sample(self.pi(params, normalize(obs)), noise[t])
-        if not isinstance(dist, DiagGaussian):
-            return lambda t, obs, starts: dist.sample(dense.mlp_tanh(*net, obs), noise[t])
-        spread, shape = np.exp(params["pi/log_std"]) * noise, (-1, *dist.action_shape)
-        return lambda t, obs, starts: (dense.mlp_tanh(*net, obs) + spread[t]).reshape(shape)
+        if (net := self.compiled_network()) is None:
+            return lambda t, obs, starts: self.drawn(self.pi(self.params, self.normalizer(obs)), noise[t])
+        noise, bounds, finish = self.draws(noise)
+        return lambda t, obs, starts: finish(dense.mlp_tanh(*net, obs, noise[t], bounds))
 
     def compiled_network(self) -> tuple | None:
         """Return what `dense.mlp_tanh` takes before the observations, if that is what the policy computes (not the log_std)."""
         if [self.trunk, self.pi_head] != self._mlp:
             return None
         normalize, (widths, size) = self.normalizer, self._mlp_shape
-        return self.params.flat[:size], widths, normalize.shift[0], normalize.factor[0], normalize.clip
+        return self.params.flat[:size], widths, np.concatenate([normalize.shift, normalize.factor]), normalize.clip
+
+    def drawn(self, params: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Draw raw actions; return them and what of them the environment takes."""
+        actions = self.dist.sample(params, noise)
+        return actions, self.to_env(actions)
+
+    def draws(self, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray, Callable]:
+        """Return noise (T, n, k) and bounds for `dense.mlp_tanh`, and what makes of its result the same as `drawn`."""
+        dist, space, gaussian = self.dist, self.action_space, isinstance(self.dist, DiagGaussian)
+        clipped = gaussian and space.low.dtype == np.float32 and type(self).to_env is Policy.to_env
+        bounds = np.stack([space.low.ravel(), space.high.ravel()]) if clipped else dense.unbounded(noise.shape[-1])
+        shape = (-1, *dist.action_shape)
+
+        def finish(both):
+            if clipped:
+                return both[0].reshape(shape), both[1].reshape(shape)
+            actions = dist.mode(both[0])
+            return actions, self.to_env(actions)
+        return np.exp(self.params["pi/log_std"]) * noise if gaussian else noise, bounds, finish
 
     def plain_layers(self) -> list:
         """Return the policy's tanh layers (w, b (1, n)), but for the log_std, if they are all that it consists of.
@@ -249,7 +266,7 @@ class Policy:
         count = self.observation_space.count(obs)
         x = self.observation_space.encode(obs, 1 if count is None else count).astype(self.row_dtype, copy=False)
         if self.row_dtype != np.uint8 and not spaces.all_finite(x):
-            raise ValueError(f"the observation holds {first_bad(x)}; only finite numbers can be predicted from")
+            raise ValueError(f"the observation holds {spaces.first_bad(x)}; only finite numbers can be predicted from")
         return self.normalizer(x), count is None
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
@@ -373,12 +390,6 @@ def listed(widths, name: str) -> list:
     if not isinstance(widths, (list, tuple)):
         raise ValueError(f"{name} is {widths!r}; a list is needed, such as [64, 64]")
     return list(widths)
-
-
-def first_bad(rows: np.ndarray) -> str:
-    """Say where a batch of rows holds its first number that is not finite."""
-    row, column = np.argwhere(~np.isfinite(rows))[0][:2]
-    return f"{rows[row, column]} in row {row}, field {column}"
 
 
 def nearest(name: Any, known) -> str:

@@ -124,31 +124,32 @@ class RecurrentPolicy(Policy):
         return Memory(n, 2 * self.n_lstm, self.dtype)
 
     def actor(self, noise, memory=None):
-        """Return what a rollout calls at each step: (t, observations (n, width), starts (n,)) -> raw actions, with `noise[t]`.
+        """Return what a rollout calls at each step: (t, observations (n, width), starts (n,)) -> raw actions, drawn with
+        `noise[t]`, and what of them the environment takes.
 
         A tanh network in float32 runs in three compiled kernels; any other as it is composed.
         """
-        params, dist, normalize, now = self.params, self.dist, self.normalizer, memory.now
+        now = memory.now
         memory.before = dict(now)
         if [self.nets["pi"], self.pi_head] == self._mlp:
-            step = self._tanh_step()
+            step = self._tanh_step(noise)
         else:
-            def step(obs, starts, state):
-                out, states = self.unroll(params, Sequence(normalize(obs)[None], starts[None], state))
-                return out, states[0]
+            def step(t, obs, starts, state):
+                out, states = self.unroll(self.params, Sequence(self.normalizer(obs)[None], starts[None], state))
+                return self.drawn(out, noise[t]), states[0]
 
         def act(t, obs, starts):
-            out, now["pi"] = step(obs, starts, now["pi"])
-            return dist.sample(out, noise[t])
+            actions, now["pi"] = step(t, obs, starts, now["pi"])
+            return actions
         return act
 
     def plain_layers(self):
         """Return none: there is an LSTM among them."""
         return []
 
-    def _tanh_step(self) -> Callable:
-        """Return (observations, starts, state) -> (distribution parameters, state) of dense tanh layers around the LSTM."""
-        p, h, normalize, name = self.params, self.n_lstm, self.normalizer, "shared" if self.shared else "pi"
+    def _tanh_step(self, noise) -> Callable:
+        """Return (t, observations, starts, state) -> (actions as of `actor`, state) of dense tanh layers around the LSTM."""
+        p, n, h, name = self.params, noise.shape[1], self.n_lstm, "shared" if self.shared else "pi"
         front, _, back, _ = self.nets["pi"]
         lstm = {key.rpartition("/")[2]: p[key] for key in p if key.startswith(f"{name}/lstm/")}
         ahead = front.init((self.observation_space.width,))[1]
@@ -160,20 +161,21 @@ class RecurrentPolicy(Policy):
         out_of = np.concatenate([p[key].ravel() for key in after])
         widths_in = np.array([self.observation_space.width, *[w.shape[-1] for w in ahead.values()][::2], 4 * h])
         widths_out = np.array([h, *[w.shape[-1] for w in after.values()][::2]])
-        scaled = normalize.shift[0], normalize.factor[0], normalize.clip
-        as_they_are = np.zeros(h, np.float32), np.ones(h, np.float32), np.float32(np.inf)
-        wt, ln, spread = transposed(lstm["wh"]), NO_NORM, p["pi/log_std"][None] if "pi/log_std" in p else None
+        scaled = np.concatenate([self.normalizer.shift, self.normalizer.factor]), self.normalizer.clip
+        as_it_is = np.repeat(np.array([[0], [1]], np.float32), h, axis=1), np.float32(np.inf)
+        wt, ln, nothing = transposed(lstm["wh"]), NO_NORM, (np.zeros((n, 4 * h), np.float32), dense.unbounded(4 * h))
         if self.layer_norm:
             ln = np.concatenate([lstm["gh"], lstm["gc"], lstm["bc"]])
             gain, shift = lstm["gx"], lstm["bx"] + lstm["bh"] + lstm["b"]
+        noise, bounds, finish = self.draws(noise)
 
-        def step(obs, starts, state):
-            z = dense.mlp_tanh(into, widths_in, *scaled, obs)
+        def step(t, obs, starts, state):
+            z = dense.mlp_tanh(into, widths_in, *scaled, obs, *nothing)[0]
             if self.layer_norm:
                 z = standardize(z)[0] * gain + shift
             state = run(z[None], starts[None], state, wt, ln, False)[0]
-            out = dense.mlp_tanh(out_of, widths_out, *as_they_are, np.ascontiguousarray(state[:, h:]))
-            return (out if spread is None else np.concatenate([out, np.repeat(spread, len(out), 0)], 1)), state
+            rows = np.ascontiguousarray(state[:, h:])
+            return finish(dense.mlp_tanh(out_of, widths_out, *as_it_is, rows, noise[t], bounds)), state
         return step
 
     def inputs(self, x, seg):

@@ -63,8 +63,7 @@ class Runner:
         none, policy_seconds, env_seconds, stepped = np.zeros(n, bool), 0.0, 0.0, clock()
         for t in range(steps):
             seg.obs[t] = obs
-            seg.actions[t] = actions = act(t, obs, starts)
-            env_actions = policy.to_env(actions)
+            seg.actions[t], env_actions = act(t, obs, starts)
             acted = clock()
             policy_seconds += acted - stepped
             step = stepper.step(env_actions)

@@ -33,6 +33,12 @@ def all_finite(x: np.ndarray) -> bool:
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())  # the product can also overflow
 
 
+def first_bad(rows: np.ndarray) -> str:
+    """Say where a batch of rows holds its first number that is not finite."""
+    row, column = np.argwhere(~np.isfinite(rows))[0][:2]
+    return f"{rows[row, column]} in row {row}, field {column}"
+
+
 def count_from_zero(x, sizes, starts, what: str = "observation") -> np.ndarray:
     """Subtract `starts` from integers x (n, len(sizes)); a ValueError names the first that is not one of the `sizes` values."""
     x, sizes, starts = np.asarray(x), np.array(sizes), np.array(starts)
