@@ -86,7 +86,7 @@ TASKS = {
     "cartpole": (lambda: Hidden("CartPole-v1", [0, 2]), 100_000, 500, 8,
                  dict(max_kl=0.05, cg_damping=0.1, vf_stepsize=3e-3, normalize_observations=True)),
     "pendulum": (lambda: Hidden("Pendulum-v1", [0, 1]), 100_000, -200, 4,
-                 dict(max_kl=[0.05, 0.005], cg_damping=0.1, lam=0.9, vf_stepsize=3e-3, vf_iters=20, gamma=0.9,
+                 dict(max_kl=[0.05, 0.005], cg_damping=0.01, lam=0.9, vf_stepsize=[3e-3, 3e-4], vf_iters=20, gamma=0.9,
                       normalize_rewards=True, policy_kwargs=dict(n_lstm=64, layers=[64]))),
     "tmaze 10": (lambda: TMaze(10), 50_000, 1.0, 8, MAZE),
     "tmaze 20": (lambda: TMaze(20), 100_000, 1.0, 8, MAZE | EXPLORE),
