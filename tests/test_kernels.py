@@ -51,8 +51,9 @@ def cases(name):
         return [(flat, widths, x, rng.standard_normal(rows).astype(np.float32), rng.uniform(0, 2, rows).astype(np.float32))
                 for rows, shape in shapes for flat, widths, *_, x in [network(rng, rows, shape)]]
     if name in ("run", "push", "pull"):
-        return [recurrence_args(name, rng, *shape, norm) for shape in [(4, 3, 5), (3, 2, 1), (1, 1, 4), (2, 0, 3), (0, 2, 3)]
-                for norm in (False, True)]
+        return [recurrence_args(name, rng, *shape, norm, few)
+                for shape in [(4, 3, 5), (3, 2, 1), (1, 1, 4), (2, 0, 3), (0, 2, 3)]
+                for norm in (False, True) for few in (0, 2)]
     if name == "col2im":
         found = []
         for (n, height, width, c), (h, w), (down, across) in [((2, 5, 6, 3), (3, 2), (1, 2)), ((1, 4, 4, 1), (4, 4), (2, 2)),
@@ -80,17 +81,16 @@ def floats(name, args):
     return args[{"mlp_tanh": 4, "mlp_loss": 2}.get(name, 0)]
 
 
-def recurrence_args(name, rng, steps, n, h, norm):
-    """Arguments of the recurrence `name`: resets at random places, and the record of the plain `run`."""
+def recurrence_args(name, rng, steps, n, h, norm, few):
+    """Arguments of the recurrence `name`, which may multiply `few` rows at a time: resets at random places, the plain record."""
     def draw(*shape):
         return rng.standard_normal(shape).astype(np.float32)
-    starts, wh, ln = rng.random((steps, n)) < 0.3, draw(h, 4 * h), draw(6 * h) if norm else recurrence.NO_NORM
-    wt = np.ascontiguousarray(wh.T)
-    run_args = draw(steps, n, 4 * h), starts, draw(n, 2 * h), wt, ln, True
+    starts, w, ln = rng.random((steps, n)) < 0.3, draw(4, h, h), draw(6 * h) if norm else recurrence.NO_NORM
+    run_args = draw(steps, n, 4 * h), starts, draw(n, 2 * h), w, few, ln, True
     if name == "run":
         return run_args
     record = recurrence.run.plain(*run_args)
-    return draw(steps, n, (5 * h if norm else 4 * h) if name == "push" else h), starts, record, wt if name == "push" else wh, ln
+    return draw(steps, n, (5 * h if norm else 4 * h) if name == "push" else h), starts, record, w, few, ln
 
 
 def network(rng, rows, widths):
@@ -342,3 +342,25 @@ def test_a_helper_that_changed_in_another_file_is_seen(tmp_path):
         (tmp_path / "kernels.py").write_text(f"{source}\n\n{helper}\n")
         results.append(python(code, NUMBA_CACHE_DIR=str(tmp_path / "cache")).stdout.split())
     assert results == [["2.0", "0"], ["2.0", "1"], ["3.0", "0"]]
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_product_is_the_product_in_pieces_or_not(in_place, monkeypatch):
+    monkeypatch.setattr(kernels, "reads_in_place", lambda: in_place)
+    monkeypatch.setattr(kernels, "SMALL", 4 * 5 * 3 + 1)
+    rng = np.random.default_rng(0)
+    for n in (0, 1, 3, 4, 8, 11):
+        for dtype in (np.float32, np.float64):
+            a, w = rng.standard_normal((n, 5)).astype(dtype), rng.standard_normal((5, 3)).astype(dtype)
+            out = np.empty((n, 3), dtype)
+            for rows in (a, np.asfortranarray(a)):
+                np.testing.assert_allclose(kernels.product(rows, w), a @ w, rtol=1e-6, atol=1e-6)
+                assert kernels.product(rows, w, out) is out
+                np.testing.assert_allclose(out, a @ w, rtol=1e-6, atol=1e-6)
+
+
+def test_small_rows_multiply_no_more_than_small(monkeypatch):
+    monkeypatch.setattr(kernels, "reads_in_place", lambda: True)
+    assert kernels.small_rows(64, 64) * 64 * 64 <= kernels.SMALL < (kernels.small_rows(64, 64) + 1) * 64 * 64
+    monkeypatch.setattr(kernels, "reads_in_place", lambda: False)
+    assert kernels.small_rows(64, 64) == 0

@@ -9,9 +9,10 @@ arXiv:1607.06450).
 
 import numpy as np
 
+from . import kernels
 from .autodiff import Linear, Var, primitive
 from .ops import stop_gradient
-from .recurrence import NO_NORM, pull, push, run, standardize, standardize_linear, transposed
+from .recurrence import NO_NORM, gates, pull, push, run, standardize, standardize_linear, turned
 
 
 def lstm(x, starts, state, wx, wh, b):
@@ -24,8 +25,8 @@ def lstm(x, starts, state, wx, wh, b):
     args, values = (x, wx, wh, b), [stop_gradient(a) for a in (x, wx, wh, b)]
     starts, state, dtype = _sequence(values, starts, state, wx, wh)
     rows = values[0].reshape(-1, wx.shape[0])
-    z = (rows @ values[1]).astype(dtype, copy=False)
-    z += values[3]
+    rows = np.concatenate([rows, np.ones((len(rows), 1), rows.dtype)], 1)  # for the bias
+    z = kernels.product(rows, np.concatenate([values[1], values[3][None]])).astype(dtype, copy=False)
     return _record(_lstm_linear, args, values, rows, z, starts, state, values[2], NO_NORM)
 
 
@@ -35,7 +36,7 @@ def lnlstm(x, starts, state, wx, gx, bx, wh, gh, bh, b, gc, bc):
     values = [stop_gradient(a) for a in args]
     starts, state, dtype = _sequence(values, starts, state, wx, wh)
     rows = values[0].reshape(-1, wx.shape[0])
-    u = standardize(rows @ values[1])
+    u = standardize(kernels.product(rows, values[1]))
     z = (u[0] * values[2] + (values[3] + values[6] + values[7])).astype(dtype, copy=False)
     ln = np.concatenate([values[5], values[8], values[9]]).astype(dtype, copy=False)
     return _record(_lnlstm_linear, args, values, (rows, *u), z, starts, state, values[4], ln)
@@ -63,8 +64,8 @@ def _record(linear, args, values, residuals, z, starts, state, wh, ln):
     # run the recurrence, and hang its derivative on the tape if any argument is traced
     (steps, n), h = starts.shape, wh.shape[0]
     traced = any(isinstance(a, Var) for a in args)
-    wh, wt = np.ascontiguousarray(wh), transposed(wh)
-    record = _fast(run, z)(z.reshape(steps, n, 4 * h), starts, state, wt, ln, traced)
+    w, few = gates(wh)
+    record = _fast(run, z)(z.reshape(steps, n, 4 * h), starts, state, w, few, ln, traced)
     y, states = record[:, :, h:2 * h], record[:, :, :2 * h]
     if not traced:
         return y, states
@@ -72,7 +73,7 @@ def _record(linear, args, values, residuals, z, starts, state, wh, ln):
     before = np.concatenate([state[None, :, h:], y[:-1]])[:steps]
     before[starts] = 0
     op = primitive(lambda *_: y, joint=lambda wanted, *_: linear(
-        wanted, values, residuals, before.reshape(-1, h), record, starts, wh, wt, ln))
+        wanted, values, residuals, before.reshape(-1, h), record, starts, (w, few, ln), (turned(w), few, ln)))
     return op(*args), states
 
 
@@ -84,37 +85,36 @@ def _along(g, v):
     return np.einsum("sj,sj->j", g, v)
 
 
-def _lstm_linear(wanted, values, rows, before, record, starts, wh, wt, ln):
-    wx, k, h = values[1], values[0].shape[-1], len(wh)
+def _lstm_linear(wanted, values, rows, before, record, starts, ahead, back):
+    wx, wh, k, h = values[1], values[2], values[0].shape[-1], len(values[2])
     samples, shape = len(rows), starts.shape
     weights = [i for i in wanted if i]
-    inputs = np.concatenate([rows, before, np.ones((samples, 1), rows.dtype)], 1) if weights else rows
+    inputs = np.concatenate([rows, before], 1) if weights else rows  # x, 1 and h
 
     def forward(*tangents):
         d = dict(zip(wanted, tangents))
-        if weights:  # one product for wx, wh and b
-            d3 = d.get(3)
-            pre = inputs @ np.concatenate([d.get(1, np.zeros_like(wx)), d.get(2, np.zeros_like(wh)),
-                                           np.zeros((1, 4 * h), wh.dtype) if d3 is None else d3[None]])
+        if weights:  # one product for wx, b and wh
+            pre = inputs @ np.concatenate([d.get(1, np.zeros_like(wx)), d.get(3, np.zeros_like(wx[0]))[None],
+                                           d.get(2, np.zeros_like(wh))])
             if 0 in d:
-                pre += d[0].reshape(rows.shape) @ wx
+                pre += d[0].reshape(samples, k) @ wx
         else:
-            pre = d[0].reshape(rows.shape) @ wx
-        return _fast(push, pre)(pre.reshape(*shape, 4 * h), starts, record, wt, ln)
+            pre = d[0].reshape(samples, k) @ wx
+        return _fast(push, pre)(pre.reshape(*shape, 4 * h), starts, record, *ahead)
 
     def backward(g):
         g = np.ascontiguousarray(g, np.result_type(g, record))
-        gz = _fast(pull, g)(g, starts, record, wh, ln).reshape(samples, 4 * h)
+        gz = _fast(pull, g)(g, starts, record, *back).reshape(samples, 4 * h)
         gw = inputs.T @ gz if weights else None
-        return _chosen(wanted, {0: lambda: (gz @ wx.T).reshape(*shape, k), 1: lambda: gw[:k], 2: lambda: gw[k:k + h],
-                                3: lambda: gw[k + h]})
+        return _chosen(wanted, {0: lambda: (gz @ wx.T).reshape(*shape, k), 1: lambda: gw[:k], 2: lambda: gw[k + 1:],
+                                3: lambda: gw[k]})
     return Linear(forward, backward)
 
 
-def _lnlstm_linear(wanted, values, residuals, before, record, starts, wh, wt, ln):
+def _lnlstm_linear(wanted, values, residuals, before, record, starts, ahead, back):
     rows, u, u_factor = residuals
     x, wx, gx, _, _, gh, _, _, gc, _ = values
-    samples, shape, h = len(rows), starts.shape, len(wh)
+    samples, shape, h = len(rows), starts.shape, len(values[4])
     flat = record.reshape(samples, record.shape[-1])
     Q, v, q = flat[:, 3 * h:4 * h], flat[:, 8 * h:12 * h], flat[:, 12 * h:13 * h]
     v_factor = flat[:, 13 * h:13 * h + 1]
@@ -137,11 +137,11 @@ def _lnlstm_linear(wanted, values, residuals, before, record, starts, wh, wt, ln
             dq += q * d[8]
         dq += d.get(9, 0)
         dq *= Q
-        return _fast(push, pre)(pre.reshape(*shape, 5 * h), starts, record, wt, ln)
+        return _fast(push, pre)(pre.reshape(*shape, 5 * h), starts, record, *ahead)
 
     def backward(g):
         g = np.ascontiguousarray(g, np.result_type(g, record))
-        both = _fast(pull, g)(g, starts, record, wh, ln).reshape(samples, 5 * h)
+        both = _fast(pull, g)(g, starts, record, *back).reshape(samples, 5 * h)
         gz, gq = both[:, :4 * h], Q * both[:, 4 * h:]
         gu = standardize_linear(gz * gx, u, u_factor) if 0 in wanted or 1 in wanted else None
         gb = gz.sum(0)

@@ -5,7 +5,7 @@ time: `run` and its derivative `push`, whose transpose is `pull`. `run` records 
 
     dc_t = F dc_{t-1} + Di di + Df df + Dg dg       dh_t = Q dc_t + Do do          d(i, f, o, g) in z
 
-Products with few rows are sums along contiguous rows of the matrix, so `run` and `push` take wh transposed: wt (4h, h).
+They take wh as `gates` makes it: a matrix (4, h, h) for each gate, transposed or not, as suits the product with few rows.
 A record is c, h, F, Q (h numbers each), D (4h); with layer norm also the standardized h wh (4h) and c (h) and their factors.
 """
 
@@ -21,11 +21,12 @@ def _widths(h, norm, trace):
     return (13 * h + 2 if norm else 8 * h) if trace else 2 * h
 
 
-def _run_loop(z, starts, state, wt, ln, trace):
-    steps, n, h = z.shape[0], z.shape[1], wt.shape[1]
+def _run_loop(z, starts, state, w, rows, ln, trace):
+    steps, n, h = z.shape[0], z.shape[1], w.shape[2]
     half, one, norm = np.float32(0.5), np.float32(1), ln.size > 0
     record = np.empty((steps, n, (13 * h + 2 if norm else 8 * h) if trace else 2 * h), np.float32)
-    c, before, y = np.empty((n, h), np.float32), np.empty((n, h), np.float32), np.empty((n, 4 * h), np.float32)
+    c, before, y = np.empty((n, h), np.float32), np.empty((n, h), np.float32), np.empty((4, n, h), np.float32)
+    a = np.empty(4 * h, np.float32)
     for r in range(n):
         c[r, :] = state[r, :h]
         before[r, :] = state[r, h:]
@@ -34,42 +35,41 @@ def _run_loop(z, starts, state, wt, ln, trace):
             if starts[t, r]:
                 c[r, :] = 0
                 before[r, :] = 0
-        kernels._product_transposed(before, wt, y)
+        for k in range(4):
+            kernels._product(before, w[k], rows, y[k])
         for r in range(n):
-            out, a, cr, zr = record[t, r], y[r], c[r], z[t, r]
+            out, cr, zr, i, f, o, g = record[t, r], c[r], z[t, r], y[0, r], y[1, r], y[2, r], y[3, r]
             if norm:
+                kernels._side_by_side(y, r, a)
                 factor = kernels._standardize(a)
                 if trace:
-                    out[8 * h:12 * h] = a
+                    kernels._copy(a, out[8 * h:12 * h])
                     out[13 * h] = factor
-                for j in range(4 * h):
-                    a[j] *= ln[j]
-            for j in range(4 * h):
-                a[j] += zr[j]
-            i, f, o, g = a[:h], a[h:2 * h], a[2 * h:3 * h], a[3 * h:]
-            for j in range(3 * h):
-                a[j] = half * kernels._tanh(half * a[j]) + half
+                for k in range(4):
+                    for j in range(h):
+                        y[k, r, j] = a[k * h + j] * ln[k * h + j]
             for j in range(h):
-                g[j] = kernels._tanh(g[j])
+                i[j] = half * kernels._tanh(half * (i[j] + zr[j])) + half
+                f[j] = half * kernels._tanh(half * (f[j] + zr[h + j])) + half
+                o[j] = half * kernels._tanh(half * (o[j] + zr[2 * h + j])) + half
+                g[j] = kernels._tanh(g[j] + zr[3 * h + j])
             if trace:
                 F, Di, Df, Dg = out[2 * h:3 * h], out[4 * h:5 * h], out[5 * h:6 * h], out[7 * h:8 * h]
-                if starts[t, r]:
-                    F[:] = 0
-                else:
-                    F[:] = f
                 for j in range(h):
+                    F[j] = f[j]
                     Di[j] = g[j] * i[j] * (one - i[j])
                     Df[j] = cr[j] * f[j] * (one - f[j])
                     Dg[j] = i[j] * (one - g[j] * g[j])
+                if starts[t, r]:
+                    F[:] = 0
+            q = out[h:2 * h]
             for j in range(h):
                 cr[j] = f[j] * cr[j] + i[j] * g[j]
-            q = out[h:2 * h]
-            q[:] = cr
-            out[:h] = cr
+                out[j] = q[j] = cr[j]
             if norm:
                 factor = kernels._standardize(q)
                 if trace:
-                    out[12 * h:13 * h] = q
+                    kernels._copy(q, out[12 * h:13 * h])
                     out[13 * h + 1] = factor
                 for j in range(h):
                     q[j] = q[j] * ln[4 * h + j] + ln[5 * h + j]
@@ -82,59 +82,61 @@ def _run_loop(z, starts, state, wt, ln, trace):
                     Do[j] = q[j] * o[j] * (one - o[j])
             for j in range(h):
                 q[j] *= o[j]
-            before[r, :] = q
+            kernels._copy(q, before[r])
     return record
 
 
-def _push_loop(pre, starts, record, wt, ln):
-    steps, n, h, norm = pre.shape[0], pre.shape[1], wt.shape[1], ln.size > 0
-    dh = np.empty((steps, n, h), np.float32)
-    dc, before, y = np.zeros((n, h), np.float32), np.zeros((n, h), np.float32), np.empty((n, 4 * h), np.float32)
+def _push_loop(pre, starts, record, w, rows, ln):
+    steps, n, h, norm = pre.shape[0], pre.shape[1], w.shape[2], ln.size > 0
+    dh, a = np.empty((steps, n, h), np.float32), np.empty(4 * h, np.float32)
+    dc, before, y = np.zeros((n, h), np.float32), np.zeros((n, h), np.float32), np.empty((4, n, h), np.float32)
     for t in range(steps):
         for r in range(n):
             if starts[t, r]:
                 before[r, :] = 0
-        kernels._product_transposed(before, wt, y)
+        for k in range(4):
+            kernels._product(before, w[k], rows, y[k])
         for r in range(n):
-            at, a, p, d, e = record[t, r], y[r], pre[t, r], dc[r], dh[t, r]
+            at, p, d, e = record[t, r], pre[t, r], dc[r], dh[t, r]
+            kernels._side_by_side(y, r, a)
             if norm:
                 kernels._standardize_linear(a, at[8 * h:12 * h], at[13 * h])
                 for j in range(4 * h):
                     a[j] *= ln[j]
-            F, D = at[2 * h:3 * h], at[4 * h:8 * h]
+            F, Q, D = at[2 * h:3 * h], at[3 * h:4 * h], at[4 * h:8 * h]
             for j in range(4 * h):
                 a[j] = (a[j] + p[j]) * D[j]
             i, f, o, g = a[:h], a[h:2 * h], a[2 * h:3 * h], a[3 * h:]
             for j in range(h):
                 d[j] = F[j] * d[j] + i[j] + f[j] + g[j]
-            e[:] = d
+                e[j] = d[j]
             if norm:
                 kernels._standardize_linear(e, at[12 * h:13 * h], at[13 * h + 1])
                 for j in range(h):
                     e[j] *= ln[4 * h + j]
                     o[j] += p[4 * h + j]
-            Q = at[3 * h:4 * h]
             for j in range(h):
                 e[j] = Q[j] * e[j] + o[j]
-            before[r, :] = e
+            kernels._copy(e, before[r])
     return dh
 
 
-def _pull_loop(g, starts, record, wh, ln):
-    steps, n, h, norm = g.shape[0], g.shape[1], wh.shape[0], ln.size > 0
-    out = np.empty((steps, n, 5 * h if norm else 4 * h), np.float32)
-    gc, gh, y = np.zeros((n, h), np.float32), np.zeros((n, h), np.float32), np.empty((n, 4 * h), np.float32)
+def _pull_loop(g, starts, record, back, rows, ln):
+    steps, n, h, norm = g.shape[0], g.shape[1], back.shape[2], ln.size > 0
+    out, b = np.empty((steps, n, 5 * h if norm else 4 * h), np.float32), np.empty(4 * h, np.float32)
+    gc, gh, y = np.zeros((n, h), np.float32), np.zeros((n, h), np.float32), np.empty((4, n, h), np.float32)
+    part = np.empty((n, h), np.float32)
     for t in range(steps - 1, -1, -1):
         for r in range(n):
             at, a, e, c, gt = record[t, r], out[t, r], gh[r], gc[r], g[t, r]
             for j in range(h):
                 e[j] += gt[j]
             if norm:
-                a[4 * h:] = e
+                kernels._copy(e, a[4 * h:])
             i, f, o, u = a[:h], a[h:2 * h], a[2 * h:3 * h], a[3 * h:4 * h]
             F, Q, D = at[2 * h:3 * h], at[3 * h:4 * h], at[4 * h:8 * h]
-            o[:] = e
             for j in range(h):
+                o[j] = e[j]
                 e[j] *= Q[j]
             if norm:
                 for j in range(h):
@@ -142,20 +144,24 @@ def _pull_loop(g, starts, record, wh, ln):
                 kernels._standardize_linear(e, at[12 * h:13 * h], at[13 * h + 1])
             for j in range(h):
                 c[j] += e[j]
-            i[:] = c
-            f[:] = c
-            u[:] = c
-            for j in range(4 * h):
-                a[j] *= D[j]
-            for j in range(h):
+                i[j] = c[j] * D[j]
+                f[j] = c[j] * D[h + j]
+                o[j] *= D[2 * h + j]
+                u[j] = c[j] * D[3 * h + j]
                 c[j] *= F[j]
-            y[r, :] = a[:4 * h]
+            kernels._copy(a[:4 * h], b)
             if norm:
-                b = y[r]
                 for j in range(4 * h):
                     b[j] *= ln[j]
                 kernels._standardize_linear(b, at[8 * h:12 * h], at[13 * h])
-        kernels._product_transposed(y, wh, gh)
+            for k in range(4):
+                kernels._copy(b[k * h:(k + 1) * h], y[k, r])
+        gh[:] = 0
+        for k in range(4):
+            kernels._product(y[k], back[k], rows, part)
+            for r in range(n):
+                for j in range(h):
+                    gh[r, j] += part[r, j]
         for r in range(n):
             if starts[t, r]:
                 gh[r, :] = 0
@@ -165,21 +171,37 @@ def _pull_loop(g, starts, record, wh, ln):
 def _example(*shapes):
     def example():
         f = np.float32
-        return [np.zeros(s, f) if s else np.zeros((1, 1), bool) for s in shapes] + [np.zeros(0, f)]
+        return [np.zeros(s, f) if s else np.zeros((1, 1), bool) for s in shapes] + [0, NO_NORM]
     return example
 
 
 def _run_example():
     f = np.float32
-    return np.zeros((1, 1, 4), f), np.ones((1, 1), bool), np.zeros((1, 2), f), np.zeros((4, 1), f), NO_NORM, True
+    return np.zeros((1, 1, 4), f), np.ones((1, 1), bool), np.zeros((1, 2), f), np.zeros((4, 1, 1), f), 0, NO_NORM, True
 
 
-def transposed(w):
-    """Return a copy of w.T; a few rows at a time, since one column's numbers evict each other from the cache."""
-    out = np.empty(w.shape[::-1], w.dtype)
-    for i in range(0, len(w), 8):
-        out[:, i:i + 8] = w[i:i + 8].T
+def gates(wh):
+    """Return what `run` and `push` take of weights wh (h, 4h): a matrix (h, h) for each gate, (4, h, h), and how to multiply.
+
+    The matrices are transposed where that suits a product with few rows, see `kernels._product`; `pull` takes them `turned`.
+    """
+    h = len(wh)
+    w, rows = np.ascontiguousarray(wh.reshape(h, 4, h).transpose(1, 0, 2)), kernels.small_rows(h, h)
+    return (w if rows else turned(w)), rows
+
+
+def turned(w):
+    """Return a copy of matrices (4, h, h), each transposed; a few rows at a time: one column's numbers evict each other from
+    the cache."""
+    out = np.empty_like(w)
+    for i in range(0, w.shape[1], 8):
+        out[:, :, i:i + 8] = w[:, i:i + 8].transpose(0, 2, 1)
     return out
+
+
+def _straight(w, rows):
+    # what `gates` made, as it is to be multiplied with
+    return w if rows else w.transpose(0, 2, 1)
 
 
 def _reset(starts, *arrays):
@@ -200,17 +222,18 @@ def standardize_linear(d, v, factor):
 
 
 @kernels.twin(_run_loop, _run_example)
-def run(z, starts, state, wt, ln, trace):
+def run(z, starts, state, w, rows, ln, trace):
     """Return the record of the sequence, (T, n, width): c, h and, if `trace`, what `push` and `pull` need.
 
     z (T, n, 4h) is what does not depend on the step before; `ln` holds the gains of h wh and of c and the bias of c, or nothing.
     """
-    steps, n, h = len(z), z.shape[1], wt.shape[1]
+    steps, n, h = len(z), z.shape[1], w.shape[2]
+    w = _straight(w, rows)
     record = np.empty((steps, n, _widths(h, ln.size, trace)), z.dtype)
     c, y = state[:, :h], state[:, h:]
     for t in range(steps):
         c, y = _reset(starts[t], c, y)
-        a, out = y @ wt.T, record[t]
+        a, out = np.concatenate(y @ w, 1), record[t]
         if ln.size:
             v, factor = standardize(a)
             if trace:
@@ -239,15 +262,15 @@ def run(z, starts, state, wt, ln, trace):
     return record
 
 
-@kernels.twin(_push_loop, _example((1, 1, 4), (), (1, 1, 8), (4, 1)))
-def push(pre, starts, record, wt, ln):
+@kernels.twin(_push_loop, _example((1, 1, 4), (), (1, 1, 8), (4, 1, 1)))
+def push(pre, starts, record, w, rows, ln):
     """Return the tangent of h, (T, n, h), of the tangent of z and (with layer norm) of h, side by side in `pre`."""
-    steps, n, h = len(pre), pre.shape[1], wt.shape[1]
+    steps, n, h, w = len(pre), pre.shape[1], w.shape[2], _straight(w, rows)
     dh = np.empty((steps, n, h), pre.dtype)
     dc, dy = np.zeros((n, h), pre.dtype), np.zeros((n, h), pre.dtype)
     for t in range(steps):
         at = record[t]
-        a = _reset(starts[t], dy)[0] @ wt.T
+        a = np.concatenate(_reset(starts[t], dy)[0] @ w, 1)
         if ln.size:
             a = standardize_linear(a, at[:, 8 * h:12 * h], at[:, 13 * h:13 * h + 1]) * ln[:4 * h]
         a = (a + pre[t, :, :4 * h]) * at[:, 4 * h:8 * h]
@@ -262,10 +285,11 @@ def push(pre, starts, record, wt, ln):
     return dh
 
 
-@kernels.twin(_pull_loop, _example((1, 1, 1), (), (1, 1, 8), (1, 4)))
-def pull(g, starts, record, wh, ln):
+@kernels.twin(_pull_loop, _example((1, 1, 1), (), (1, 1, 8), (4, 1, 1)))
+def pull(g, starts, record, back, rows, ln):
     """Return the cotangent of z and (with layer norm) of h, side by side, of the cotangent `g` (T, n, h) of h."""
     steps, n, h = g.shape
+    back = _straight(back, rows)
     out = np.empty((steps, n, 5 * h if ln.size else 4 * h), g.dtype)
     gc, gh = np.zeros((n, h), g.dtype), np.zeros((n, h), g.dtype)
     for t in range(steps - 1, -1, -1):
@@ -281,5 +305,5 @@ def pull(g, starts, record, wh, ln):
         gz = a[:, :4 * h]
         if ln.size:
             gz = standardize_linear(gz * ln[:4 * h], at[:, 8 * h:12 * h], at[:, 13 * h:13 * h + 1])
-        gh, = _reset(starts[t], gz @ wh.T)
+        gh, = _reset(starts[t], (gz.reshape(n, 4, h).transpose(1, 0, 2) @ back).sum(0))
     return out

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import dense, nn, ops, spaces
 from .policy import Policy, listed, parse_net_arch
-from .recurrence import NO_NORM, run, standardize, transposed
+from .recurrence import NO_NORM, gates, run, standardize
 
 
 class Sequence(NamedTuple):
@@ -163,7 +163,7 @@ class RecurrentPolicy(Policy):
         widths_out = np.array([h, *[w.shape[-1] for w in after.values()][::2]])
         scaled = np.concatenate([self.normalizer.shift, self.normalizer.factor]), self.normalizer.clip
         as_it_is = np.repeat(np.array([[0], [1]], np.float32), h, axis=1), np.float32(np.inf)
-        wt, ln, nothing = transposed(lstm["wh"]), NO_NORM, (np.zeros((n, 4 * h), np.float32), dense.unbounded(4 * h))
+        (w, few), ln, nothing = gates(lstm["wh"]), NO_NORM, (np.zeros((n, 4 * h), np.float32), dense.unbounded(4 * h))
         if self.layer_norm:
             ln = np.concatenate([lstm["gh"], lstm["gc"], lstm["bc"]])
             gain, shift = lstm["gx"], lstm["bx"] + lstm["bh"] + lstm["b"]
@@ -173,7 +173,7 @@ class RecurrentPolicy(Policy):
             z = dense.mlp_tanh(into, widths_in, *scaled, obs, *nothing)[0]
             if self.layer_norm:
                 z = standardize(z)[0] * gain + shift
-            state = run(z[None], starts[None], state, wt, ln, False)[0]
+            state = run(z[None], starts[None], state, w, few, ln, False)[0]
             rows = np.ascontiguousarray(state[:, h:])
             return finish(dense.mlp_tanh(out_of, widths_out, *as_it_is, rows, noise[t], bounds)), state
         return step
