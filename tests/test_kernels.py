@@ -68,6 +68,8 @@ def cases(name):
     if name == "spread_blocks":
         return [(rng.standard_normal(shape).astype(np.float32),)
                 for shape in [(2, 2, 3, 8), (1, 1, 1, 1), (3, 3, 1, 5), (0, 1, 1, 3)]]
+    if name == "where_positive":
+        return [tuple(rng.standard_normal((2, *shape)).astype(np.float32)) for shape in [(2, 3, 4, 5), (1, 1, 1, 1), (3, 2, 2, 3), (0, 2, 2, 3)]]
     if name == "interleave":
         return [(rng.integers(0, 256, (m, size), dtype=np.uint8), rng.integers(0, m, (n, c)))
                 for m, size, n, c in [(9, 12, 4, 4), (3, 5, 2, 4), (5, 7, 3, 3), (2, 4, 2, 1), (1, 3, 0, 4), (6, 1, 2, 6)]]
@@ -78,7 +80,7 @@ def cases(name):
 
 def floats(name, args):
     """The argument through which a NaN would come in."""
-    return args[{"mlp_tanh": 4, "mlp_loss": 2}.get(name, 0)]
+    return args[{"mlp_tanh": 4, "mlp_loss": 2, "where_positive": 1}.get(name, 0)]
 
 
 def recurrence_args(name, rng, steps, n, h, norm, few):
@@ -106,7 +108,7 @@ def network(rng, rows, widths):
 STATED = {"tanh32": dict(rtol=0, atol=3e-7), "mlp_tanh": dict(rtol=2e-6, atol=2e-6), "mlp_loss": dict(rtol=1e-5, atol=1e-5),
           "run": dict(rtol=2e-5, atol=2e-5), "push": dict(rtol=2e-5, atol=2e-5), "pull": dict(rtol=2e-5, atol=2e-5),
           "discounted_sum": dict(rtol=1e-13, atol=1e-13), "col2im": dict(rtol=1e-6, atol=1e-6),
-          "add_blocks": dict(rtol=1e-6, atol=1e-6), "spread_blocks": dict(rtol=0, atol=0), "interleave": dict(rtol=0, atol=0)}
+          "add_blocks": dict(rtol=1e-6, atol=1e-6), "spread_blocks": dict(rtol=0, atol=0), "where_positive": dict(rtol=0, atol=0), "interleave": dict(rtol=0, atol=0)}
 
 
 @pytest.mark.parametrize("kernel", kernels.ALL, ids=lambda k: k.__name__)

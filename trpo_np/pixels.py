@@ -63,16 +63,19 @@ def add_blocks(z, bias):
 
 def _spread_blocks_loop(g):
     n, h, w, c = g.shape
-    out = np.zeros((n, h + 1, w + 1, 4 * c), g.dtype)
+    out = np.empty((n, h + 1, w + 1, 4 * c), g.dtype)
     for i in range(n):
-        for y in range(h):
-            for x in range(w):
-                for j in range(c):
-                    v = g[i, y, x, j]
-                    out[i, y, x, j] = v
-                    out[i, y, x + 1, c + j] = v
-                    out[i, y + 1, x, 2 * c + j] = v
-                    out[i, y + 1, x + 1, 3 * c + j] = v
+        for y in range(h + 1):
+            for x in range(w + 1):
+                to = out[i, y, x]
+                for q in range(4):
+                    above, left = y - q // 2, x - q % 2
+                    if 0 <= above < h and 0 <= left < w:
+                        source = g[i, above, left]
+                        for j in range(c):
+                            to[q * c + j] = source[j]
+                    else:
+                        to[q * c:(q + 1) * c] = 0
     return out
 
 
@@ -108,3 +111,17 @@ def _interleave_loop(planes, index):
 def interleave(planes, index):
     """Put planes (m, size) of bytes side by side, those of `index` (n, c) of whole numbers: (n, size, c)."""
     return np.ascontiguousarray(planes[index].transpose(0, 2, 1))
+
+
+def _where_positive_loop(y, v):
+    out = np.empty(v.size, v.dtype)
+    mask, flat = y.ravel(), v.ravel()
+    for i in range(out.size):
+        out[i] = flat[i] if mask[i] > 0 else np.float32(0)
+    return out.reshape(v.shape)
+
+
+@twin(_where_positive_loop, lambda: (np.zeros((1, 1, 1, 1), np.float32), np.zeros((1, 1, 1, 1), np.float32)))
+def where_positive(y, v):
+    """Return v where y is positive, else 0: the derivative of y's relu, applied to v (n, h, w, c); both C-contiguous."""
+    return np.where(y.real > 0, v, v.dtype.type(0))
