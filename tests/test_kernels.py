@@ -29,9 +29,8 @@ def version(kernel, mode):
 def interpreted(kernel, args):
     """Run a loop, and the helpers that it calls, as the plain Python that they were written as."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in kernels.HELPERS:
-            helper = getattr(kernels, name)
-            patch.setattr(kernels, name, getattr(helper, "py_func", helper))
+        for helper in kernels.HELPERS:
+            patch.setitem(helper.__globals__, helper.__name__, helper)
         return kernel.loop(*args)
 
 
@@ -48,8 +47,11 @@ def cases(name):
                 [(5, [3, 2]), (1, [3, 2]), (3, [4, 8, 6, 2]), (1, [1, 1]), (0, [3, 2]), (2, [2, 5, 7, 1]), (4, [9, 2, 2, 6])])]
     if name == "mlp_loss":
         shapes = [(5, [3, 1]), (1, [2, 4, 1]), (3, [4, 8, 6, 1]), (0, [3, 2, 1])]
-        return [(flat, widths, x, rng.standard_normal(rows).astype(np.float32), rng.uniform(0, 2, rows).astype(np.float32))
-                for rows, shape in shapes for flat, widths, *_, x in [network(rng, rows, shape)]]
+        return [(flat, widths, x, rng.standard_normal(rows).astype(np.float32), rng.uniform(0, 2, rows).astype(np.float32), small)
+                for rows, shape in shapes for flat, widths, *_, x in [network(rng, rows, shape)] for small in (0, 256)]
+    if name in ("mlp_values", "mlp_push", "mlp_pull"):
+        return [batch_args(name, rng, rows, shape, small) for rows, shape in
+                [(5, [3, 2]), (1, [2, 4, 1]), (9, [4, 8, 6, 2]), (0, [3, 2, 1]), (700, [2, 3, 2])] for small in (0, 256)]
     if name in ("run", "push", "pull"):
         return [recurrence_args(name, rng, *shape, norm, few)
                 for shape in [(4, 3, 5), (3, 2, 1), (1, 1, 4), (2, 0, 3), (0, 2, 3)]
@@ -69,7 +71,8 @@ def cases(name):
         return [(rng.standard_normal(shape).astype(np.float32),)
                 for shape in [(2, 2, 3, 8), (1, 1, 1, 1), (3, 3, 1, 5), (0, 1, 1, 3)]]
     if name == "where_positive":
-        return [tuple(rng.standard_normal((2, *shape)).astype(np.float32)) for shape in [(2, 3, 4, 5), (1, 1, 1, 1), (3, 2, 2, 3), (0, 2, 2, 3)]]
+        return [tuple(rng.standard_normal((2, *shape)).astype(np.float32))
+                for shape in [(2, 3, 4, 5), (1, 1, 1, 1), (3, 2, 2, 3), (0, 2, 2, 3)]]
     if name == "interleave":
         return [(rng.integers(0, 256, (m, size), dtype=np.uint8), rng.integers(0, m, (n, c)))
                 for m, size, n, c in [(9, 12, 4, 4), (3, 5, 2, 4), (5, 7, 3, 3), (2, 4, 2, 1), (1, 3, 0, 4), (6, 1, 2, 6)]]
@@ -80,7 +83,7 @@ def cases(name):
 
 def floats(name, args):
     """The argument through which a NaN would come in."""
-    return args[{"mlp_tanh": 4, "mlp_loss": 2, "where_positive": 1}.get(name, 0)]
+    return args[{"mlp_tanh": 4, "mlp_values": 2, "mlp_push": 2, "mlp_pull": 4, "mlp_loss": 2, "where_positive": 1}.get(name, 0)]
 
 
 def recurrence_args(name, rng, steps, n, h, norm, few):
@@ -95,6 +98,15 @@ def recurrence_args(name, rng, steps, n, h, norm, few):
     return draw(steps, n, (5 * h if norm else 4 * h) if name == "push" else h), starts, record, w, few, ln
 
 
+def batch_args(name, rng, rows, widths, small):
+    """Arguments of the batch kernel `name` on a network of `widths`."""
+    flat, widths, *_, x = network(rng, rows, widths)
+    if name == "mlp_values":
+        return flat, widths, x, small
+    more = flat.shape if name == "mlp_push" else (rows, widths[-1])
+    return flat, widths, x, dense.mlp_values.plain(flat, widths, x, 0), rng.standard_normal(more).astype(np.float32), small
+
+
 def network(rng, rows, widths):
     """Arguments of `mlp_tanh` but for noise and bounds: observations far enough out that some are clipped."""
     f = np.float32
@@ -105,10 +117,12 @@ def network(rng, rows, widths):
 
 
 # how far two versions may be apart: the rational tanh is stated to be within 3e-7, sums may be associated differently
-STATED = {"tanh32": dict(rtol=0, atol=3e-7), "mlp_tanh": dict(rtol=2e-6, atol=2e-6), "mlp_loss": dict(rtol=1e-5, atol=1e-5),
+STATED = {"tanh32": dict(rtol=0, atol=3e-7), "mlp_tanh": dict(rtol=2e-6, atol=2e-6), "mlp_values": dict(rtol=2e-6, atol=2e-6),
+          "mlp_push": dict(rtol=1e-5, atol=1e-5), "mlp_pull": dict(rtol=1e-5, atol=1e-5), "mlp_loss": dict(rtol=1e-5, atol=1e-5),
           "run": dict(rtol=2e-5, atol=2e-5), "push": dict(rtol=2e-5, atol=2e-5), "pull": dict(rtol=2e-5, atol=2e-5),
           "discounted_sum": dict(rtol=1e-13, atol=1e-13), "col2im": dict(rtol=1e-6, atol=1e-6),
-          "add_blocks": dict(rtol=1e-6, atol=1e-6), "spread_blocks": dict(rtol=0, atol=0), "where_positive": dict(rtol=0, atol=0), "interleave": dict(rtol=0, atol=0)}
+          "add_blocks": dict(rtol=1e-6, atol=1e-6), "spread_blocks": dict(rtol=0, atol=0),
+          "where_positive": dict(rtol=0, atol=0), "interleave": dict(rtol=0, atol=0)}
 
 
 @pytest.mark.parametrize("kernel", kernels.ALL, ids=lambda k: k.__name__)
@@ -196,7 +210,8 @@ def test_mlp_loss_is_the_loss_of_the_composed_network(mode):
         names = {name: np.zeros(w.shape) for name, w in layer.init((5,))[1].items()}
         params = Params.pack(names, "float64").like(flat.astype(np.float64))
         loss, grad = value_and_grad(lambda p: ops.sum(weights * ops.square(layer.apply(p, x)[:, 0] - goal)), params)  # noqa: B023
-        got = version(dense.mlp_loss, mode)(flat, np.array(widths), x, goal.astype(np.float32), weights.astype(np.float32))
+        got = version(dense.mlp_loss, mode)(flat, np.array(widths), x, goal.astype(np.float32), weights.astype(np.float32),
+                                           kernels.small())
         np.testing.assert_allclose(got, [*grad, loss, weights.sum()], rtol=2e-5, atol=2e-5)
 
 
@@ -274,7 +289,8 @@ for cls in (MlpPolicy, MlpLstmPolicy):
     done.clear()
 """
     if NUMBA:
-        assert python(code).stdout.splitlines() == ["discounted_sum mlp_loss mlp_tanh tanh32", "pull push run"]
+        assert python(code).stdout.splitlines() == [
+            "discounted_sum mlp_loss mlp_pull mlp_push mlp_tanh mlp_values tanh32", "pull push run"]
 
 
 COMPILE = """
@@ -340,7 +356,7 @@ def test_a_helper_that_changed_in_another_file_is_seen(tmp_path):
             "kernels.compile_all()\nprint(loops.kernel(1.0), len(loops.kernel.compiled.stats.cache_hits))")
     results = []
     for shift in (1, 1, 2):
-        helper = f"HELPERS.append('_shifted')\ndef _shifted(x):\n    return x + {shift}"
+        helper = f"@helper\ndef _shifted(x):\n    return x + {shift}"
         (tmp_path / "kernels.py").write_text(f"{source}\n\n{helper}\n")
         results.append(python(code, NUMBA_CACHE_DIR=str(tmp_path / "cache")).stdout.split())
     assert results == [["2.0", "0"], ["2.0", "1"], ["3.0", "0"]]
@@ -361,8 +377,7 @@ def test_product_is_the_product_in_pieces_or_not(in_place, monkeypatch):
                 np.testing.assert_allclose(out, a @ w, rtol=1e-6, atol=1e-6)
 
 
-def test_small_rows_multiply_no_more_than_small(monkeypatch):
-    monkeypatch.setattr(kernels, "reads_in_place", lambda: True)
-    assert kernels.small_rows(64, 64) * 64 * 64 <= kernels.SMALL < (kernels.small_rows(64, 64) + 1) * 64 * 64
-    monkeypatch.setattr(kernels, "reads_in_place", lambda: False)
-    assert kernels.small_rows(64, 64) == 0
+def test_small_products_are_small():
+    rows = kernels._rows(64, 64, kernels.SMALL)
+    assert rows % 4 == 0 and rows * 64 * 64 <= kernels.SMALL < (rows + 4) * 64 * 64
+    assert kernels._rows(64, 64, 0) == 0 == kernels._rows(2000, 1000, kernels.SMALL)

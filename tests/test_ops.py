@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from checks import check_linear
 
-from trpo_np import ops
+from trpo_np import kernels, ops
 from trpo_np.autodiff import linearize
 
 rng = np.random.default_rng(0)
@@ -101,3 +101,39 @@ def test_extremes_stay_finite():
 
 def test_every_op_is_offered():
     assert all(hasattr(ops, name) for name in ops.__all__)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("widths", [(3, 2), (5, 4, 2), (4, 8, 6, 3)])
+@pytest.mark.parametrize("rows", [1, 700])
+def test_tanh_layers_are_what_they_are_composed_of(widths, rows, in_place, monkeypatch):
+    """Value, tangent and cotangent of the fused op beside those of affine maps and tanhs in float64, which has no fused one."""
+    monkeypatch.setattr(kernels, "reads_in_place", lambda: in_place)
+    rng = np.random.default_rng(0)
+    shapes = [shape for n, m in zip(widths[:-1], widths[1:]) for shape in ((n, m), (m,))]
+    x, weights = rng.standard_normal((2 * rows, widths[0]))[::2], [rng.standard_normal(shape) for shape in shapes]
+    dws, g = [rng.standard_normal(shape) for shape in shapes], rng.standard_normal((rows, widths[-1]))
+    y, J = linearize(lambda *w: ops.tanh_layers(x, *w), *weights)
+    f32, fx = [w.astype(np.float32) for w in weights], x.astype(np.float32)
+    y32, J32 = linearize(lambda *w: ops.tanh_layers(fx, *w), *f32)
+    close = dict(rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(y32, y, **close)
+    np.testing.assert_allclose(ops.tanh_layers(fx, *f32), y, **close)
+    np.testing.assert_allclose(J32.push(*(dw.astype(np.float32) for dw in dws)), J.push(*dws), **close)
+    for got, want in zip(J32.pull(g.astype(np.float32)), J.pull(g)):
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * rows)
+    mixed, Jx = linearize(lambda a, w: ops.tanh_layers(a, w, *f32[1:]), fx, f32[0])  # composed: the inputs are traced, too
+    np.testing.assert_allclose(mixed, y, **close)
+    assert Jx.pull(g.astype(np.float32))[0].shape == fx.shape
+
+
+def test_sums_and_maxima_along_short_rows_are_numpys():
+    rng = np.random.default_rng(0)
+    for shape in [(5, 3), (5, 1), (0, 3), (3, 16), (3, 17), (2, 3, 4)]:
+        x = rng.standard_normal(shape)
+        for axis in (None, 0, 1, -1):
+            for keepdims in (False, True):
+                np.testing.assert_allclose(ops.sum(x, axis=axis, keepdims=keepdims), np.sum(x, axis=axis, keepdims=keepdims))
+    x[0, 0, 0], y = np.nan, np.array([[1.0, np.nan], [2.0, 1.0]])
+    assert np.isnan(ops.logsumexp(y)).tolist() == [True, False] and np.isnan(ops.sum(x))

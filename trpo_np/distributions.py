@@ -16,7 +16,14 @@ from . import ops
 LOG_2PI = float(np.log(2 * np.pi))
 
 
-class Categorical:
+class Distribution:
+    """What all have in common: `fisher_at(params)`, which returns t -> M t, does once for all t what does not depend on t."""
+
+    def fisher(self, params, t):
+        return self.fisher_at(params)(t)
+
+
+class Categorical(Distribution):
     """One of n actions 0..n-1; parameters are the logits (n)."""
 
     action_dtype = np.int64
@@ -35,10 +42,13 @@ class Categorical:
         log_p = ops.log_softmax(params)
         return -ops.sum(ops.exp(log_p) * log_p, axis=-1)
 
-    def fisher(self, params, t):
+    def fisher_at(self, params):
         p = ops.softmax(params)
-        pt = p * t
-        return pt - p * pt.sum(-1, keepdims=True)
+
+        def fisher(t):
+            pt = p * t
+            return pt - p * ops.sum(pt, axis=-1, keepdims=True)
+        return fisher
 
     def noise(self, rng, *lead):
         return -np.log(rng.standard_exponential((*lead, self.size)))  # Gumbel: argmax(logits + noise) is a draw
@@ -54,7 +64,7 @@ class Categorical:
         return ops.softmax(params)
 
 
-class MultiCategorical:
+class MultiCategorical(Distribution):
     """Several independent categoricals of sizes `nvec`; parameters are their logits side by side."""
 
     action_dtype = np.int64
@@ -77,8 +87,9 @@ class MultiCategorical:
     def entropy(self, params):
         return _total(part.entropy(x) for part, x in self._each(params))
 
-    def fisher(self, params, t):
-        return np.concatenate([part.fisher(x, t[..., s]) for (part, x), s in zip(self._each(params), self.slices)], -1)
+    def fisher_at(self, params):
+        each = [part.fisher_at(x) for part, x in self._each(params)]
+        return lambda t: np.concatenate([fisher(t[..., s]) for fisher, s in zip(each, self.slices)], -1)
 
     def noise(self, rng, *lead):
         return -np.log(rng.standard_exponential((*lead, self.size)))
@@ -94,7 +105,7 @@ class MultiCategorical:
         return [part.probabilities(x) for part, x in self._each(params)]
 
 
-class Bernoulli:
+class Bernoulli(Distribution):
     """Independent bits of any shape; parameters are the logits of being 1."""
 
     action_dtype = np.int8
@@ -115,9 +126,10 @@ class Bernoulli:
     def entropy(self, params):
         return ops.sum(ops.softplus(params) - params * ops.sigmoid(params), axis=-1)
 
-    def fisher(self, params, t):
+    def fisher_at(self, params):
         p = ops.sigmoid(params)
-        return p * (1 - p) * t
+        m = p * (1 - p)
+        return lambda t: m * t
 
     def noise(self, rng, *lead):
         return rng.logistic(size=(*lead, self.size))
@@ -133,7 +145,7 @@ class Bernoulli:
         return ops.sigmoid(params).reshape(*params.shape[:-1], *self.action_shape)
 
 
-class DiagGaussian:
+class DiagGaussian(Distribution):
     """Independent normals of any shape; parameters are the means and then the logarithms of the standard deviations."""
 
     action_dtype = np.float32
@@ -158,10 +170,10 @@ class DiagGaussian:
     def entropy(self, params):
         return ops.sum(self._split(params)[1], axis=-1) + 0.5 * (LOG_2PI + 1) * self.dim
 
-    def fisher(self, params, t):
-        out = 2 * t
-        out[..., :self.dim] = t[..., :self.dim] * np.exp(-2 * params[..., self.dim:])
-        return out
+    def fisher_at(self, params):
+        m = np.full_like(params, 2)
+        m[..., :self.dim] = np.exp(-2 * params[..., self.dim:])
+        return lambda t: m * t
 
     def noise(self, rng, *lead):
         return rng.standard_normal((*lead, self.dim))

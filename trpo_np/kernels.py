@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 ALL: list["Kernel"] = []
+HELPERS: list[Callable] = []
 
 
 class Kernel:
@@ -32,6 +33,12 @@ class Kernel:
 def twin(loop: Callable, example: Callable) -> Callable:
     """Decorate a plain NumPy function with its loop; `example()` gives the arguments to compile it for."""
     return lambda plain: Kernel(loop, plain, example)
+
+
+def helper(fun: Callable) -> Callable:
+    """Register a function that loops call: plain Python until the first kernel is compiled. It stands in their file or here."""
+    HELPERS.append(fun)
+    return fun
 
 
 def available() -> bool:
@@ -75,9 +82,9 @@ def _compile(kernel: Kernel) -> Callable:
 
     # never fastmath=True: it makes isfinite(nan) true
     options: dict[str, Any] = dict(fastmath={"reassoc", "contract"}, error_model="numpy")
-    for name in HELPERS:
-        if not hasattr(globals()[name], "py_func"):
-            globals()[name] = numba.njit(**options)(globals()[name])
+    for fun in HELPERS:
+        if fun.__globals__[fun.__name__] is fun:
+            fun.__globals__[fun.__name__] = numba.njit(**options)(fun)
     try:
         compiled = _cached(numba, kernel.loop, options)
         compiled(*kernel.example())
@@ -125,9 +132,7 @@ def _digest(loop: Callable) -> str:
 
 # --- activations ------------------------------------------------------------------------------------------------------
 
-HELPERS = ["_tanh"]  # functions that loops call: plain Python until the first kernel is compiled
-
-
+@helper
 def _tanh(v):
     # rational approximation, largest error 3e-7: a tenth of the time of libm's
     f = np.float32
@@ -184,10 +189,9 @@ def discounted_sum(delta, cut, decay):
     return out
 
 
-# --- small matrix products, and layer norms inside loops over time (recurrence.py) ----------------------------------------
+# --- small matrix products ----------------------------------------------------------------------------------------------
 
 SMALL = 10**6  # the most multiplications in a product for which OpenBLAS, where it can, reads its matrices where they lie
-HELPERS += ["_copy", "_side_by_side", "_product", "_product_transposed", "_standardize", "_standardize_linear"]
 
 
 @functools.cache
@@ -202,15 +206,15 @@ def reads_in_place() -> bool:
     return "openblas" in config["Build Dependencies"]["blas"]["name"] and not names.isdisjoint(("AVX512_SKX", "X86_V4"))
 
 
-def small_rows(n: int, m: int) -> int:
-    """Return how many rows a product with a matrix (n, m) may have to be a small one; 0 where that is not of use."""
-    return SMALL // (n * m) if reads_in_place() else 0
+def small() -> int:
+    """Return up to how many multiplications make a product a small one, which is done faster; 0 where none is."""
+    return SMALL if reads_in_place() else 0
 
 
 def product(a, w, out=None):
     """Return a @ w of rows a (s, n) and w (n, m), as several small products where they are the faster ones."""
     n, m = w.shape
-    rows = small_rows(n, m) // 4 * 4 if a.dtype == w.dtype == np.float32 and a.flags.c_contiguous else 0
+    rows = _rows(n, m, small()) if a.dtype == w.dtype == np.float32 and a.flags.c_contiguous else 0
     if not rows:
         return np.matmul(a, w, out=out)
     out = np.empty((len(a), m), a.dtype) if out is None else out
@@ -221,22 +225,15 @@ def product(a, w, out=None):
     return out
 
 
-def _copy(a, b):
-    # b[:] = a of one axis: numba's own takes four times as long
-    for j in range(a.size):
-        b[j] = a[j]
+@helper
+def _rows(n, m, small):
+    # how many rows make a product with a matrix (n, m) of at most `small` multiplications; in fours, as suits BLAS
+    return small // (n * m) // 4 * 4
 
 
-def _side_by_side(y, r, a):
-    # copy row r of each of y (4, n, h) to a (4h,)
-    h = y.shape[2]
-    for k in range(4):
-        for j in range(h):
-            a[k * h + j] = y[k, r, j]
-
-
+@helper
 def _product(a, w, rows, y):
-    # y = a @ w, `rows` rows at a time (see small_rows), or, if that is 0, a @ w.T
+    # y = a @ w, `rows` at a time (see _rows), or, if that is 0, a @ w.T
     if rows:
         for r in range(0, len(a), rows):
             np.dot(a[r:r + rows], w, y[r:r + rows])
@@ -244,6 +241,7 @@ def _product(a, w, rows, y):
         _product_transposed(a, w, y)
 
 
+@helper
 def _product_transposed(a, w, y):
     # y = a @ w.T for few rows, for which BLAS would copy w at each step; at the edges a row is computed twice instead of
     # having a remainder
@@ -266,29 +264,3 @@ def _product_transposed(a, w, y):
                 t3 += a1[j] * w3[j]
             y[r, i], y[r, i1], y[r, i2], y[r, i3] = s0, s1, s2, s3
             y[q, i], y[q, i1], y[q, i2], y[q, i3] = t0, t1, t2, t3
-
-
-def _standardize(v):
-    # make mean 0 and variance 1 of a row, in place; return the factor
-    total, squares = np.float32(0), np.float32(0)
-    for j in range(v.size):
-        total += v[j]
-    mean = total / np.float32(v.size)
-    for j in range(v.size):
-        v[j] -= mean
-        squares += v[j] * v[j]
-    factor = np.float32(1) / np.sqrt(squares / np.float32(v.size) + np.float32(1e-5))
-    for j in range(v.size):
-        v[j] *= factor
-    return factor
-
-
-def _standardize_linear(d, v, factor):
-    # the derivative of _standardize, where its result is v, applied to d in place: symmetric, so its own transpose
-    total, along = np.float32(0), np.float32(0)
-    for j in range(d.size):
-        total += d[j]
-        along += d[j] * v[j]
-    mean, slope = total / np.float32(d.size), along / np.float32(d.size)
-    for j in range(d.size):
-        d[j] = (d[j] - mean - v[j] * slope) * factor

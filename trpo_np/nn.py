@@ -164,9 +164,19 @@ def serial(*layers: Layer) -> Layer:
     return Layer(init, apply, bool(layers) and layers[0].takes_bytes)
 
 
-def mlp(name: str, widths, activation: Callable) -> Layer:
-    """Stack dense layers `name0`, `name1`, ... of `widths`, each followed by `activation`."""
-    layers = []
-    for i, width in enumerate(widths):
-        layers += [dense(f"{name}{i}", width), elementwise(activation)]
-    return serial(*layers)
+def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> Layer:
+    """Stack dense layers `name0`, `name1`, ... of `widths`, each followed by `activation`.
+
+    `out` (name, width, gain) is one more without; a network of tanh is then one op, `ops.tanh_layers`.
+    """
+    names, layers = [f"{name}{i}" for i in range(len(widths))], []
+    for each, width in zip(names, widths):
+        layers += [dense(each, width), elementwise(activation)]
+    if out is None:
+        return serial(*layers)
+    composed = serial(*layers, dense(*out))
+    weights = [f"{each}/{part}" for each in (*names, out[0]) for part in "wb"]
+
+    def fused(params, x):
+        return ops.tanh_layers(x, *(params[weight] for weight in weights))
+    return Layer(composed.init, fused) if activation is ops.tanh else composed

@@ -8,7 +8,7 @@ numbers (`.T`, never the conjugate), so the complex step can check them. What Py
 
 import numpy as np
 
-from . import kernels
+from . import dense, kernels
 from .autodiff import (
     Linear,
     Var,
@@ -29,7 +29,8 @@ from .autodiff import (
 __all__ = ["abs", "add", "affine", "broadcast_to", "clip", "concatenate", "cos", "divide", "elu", "exp", "expand_dims", "expm1",
            "getitem", "log", "log1p", "log_softmax", "logsumexp", "matmul", "maximum", "mean", "minimum", "multiply",
            "negative", "power", "primitive", "relu", "reshape", "sigmoid", "sin", "softmax", "softplus", "sqrt",
-           "square", "stack", "stop_gradient", "subtract", "sum", "take_along_axis", "tanh", "transpose", "var", "where"]
+           "square", "stack", "stop_gradient", "subtract", "sum", "take_along_axis", "tanh", "tanh_layers",
+           "transpose", "var", "where"]
 
 
 def _sigmoid(x):
@@ -143,6 +144,37 @@ def _affine_joint(wanted, y, x, w, b):
 affine = primitive(_affine, joint=_affine_joint)
 
 
+def tanh_layers(x, *weights):
+    """Apply affine maps (w, b, w, b, ...) to rows x (n, k), with a tanh between them.
+
+    Under trace one op, if x is plain and all is float32: compiled loops take a chunk of rows through all layers at once.
+    """
+    plain = [stop_gradient(w) for w in weights]
+    if isinstance(x, Var) or np.ndim(x) != 2 or not all(
+            isinstance(w, Var) and w.dtype == np.float32 == x.dtype for w in weights):
+        for w, b in zip(weights[:-2:2], weights[1:-2:2]):
+            x = tanh(affine(x, w, b))
+        return affine(x, *weights[-2:])
+    x, flat = np.require(x, None, "CW"), np.concatenate([w.ravel() for w in plain])
+    widths = np.array([x.shape[1], *(len(b) for b in plain[1::2])])
+    values = dense.mlp_values(flat, widths, x, kernels.small())
+    y = values[len(values) - len(x) * widths[-1]:].reshape(len(x), widths[-1])
+    return primitive(lambda *_: y, joint=lambda *_: _tanh_layers_linear(flat, widths, x, values, plain))(*weights)
+
+
+def _tanh_layers_linear(flat, widths, x, values, weights):
+    borders = np.cumsum([0, *(w.size for w in weights)])
+    places = [(slice(a, b), w.shape) for a, b, w in zip(borders, borders[1:], weights)]
+
+    def push(*dws):
+        return dense.mlp_push(flat, widths, x, values, np.concatenate([dw.ravel() for dw in dws]), kernels.small())
+
+    def pull(g):
+        back = dense.mlp_pull(flat, widths, x, values, np.require(g, np.float32, "CW"), kernels.small())
+        return tuple(back[where].reshape(shape) for where, shape in places)
+    return Linear(push, pull)
+
+
 # --- shape ------------------------------------------------------------------------------------------------------------
 
 def _reshape_x(y, x, shape):
@@ -173,16 +205,16 @@ def _concatenate(*xs, axis=-1):
 
 
 def _concatenate_joint(wanted, y, *xs, axis=-1):
-    sizes = [np.shape(x)[axis] for x in xs]
-    borders = np.cumsum(sizes)[:-1]
+    ends = np.cumsum([np.shape(x)[axis] for x in xs]).tolist()
+    lead = (slice(None),) * (axis % y.ndim)
+    places = [(*lead, slice(a, b)) for a, b in zip([0, *ends], ends)]
 
     def push(*dxs):
         dx = dict(zip(wanted, dxs))
         return np.concatenate([dx[i] if i in dx else np.zeros(np.shape(x), y.dtype) for i, x in enumerate(xs)], axis)
 
     def pull(g):
-        parts = np.split(g, borders, axis)
-        return tuple(parts[i] for i in wanted) if len(wanted) > 1 else parts[wanted[0]]
+        return tuple(g[places[i]] for i in wanted) if len(wanted) > 1 else g[places[wanted[0]]]
     return Linear(push, pull)
 
 
@@ -205,6 +237,20 @@ def stack(arrays, axis=0):
 
 # --- sums -------------------------------------------------------------------------------------------------------------
 
+def _reduce(ufunc, x, axis=None, keepdims=False):
+    # along short rows column by column: NumPy's own loop costs as much for a row of 2 numbers as for one of 100
+    x = np.asarray(x)
+    if x.ndim == 2 and axis in (-1, 1) and 0 < x.shape[1] <= 16:
+        y = ufunc.reduce(np.ascontiguousarray(x.T), 0)
+        return y[:, None] if keepdims else y
+    return ufunc.reduce(x, axis, keepdims=keepdims)
+
+
+def _sum(x, axis=None, keepdims=False):
+    """Sum over `axis` (an int, a tuple, or None for all)."""
+    return _reduce(np.add, x, axis, keepdims)
+
+
 def _sum_x(y, x, axis=None, keepdims=False):
     def push(dx):
         return np.sum(dx, axis=axis, keepdims=keepdims)
@@ -214,7 +260,7 @@ def _sum_x(y, x, axis=None, keepdims=False):
     return Linear(push, pull)
 
 
-sum = primitive(np.sum, _sum_x)
+sum = primitive(_sum, _sum_x)
 
 
 # --- derived ----------------------------------------------------------------------------------------------------------
@@ -232,7 +278,7 @@ def var(x, axis=None, keepdims=False):
 
 def logsumexp(x, axis=-1, keepdims=False):
     """log sum exp x along `axis`, without overflow."""
-    top = np.max(np.real(stop_gradient(x)), axis=axis, keepdims=True)
+    top = _reduce(np.maximum, np.real(stop_gradient(x)), axis, keepdims=True)
     return log(sum(exp(x - top), axis=axis, keepdims=keepdims)) + (top if keepdims else np.squeeze(top, axis))
 
 

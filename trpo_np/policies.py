@@ -4,7 +4,7 @@
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .policy import MlpPolicy, Policy
@@ -27,3 +27,27 @@ def __getattr__(name):
 
 def __dir__():
     return sorted([*globals(), *__all__])
+
+
+def construct(cls: "type[Policy]", observation_space, action_space, **kwargs) -> "Policy":
+    """Make a policy; the error about a keyword argument that it does not take names the nearest one that it does."""
+    try:
+        return cls(observation_space, action_space, **kwargs)
+    except TypeError as error:
+        import inspect  # slow to load, and seldom needed
+        import re
+
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if not unknown or unknown[1] not in kwargs:
+            raise
+        known = {name for c in cls.__mro__[:-1] for name in inspect.signature(c).parameters}
+        raise ValueError(f"policy_kwargs holds {unknown[1]!r}, which {cls.__name__} does not take"
+                         + nearest(unknown[1], known)) from error
+
+
+def nearest(name: Any, known) -> str:
+    """Suggest the known name that a mistyped one is nearest to, or nothing."""
+    import difflib
+
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import dense, nn, ops, spaces
+from . import dense, kernels, nn, ops, spaces
 from .autodiff import value_and_grad
 from .distributions import Bernoulli, Categorical, DiagGaussian, MultiCategorical
 from .normalize import ObservationNormalizer
@@ -79,9 +79,8 @@ class Policy:
         self.widths = [self.observation_space.width, *shared, *pi, self.outputs]
         sharing = share_features or bool(shared)
         self.trunk = nn.serial(self.encoder("shared"), nn.mlp("shared/fc", shared, fun)) if sharing else nn.serial()
-        self.pi_head = nn.serial(*[self.encoder("pi")] * (not sharing), nn.mlp("pi/fc", pi, fun),
-                                 nn.dense("pi/out", self.outputs, 0.01))
-        self.vf_head = nn.serial(*[self.encoder("vf")] * (not sharing), nn.mlp("vf/fc", vf, fun), nn.dense("vf/out", 1, 1.0))
+        self.pi_head = nn.serial(*[self.encoder("pi")] * (not sharing), nn.mlp("pi/fc", pi, fun, ("pi/out", self.outputs, 0.01)))
+        self.vf_head = nn.serial(*[self.encoder("vf")] * (not sharing), nn.mlp("vf/fc", vf, fun, ("vf/out", 1, 1.0)))
         own = self.extractor is None and all(getattr(type(self), name) is getattr(Policy, name)
                                              for name in ("pi", "decode", "encoder", "observe", "distribution"))
         plain = own and fun is ops.tanh and self.dtype == np.float32  # what kernels compute, if a subclass leaves it so
@@ -210,6 +209,8 @@ class Policy:
     def inputs(self, x, seg: Any) -> tuple[Any, Callable]:
         """Return what `pi` takes of a segment's normalised observations x (T, n, width), and a function that lines up with it
         other arrays (T, n, ...) of the segment."""
+        if seg.valid.all():  # no copies then
+            return x.reshape(-1, *x.shape[2:]), lambda array: array.reshape(-1, *array.shape[2:])
         return x[seg.valid], lambda array: array[seg.valid]
 
     def thin(self, inputs, weights, k: int) -> tuple[Any, np.ndarray]:
@@ -228,7 +229,7 @@ class Policy:
         One vector, since one reduction over ranks is to do. A tanh network in float32 runs in one compiled kernel.
         """
         if self.vf_head == self._mlp_critic:
-            return dense.mlp_loss(critic.flat, np.array(self.critic_widths), features, goal, weights)
+            return dense.mlp_loss(critic.flat, np.array(self.critic_widths), features, goal, weights, kernels.small())
         error, grad = value_and_grad(lambda p: ops.sum(weights * ops.square(self.vf(p, features) - goal)), critic)
         return np.append(grad, [error, weights.sum()]).astype(grad.dtype)
 
@@ -237,10 +238,13 @@ class Policy:
 
         The inputs are computed once. `size` is the number of rows in a batch, `ranks` the most rows that any rank has.
         """
-        features = self.critic_input(self.params, self.inputs(x, seg)[0])
+        features, pieces = self.critic_input(self.params, self.inputs(x, seg)[0]), -(-ranks // size)
+        each, more = divmod(len(features), pieces)  # cut as by np.array_split, which takes longer than Adam's steps
 
         def batches():
-            for rows in np.array_split(rng.permutation(len(features)), -(-ranks // size)):
+            order = rng.permutation(len(features))
+            for i in range(pieces):
+                rows = order[i * each + min(i, more):(i + 1) * each + min(i + 1, more)]
                 yield features[rows], rows
         return batches
 
@@ -338,22 +342,6 @@ class MlpPolicy(Policy):
     """Fully connected networks, 64-64 tanh by default."""
 
 
-def construct(cls: type[Policy], observation_space, action_space, **kwargs) -> Policy:
-    """Make a policy; the error about a keyword argument that it does not take names the nearest one that it does."""
-    try:
-        return cls(observation_space, action_space, **kwargs)
-    except TypeError as error:
-        import inspect  # slow to load, and seldom needed
-        import re
-
-        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if not unknown or unknown[1] not in kwargs:
-            raise
-        known = {name for c in cls.__mro__[:-1] for name in inspect.signature(c).parameters}
-        raise ValueError(f"policy_kwargs holds {unknown[1]!r}, which {cls.__name__} does not take"
-                         + nearest(unknown[1], known)) from error
-
-
 def parse_activation(fun: str | Callable) -> Callable:
     """Return the op of an activation's name; an op passes through."""
     if callable(fun):
@@ -390,11 +378,3 @@ def listed(widths, name: str) -> list:
     if not isinstance(widths, (list, tuple)):
         raise ValueError(f"{name} is {widths!r}; a list is needed, such as [64, 64]")
     return list(widths)
-
-
-def nearest(name: Any, known) -> str:
-    """Suggest the known name that a mistyped one is nearest to, or nothing."""
-    import difflib
-
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -21,6 +21,50 @@ def _widths(h, norm, trace):
     return (13 * h + 2 if norm else 8 * h) if trace else 2 * h
 
 
+@kernels.helper
+def _copy(a, b):
+    # b[:] = a of one axis: numba's own takes four times as long
+    for j in range(a.size):
+        b[j] = a[j]
+
+
+@kernels.helper
+def _side_by_side(y, r, a):
+    # copy row r of each of y (4, n, h) to a (4h,)
+    h = y.shape[2]
+    for k in range(4):
+        for j in range(h):
+            a[k * h + j] = y[k, r, j]
+
+
+@kernels.helper
+def _standardize(v):
+    # make mean 0 and variance 1 of a row, in place; return the factor
+    total, squares = np.float32(0), np.float32(0)
+    for j in range(v.size):
+        total += v[j]
+    mean = total / np.float32(v.size)
+    for j in range(v.size):
+        v[j] -= mean
+        squares += v[j] * v[j]
+    factor = np.float32(1) / np.sqrt(squares / np.float32(v.size) + np.float32(1e-5))
+    for j in range(v.size):
+        v[j] *= factor
+    return factor
+
+
+@kernels.helper
+def _standardize_linear(d, v, factor):
+    # the derivative of _standardize, where its result is v, applied to d in place: symmetric, so its own transpose
+    total, along = np.float32(0), np.float32(0)
+    for j in range(d.size):
+        total += d[j]
+        along += d[j] * v[j]
+    mean, slope = total / np.float32(d.size), along / np.float32(d.size)
+    for j in range(d.size):
+        d[j] = (d[j] - mean - v[j] * slope) * factor
+
+
 def _run_loop(z, starts, state, w, rows, ln, trace):
     steps, n, h = z.shape[0], z.shape[1], w.shape[2]
     half, one, norm = np.float32(0.5), np.float32(1), ln.size > 0
@@ -40,10 +84,10 @@ def _run_loop(z, starts, state, w, rows, ln, trace):
         for r in range(n):
             out, cr, zr, i, f, o, g = record[t, r], c[r], z[t, r], y[0, r], y[1, r], y[2, r], y[3, r]
             if norm:
-                kernels._side_by_side(y, r, a)
-                factor = kernels._standardize(a)
+                _side_by_side(y, r, a)
+                factor = _standardize(a)
                 if trace:
-                    kernels._copy(a, out[8 * h:12 * h])
+                    _copy(a, out[8 * h:12 * h])
                     out[13 * h] = factor
                 for k in range(4):
                     for j in range(h):
@@ -67,9 +111,9 @@ def _run_loop(z, starts, state, w, rows, ln, trace):
                 cr[j] = f[j] * cr[j] + i[j] * g[j]
                 out[j] = q[j] = cr[j]
             if norm:
-                factor = kernels._standardize(q)
+                factor = _standardize(q)
                 if trace:
-                    kernels._copy(q, out[12 * h:13 * h])
+                    _copy(q, out[12 * h:13 * h])
                     out[13 * h + 1] = factor
                 for j in range(h):
                     q[j] = q[j] * ln[4 * h + j] + ln[5 * h + j]
@@ -82,7 +126,7 @@ def _run_loop(z, starts, state, w, rows, ln, trace):
                     Do[j] = q[j] * o[j] * (one - o[j])
             for j in range(h):
                 q[j] *= o[j]
-            kernels._copy(q, before[r])
+            _copy(q, before[r])
     return record
 
 
@@ -98,9 +142,9 @@ def _push_loop(pre, starts, record, w, rows, ln):
             kernels._product(before, w[k], rows, y[k])
         for r in range(n):
             at, p, d, e = record[t, r], pre[t, r], dc[r], dh[t, r]
-            kernels._side_by_side(y, r, a)
+            _side_by_side(y, r, a)
             if norm:
-                kernels._standardize_linear(a, at[8 * h:12 * h], at[13 * h])
+                _standardize_linear(a, at[8 * h:12 * h], at[13 * h])
                 for j in range(4 * h):
                     a[j] *= ln[j]
             F, Q, D = at[2 * h:3 * h], at[3 * h:4 * h], at[4 * h:8 * h]
@@ -111,13 +155,13 @@ def _push_loop(pre, starts, record, w, rows, ln):
                 d[j] = F[j] * d[j] + i[j] + f[j] + g[j]
                 e[j] = d[j]
             if norm:
-                kernels._standardize_linear(e, at[12 * h:13 * h], at[13 * h + 1])
+                _standardize_linear(e, at[12 * h:13 * h], at[13 * h + 1])
                 for j in range(h):
                     e[j] *= ln[4 * h + j]
                     o[j] += p[4 * h + j]
             for j in range(h):
                 e[j] = Q[j] * e[j] + o[j]
-            kernels._copy(e, before[r])
+            _copy(e, before[r])
     return dh
 
 
@@ -132,7 +176,7 @@ def _pull_loop(g, starts, record, back, rows, ln):
             for j in range(h):
                 e[j] += gt[j]
             if norm:
-                kernels._copy(e, a[4 * h:])
+                _copy(e, a[4 * h:])
             i, f, o, u = a[:h], a[h:2 * h], a[2 * h:3 * h], a[3 * h:4 * h]
             F, Q, D = at[2 * h:3 * h], at[3 * h:4 * h], at[4 * h:8 * h]
             for j in range(h):
@@ -141,7 +185,7 @@ def _pull_loop(g, starts, record, back, rows, ln):
             if norm:
                 for j in range(h):
                     e[j] *= ln[4 * h + j]
-                kernels._standardize_linear(e, at[12 * h:13 * h], at[13 * h + 1])
+                _standardize_linear(e, at[12 * h:13 * h], at[13 * h + 1])
             for j in range(h):
                 c[j] += e[j]
                 i[j] = c[j] * D[j]
@@ -149,13 +193,13 @@ def _pull_loop(g, starts, record, back, rows, ln):
                 o[j] *= D[2 * h + j]
                 u[j] = c[j] * D[3 * h + j]
                 c[j] *= F[j]
-            kernels._copy(a[:4 * h], b)
+            _copy(a[:4 * h], b)
             if norm:
                 for j in range(4 * h):
                     b[j] *= ln[j]
-                kernels._standardize_linear(b, at[8 * h:12 * h], at[13 * h])
+                _standardize_linear(b, at[8 * h:12 * h], at[13 * h])
             for k in range(4):
-                kernels._copy(b[k * h:(k + 1) * h], y[k, r])
+                _copy(b[k * h:(k + 1) * h], y[k, r])
         gh[:] = 0
         for k in range(4):
             kernels._product(y[k], back[k], rows, part)
@@ -186,7 +230,7 @@ def gates(wh):
     The matrices are transposed where that suits a product with few rows, see `kernels._product`; `pull` takes them `turned`.
     """
     h = len(wh)
-    w, rows = np.ascontiguousarray(wh.reshape(h, 4, h).transpose(1, 0, 2)), kernels.small_rows(h, h)
+    w, rows = np.ascontiguousarray(wh.reshape(h, 4, h).transpose(1, 0, 2)), kernels._rows(h, h, kernels.small())
     return (w if rows else turned(w)), rows
 
 

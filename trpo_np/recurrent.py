@@ -72,8 +72,8 @@ class RecurrentPolicy(Policy):
         before, after, pi, vf = parse_recurrent_arch(net_arch, layers, self.layers)
         self.shared = share_features
         own = [] if self.shared else after
-        self.pi_head = nn.serial(nn.mlp("pi/post", own + pi, fun), nn.dense("pi/out", self.outputs, 0.01))
-        self.vf_head = nn.serial(nn.mlp("vf/post", own + vf, fun), nn.dense("vf/out", 1, 1.0))
+        self.pi_head = nn.mlp("pi/post", own + pi, fun, ("pi/out", self.outputs, 0.01))
+        self.vf_head = nn.mlp("vf/post", own + vf, fun, ("vf/out", 1, 1.0))
         self.nets, weights = {}, {}
         for name in ("shared",) if self.shared else ("pi", "vf"):
             front = nn.serial(self.encoder(name), nn.mlp(f"{name}/fc", before, fun))

@@ -15,7 +15,7 @@ from .envs import adapt
 from .logger import Logger, Progress, configure
 from .normalize import RewardNormalizer
 from .optim import Adam
-from .policy import construct
+from .policies import construct
 from .pretrain import expert_arrays, imitate
 from .resume import check_training, fingerprint, restore, training_record
 from .rollout import Runner, Segment, advantages

@@ -26,10 +26,10 @@ def fisher_operator(policy, params: Params, inputs, weights, comm, damping: floa
     KL(old || new) in the distribution's parameters is zero, so J' M J is the Hessian of the mean KL, exactly.
     """
     phi, J = known or linearize(lambda p: policy.pi(p, inputs), params)
-    w = weights[:, None].astype(phi.dtype)
+    w, metric = weights[:, None].astype(phi.dtype), policy.dist.fisher_at(phi)
 
     def product(v):
-        return comm.sum(J.pull(policy.dist.fisher(phi, J.push(v)) * w)) + v.dtype.type(damping) * v
+        return comm.sum(J.pull(metric(J.push(v)) * w)) + v.dtype.type(damping) * v
     return product
 
 
