@@ -70,6 +70,9 @@ def cases(name):
     if name == "spread_blocks":
         return [(rng.standard_normal(shape).astype(np.float32),)
                 for shape in [(2, 2, 3, 8), (1, 1, 1, 1), (3, 3, 1, 5), (0, 1, 1, 3)]]
+    if name == "adam":
+        return [(*rng.standard_normal((2, n)).astype(np.float32), *rng.uniform(0, 1, (2, n)).astype(np.float32),
+                 *np.array([0.1, 0.001, 1e-8, 0.02], np.float32)) for n in (5, 1, 7, 0)]
     if name == "where_positive":
         return [tuple(rng.standard_normal((2, *shape)).astype(np.float32))
                 for shape in [(2, 3, 4, 5), (1, 1, 1, 1), (3, 2, 2, 3), (0, 2, 2, 3)]]
@@ -83,7 +86,8 @@ def cases(name):
 
 def floats(name, args):
     """The argument through which a NaN would come in."""
-    return args[{"mlp_tanh": 4, "mlp_values": 2, "mlp_push": 2, "mlp_pull": 4, "mlp_loss": 2, "where_positive": 1}.get(name, 0)]
+    places = {"adam": 3, "mlp_tanh": 4, "mlp_values": 2, "mlp_push": 2, "mlp_pull": 4, "mlp_loss": 2, "where_positive": 1}
+    return args[places.get(name, 0)]
 
 
 def recurrence_args(name, rng, steps, n, h, norm, few):
@@ -117,8 +121,9 @@ def network(rng, rows, widths):
 
 
 # how far two versions may be apart: the rational tanh is stated to be within 3e-7, sums may be associated differently
-STATED = {"tanh32": dict(rtol=0, atol=3e-7), "mlp_tanh": dict(rtol=2e-6, atol=2e-6), "mlp_values": dict(rtol=2e-6, atol=2e-6),
-          "mlp_push": dict(rtol=1e-5, atol=1e-5), "mlp_pull": dict(rtol=1e-5, atol=1e-5), "mlp_loss": dict(rtol=1e-5, atol=1e-5),
+STATED = {"tanh32": dict(rtol=0, atol=3e-7), "adam": dict(rtol=1e-6, atol=1e-6), "mlp_tanh": dict(rtol=2e-6, atol=2e-6),
+          "mlp_values": dict(rtol=2e-6, atol=2e-6), "mlp_push": dict(rtol=1e-5, atol=1e-5), "mlp_pull": dict(rtol=1e-5, atol=1e-5),
+          "mlp_loss": dict(rtol=1e-5, atol=1e-5),
           "run": dict(rtol=2e-5, atol=2e-5), "push": dict(rtol=2e-5, atol=2e-5), "pull": dict(rtol=2e-5, atol=2e-5),
           "discounted_sum": dict(rtol=1e-13, atol=1e-13), "col2im": dict(rtol=1e-6, atol=1e-6),
           "add_blocks": dict(rtol=1e-6, atol=1e-6), "spread_blocks": dict(rtol=0, atol=0),
@@ -142,7 +147,7 @@ def test_loop_compiled_and_plain_agree(kernel):
 def test_nan_stays_nan_where_it_is(kernel):
     for args in cases(kernel.__name__)[:3]:
         rows = floats(kernel.__name__, args)
-        rows[0, 0] = np.nan
+        rows.flat[0] = np.nan
         expected = np.isnan(kernel.plain(*args))
         assert expected.any() and (len(rows) == 1 or not expected.all())
         for mode in MODES:
@@ -290,7 +295,7 @@ for cls in (MlpPolicy, MlpLstmPolicy):
 """
     if NUMBA:
         assert python(code).stdout.splitlines() == [
-            "discounted_sum mlp_loss mlp_pull mlp_push mlp_tanh mlp_values tanh32", "pull push run"]
+            "adam discounted_sum mlp_loss mlp_pull mlp_push mlp_tanh mlp_values tanh32", "pull push run"]
 
 
 COMPILE = """

@@ -189,6 +189,24 @@ def discounted_sum(delta, cut, decay):
     return out
 
 
+# --- Adam ---------------------------------------------------------------------------------------------------------------
+
+def _adam_loop(x, m, v, g, c1, c2, epsilon, rate):
+    out = np.empty((3, x.size), x.dtype)
+    for i in range(x.size):
+        out[1, i] = m[i] + c1 * (g[i] - m[i])
+        out[2, i] = v[i] + c2 * (g[i] * g[i] - v[i])
+        out[0, i] = x[i] - rate * out[1, i] / (np.sqrt(out[2, i]) + epsilon)
+    return out
+
+
+@twin(_adam_loop, lambda: (*(np.zeros(1, np.float32) for _ in range(4)), *map(np.float32, (0.1, 0.1, 0.1, 0.1))))
+def adam(x, m, v, g, c1, c2, epsilon, rate):
+    """Return x moved against the gradient g, and the moments m and v moved towards g and g^2, (3, size); see optim.Adam."""
+    m, v = m + c1 * (g - m), v + c2 * (g * g - v)
+    return np.stack([x - rate * m / (np.sqrt(v) + epsilon), m, v])
+
+
 # --- small matrix products ----------------------------------------------------------------------------------------------
 
 SMALL = 10**6  # the most multiplications in a product for which OpenBLAS, where it can, reads its matrices where they lie

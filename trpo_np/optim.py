@@ -1,9 +1,12 @@
 """Solvers that know vectors and functions only: conjugate gradient, backtracking line search, Adam."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+
+from . import kernels
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> float:
@@ -62,12 +65,12 @@ class Adam:
 
     def __init__(self, size: int, dtype="float32", beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8):
         self.m, self.v, self.t = np.zeros(size, dtype), np.zeros(size, dtype), 0
-        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        self.beta1, self.beta2 = beta1, beta2
+        self.constants = [self.m.dtype.type(c) for c in (1 - beta1, 1 - beta2, epsilon)]
+        self.move = kernels.adam if self.m.dtype == np.float32 else kernels.adam.plain  # float32 is what is compiled
 
     def step(self, x: np.ndarray, g: np.ndarray, stepsize: float) -> None:
         """Update `x` in place."""
         self.t += 1
-        self.m += (1 - self.beta1) * (g - self.m)
-        self.v += (1 - self.beta2) * (g * g - self.v)
-        rate = stepsize * np.sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)
-        x -= x.dtype.type(rate) * self.m / (np.sqrt(self.v) + x.dtype.type(self.epsilon))
+        rate = stepsize * math.sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)
+        x[:], self.m, self.v = self.move(x, self.m, self.v, g, *self.constants, x.dtype.type(rate))
