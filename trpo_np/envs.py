@@ -71,7 +71,7 @@ class EnvList:
                 terminated[i], truncated[i], over[i] = bool(end), bool(cut), not _same_game(info, started)
             rows.append(encoded)
         obs = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        return Step(obs, rewards, terminated, truncated, final, self._all, over, ordinary=terminated is self._none)
+        return Step(obs, rewards, terminated, truncated, final, self._all, over, terminated is self._none)
 
     def _start(self, i: int, **seed) -> tuple[np.ndarray, dict]:
         try:

@@ -185,11 +185,12 @@ class Policy:
         dist, space, gaussian = self.dist, self.action_space, isinstance(self.dist, DiagGaussian)
         clipped = gaussian and space.low.dtype == np.float32 and type(self).to_env is Policy.to_env
         bounds = np.stack([space.low.ravel(), space.high.ravel()]) if clipped else dense.unbounded(noise.shape[-1])
-        shape = (-1, *dist.action_shape)
+        shape = (2, -1, *dist.action_shape)
 
         def finish(both):
             if clipped:
-                return both[0].reshape(shape), both[1].reshape(shape)
+                both = both if len(shape) == 3 else both.reshape(shape)
+                return both[0], both[1]
             actions = dist.mode(both[0])
             return actions, self.to_env(actions)
         return np.exp(self.params["pi/log_std"]) * noise if gaussian else noise, bounds, finish
