@@ -437,3 +437,10 @@ def test_every_pair_of_spaces_of_the_page_trains(seen, action):
         assert model.num_timesteps == 32 and np.isfinite(model.policy.params.flat).all()
         obs = OBSERVATIONS[seen].sample()
         assert ACTIONS[action].contains(model.predict(obs)[0])
+
+
+def test_a_model_knows_its_spaces():
+    model = TRPO("MlpPolicy", "CartPole-v1")
+    assert model.action_space.n == 2 and model.observation_space.shape == (4,)
+    with pytest.raises(AttributeError, match="set_env"):
+        TRPO("MlpPolicy", None).action_space  # noqa: B018

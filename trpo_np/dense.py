@@ -63,6 +63,9 @@ def mlp_tanh(flat, widths, scale, clip, x, noise, bounds):
 
 
 # --- a batch, in chunks of rows that stay in the processor's cache: value, tangent and cotangent ---------------------------
+#
+# `hs` holds the outputs of all layers, one layer after the other: those of rows first:last of a layer of m that begins at
+# `block` are hs[block + first * m:block + last * m].
 
 @kernels.helper
 def _chunk(widths, small):

@@ -105,6 +105,8 @@ class TRPO:
         if name in ("policy", "_stepper"):
             what = "environment" if name == "_stepper" else "network"
             raise AttributeError(f"this model has no {what} yet; call set_env(env) first")
+        if name in ("observation_space", "action_space"):  # as described in spaces.py: shape, n, low, high
+            return getattr(self.policy, name)
         if name in vars(self).get("settings", {}):
             return self.settings[name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
