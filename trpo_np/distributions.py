@@ -183,6 +183,8 @@ class DiagGaussian(Distribution):
         return (mean + np.exp(log_std) * noise).reshape(*params.shape[:-1], *self.action_shape)
 
     def mode(self, params):
+        if params.shape[1:] == self.action_shape:  # means alone
+            return params
         return params[..., :self.dim].reshape(*params.shape[:-1], *self.action_shape)
 
     def std(self, params):
