@@ -369,8 +369,7 @@ def test_a_helper_that_changed_in_another_file_is_seen(tmp_path):
 
 @pytest.mark.parametrize("in_place", [True, False])
 def test_product_is_the_product_in_pieces_or_not(in_place, monkeypatch):
-    monkeypatch.setattr(kernels, "reads_in_place", lambda: in_place)
-    monkeypatch.setattr(kernels, "SMALL", 4 * 5 * 3 + 1)
+    monkeypatch.setattr(kernels, "small", lambda: 4 * 5 * 3 + 1 if in_place else 0)
     rng = np.random.default_rng(0)
     for n in (0, 1, 3, 4, 8, 11):
         for dtype in (np.float32, np.float64):
@@ -386,3 +385,17 @@ def test_small_products_are_small():
     rows = kernels._rows(64, 64, kernels.SMALL)
     assert rows % 4 == 0 and rows * 64 * 64 <= kernels.SMALL < (rows + 4) * 64 * 64
     assert kernels._rows(64, 64, 0) == 0 == kernels._rows(2000, 1000, kernels.SMALL)
+
+
+@pytest.mark.parametrize("said, threads", [({}, 3), ({"OMP_NUM_THREADS": "1"}, 1), ({"OMP_NUM_THREADS": "8"}, 3),
+                                           ({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "2"}, 2),
+                                           ({"OMP_NUM_THREADS": "x"}, 3)])
+def test_several_threads_share_large_products(said, threads, monkeypatch):
+    monkeypatch.setattr(kernels, "cores", lambda: {0, 1, 2})
+    monkeypatch.setattr(kernels, "reads_in_place", lambda: True)
+    for name in kernels.THREADS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    assert kernels.blas_threads() == threads
+    assert kernels.small.__wrapped__() == (kernels.SMALL if threads == 1 else 0)

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from . import kernels
+
 LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMI_RANK", "PMIX_RANK")
-THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")  # the first that is set counts
 
 
 class OneProcess:
@@ -119,9 +120,7 @@ class Ranks:
 
     def check_threads(self) -> None:
         """Warn where the ranks of a machine run more BLAS threads than it has cores for them."""
-        cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-        numbers = [int(os.environ[name]) for name in THREADS if os.environ.get(name, "").isdecimal()]
-        found = self._machine.allgather((min(numbers[0], len(cores)) if numbers else len(cores), cores))
+        found = self._machine.allgather((kernels.blas_threads(), kernels.cores()))
         threads, available = sum(n for n, _ in found), len(set().union(*(own for _, own in found)))
         if self._machine.rank == 0 and threads > max(available, len(found)):
             warnings.warn(f"{len(found)} ranks on this machine run {threads} BLAS threads on {available} cores, which is "

@@ -212,6 +212,20 @@ def adam(x, m, v, g, c1, c2, epsilon, rate):
 SMALL = 10**6  # the most multiplications in a product for which OpenBLAS, where it can, reads its matrices where they lie
 
 
+THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")  # the first that is set counts
+
+
+def cores() -> set:
+    """Return the numbers of the cores that this process may run on."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def blas_threads() -> int:
+    """Return how many threads BLAS uses: what the environment says, and not more than there are cores."""
+    numbers = [int(os.environ[name]) for name in THREADS if os.environ.get(name, "").isdecimal()]
+    return min([*numbers[:1], len(cores())])
+
+
 @functools.cache
 def reads_in_place() -> bool:
     """Say whether NumPy's BLAS computes small products without copying its matrices first: OpenBLAS with AVX-512 does.
@@ -224,9 +238,13 @@ def reads_in_place() -> bool:
     return "openblas" in str(blas.get("name")) and not names.isdisjoint(("AVX512_SKX", "X86_V4"))
 
 
+@functools.cache
 def small() -> int:
-    """Return up to how many multiplications make a product a small one, which is done faster; 0 where none is."""
-    return SMALL if reads_in_place() else 0
+    """Return up to how many multiplications make a product a small one, which is done faster; 0 where none is.
+
+    Several threads share a large product, not a small one.
+    """
+    return SMALL if reads_in_place() and blas_threads() == 1 else 0
 
 
 def product(a, w, out=None):
