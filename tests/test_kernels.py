@@ -381,6 +381,17 @@ def test_product_is_the_product_in_pieces_or_not(in_place, monkeypatch):
                 np.testing.assert_allclose(out, a @ w, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("small", [0, 1000, 10**6])
+def test_product_of_columns_is_that_of_the_transpose(small, monkeypatch):
+    monkeypatch.setattr(kernels, "small", lambda: small)
+    rng = np.random.default_rng(0)
+    for s in (0, 1, 65, 300):
+        for dtype in (np.float32, np.float64):
+            a, b = rng.standard_normal((s, 5)).astype(dtype), rng.standard_normal((s, 3)).astype(dtype)
+            np.testing.assert_allclose(kernels.product_of_columns(a, b), a.T @ b, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(kernels.product_of_columns(np.asfortranarray(a), b), a.T @ b, rtol=1e-4, atol=1e-4)
+
+
 def test_small_products_are_small():
     rows = kernels._rows(64, 64, kernels.SMALL)
     assert rows % 4 == 0 and rows * 64 * 64 <= kernels.SMALL < (rows + 4) * 64 * 64

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from . import kernels, pixels
 from .autodiff import Linear, primitive
@@ -74,7 +73,7 @@ class Pieces:
         """Write the pieces of padded images (m, h, w, c) into `rows` (m * count, width), in the type of `rows`."""
         n, y, x_, c = x.strides
         shape = (len(x), *self.at.out, *self.at.size, x.shape[3])
-        view = as_strided(x, shape, (n, y * self.at.stride[0], x_ * self.at.stride[1], y, x_, c), writeable=False)
+        view = _strided(x, shape, (n, y * self.at.stride[0], x_ * self.at.stride[1], y, x_, c))
         rows.reshape(shape)[...] = view  # splits the axes of `rows`, which never copies
 
     def fold(self, rows: np.ndarray, shape: tuple) -> np.ndarray:
@@ -115,7 +114,7 @@ class Blocks(Pieces):
         """View padded images as blocks (m, grid, stride, c); what no window covers is left out."""
         (h, w), (down, across) = self.grid, self.at.stride
         n, y, x_, c = x.strides
-        return as_strided(x, (len(x), h, w, down, across, x.shape[3]), (n, y * down, x_ * across, y, x_, c))
+        return _strided(x, (len(x), h, w, down, across, x.shape[3]), (n, y * down, x_ * across, y, x_, c))
 
     def unfold(self, x: np.ndarray, rows: np.ndarray) -> None:
         blocks = self._cut(x)
@@ -140,6 +139,11 @@ class Blocks(Pieces):
 
     def spread(self, g: np.ndarray) -> np.ndarray:
         return _for_type(pixels.spread_blocks, g)(g).reshape(-1, self.columns)
+
+
+def _strided(x: np.ndarray, shape: tuple, strides: tuple) -> np.ndarray:
+    # what as_strided does, in a tenth of its 10 us; x is C-contiguous
+    return np.ndarray(shape, x.dtype, x, 0, strides)
 
 
 def _for_type(kernel, x: np.ndarray):
@@ -266,7 +270,7 @@ def _conv2d_joint(wanted, y, x, w, b, stride=1, padding="valid", relu=False):
                 db += np.ones(len(flat), dtype) @ flat
             if 1 in wanted:
                 way.unfold(_padded(x[some], at), rows)
-                d_matrix += rows.T @ spread
+                d_matrix += kernels.product_of_columns(rows, spread)
             if dx is not None:
                 full = way.fold(kernels.product(spread, back, rows), (len(part), *at.padded, x.shape[3]))
                 dx[some] = full[:, top:top + h, left:left + w_]

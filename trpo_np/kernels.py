@@ -261,6 +261,17 @@ def product(a, w, out=None):
     return out
 
 
+def product_of_columns(a, b):
+    """Return a.T @ b of rows a (s, n) and b (s, m), as a sum of small products where the result is small, too."""
+    n, m = a.shape[1], b.shape[1]
+    rows = _rows(n, m, small()) if a.dtype == b.dtype == np.float32 and a.flags.c_contiguous and b.flags.c_contiguous else 0
+    if rows < 64 or len(a) < rows:  # adding the products up would take as long as computing them
+        return a.T @ b
+    whole = len(a) // rows * rows
+    out = np.matmul(a[:whole].reshape(-1, rows, n).transpose(0, 2, 1), b[:whole].reshape(-1, rows, m)).sum(0)
+    return out + a[whole:].T @ b[whole:]
+
+
 @helper
 def _rows(n, m, small):
     # how many rows make a product with a matrix (n, m) of at most `small` multiplications; in fours, as suits BLAS
