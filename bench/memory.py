@@ -80,7 +80,8 @@ class RepeatPrevious(gymnasium.Env):
 
 COMMON = dict(timesteps_per_batch=1024, vf_iters=10, lam=0.95, fvp_subsample=1)
 MAZE = dict(max_kl=0.02, vf_stepsize=1e-3)
-EXPLORE = dict(normalize_advantage=False, entcoeff=0.01)  # what is rare to be found: see presets.py on Atari
+# what is rare to be found: see presets.py on Atari; then settle
+EXPLORE = dict(max_kl=[0.02, 0.002], normalize_advantage=False, entcoeff=[0.01, 0])
 # environment, steps, goal, number of environments, settings
 TASKS = {
     "cartpole": (lambda: Hidden("CartPole-v1", [0, 2]), 100_000, 500, 8,
@@ -91,7 +92,7 @@ TASKS = {
     "tmaze 10": (lambda: TMaze(10), 50_000, 1.0, 8, MAZE),
     "tmaze 20": (lambda: TMaze(20), 100_000, 1.0, 8, MAZE | EXPLORE),
     "tmaze 50": (lambda: TMaze(50), 500_000, 1.0, 8,
-                 MAZE | dict(policy="MlpLnLstmPolicy", max_kl=[0.02, 0.002], normalize_advantage=False, entcoeff=[0.01, 0])),
+                 MAZE | EXPLORE | dict(policy="MlpLnLstmPolicy")),
     "repeat": (lambda: RepeatPrevious(), 200_000, 0.9, 8, dict(gamma=0.5, max_kl=0.05, vf_stepsize=1e-3)),
 }
 
