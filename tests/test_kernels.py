@@ -400,7 +400,7 @@ def test_small_products_are_small():
 
 @pytest.mark.parametrize("said, threads", [({}, 3), ({"OMP_NUM_THREADS": "1"}, 1), ({"OMP_NUM_THREADS": "8"}, 3),
                                            ({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "2"}, 2),
-                                           ({"OMP_NUM_THREADS": "x"}, 3)])
+                                           ({"OMP_NUM_THREADS": "x"}, 3), ({"OMP_NUM_THREADS": "0"}, 3)])
 def test_several_threads_share_large_products(said, threads, monkeypatch):
     monkeypatch.setattr(kernels, "cores", lambda: {0, 1, 2})
     monkeypatch.setattr(kernels, "reads_in_place", lambda: True)

@@ -137,3 +137,11 @@ def test_sums_and_maxima_along_short_rows_are_numpys():
                 np.testing.assert_allclose(ops.sum(x, axis=axis, keepdims=keepdims), np.sum(x, axis=axis, keepdims=keepdims))
     x[0, 0, 0], y = np.nan, np.array([[1.0, np.nan], [2.0, 1.0]])
     assert np.isnan(ops.logsumexp(y)).tolist() == [True, False] and np.isnan(ops.sum(x))
+
+
+@pytest.mark.parametrize("shapes", [[(3, 2), (3,)], [(4, 2), (2,)], [(3, 2), (2,), (3, 1), (1,)], [(3, 2), (1, 2)]])
+def test_tanh_layers_refuse_what_does_not_fit(shapes):
+    """Compiled loops would read beyond the arrays."""
+    x, weights = np.zeros((5, 3), np.float32), [np.zeros(shape, np.float32) for shape in shapes]
+    with pytest.raises(ValueError, match="affine: .* are needed, not"):
+        linearize(lambda *w: ops.tanh_layers(x, *w), *weights)

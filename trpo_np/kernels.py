@@ -1,4 +1,4 @@
-"""Compiled loops, each beside its plain NumPy twin: arrays in, arrays out.
+"""Compiled loops, each beside its plain NumPy twin: arrays in, arrays out; and matrix products in pieces that suit BLAS.
 
 A kernel is called like a function. It runs its plain NumPy twin until `compile_all` has been called (which `TRPO.learn`
 does: compiling takes seconds once on a machine, loading from numba's cache tenths of a second), and for good where
@@ -223,7 +223,7 @@ def cores() -> set:
 def blas_threads() -> int:
     """Return how many threads BLAS uses: what the environment says, and not more than there are cores."""
     numbers = [int(os.environ[name]) for name in THREADS if os.environ.get(name, "").isdecimal()]
-    return min([*numbers[:1], len(cores())])
+    return min([*filter(None, numbers[:1]), len(cores())])  # BLAS takes 0 for nothing said
 
 
 @functools.cache

@@ -150,13 +150,15 @@ def tanh_layers(x, *weights):
     Under trace one op, if x is plain and all is float32: compiled loops take a chunk of rows through all layers at once.
     """
     plain = [stop_gradient(w) for w in weights]
-    if isinstance(x, Var) or np.ndim(x) != 2 or not all(
+    widths = np.array([np.shape(x)[-1], *(np.size(b) for b in plain[1::2])])
+    shapes = [shape for n, m in zip(widths[:-1], widths[1:]) for shape in ((n, m), (m,))]
+    # what does not fit, `affine` refuses with a sentence; the loops would read beyond the arrays
+    if isinstance(x, Var) or np.ndim(x) != 2 or [np.shape(w) for w in plain] != shapes or not all(
             isinstance(w, Var) and w.dtype == np.float32 == x.dtype for w in weights):
         for w, b in zip(weights[:-2:2], weights[1:-2:2]):
             x = tanh(affine(x, w, b))
         return affine(x, *weights[-2:])
     x, flat = np.require(x, None, "CW"), np.concatenate([w.ravel() for w in plain])
-    widths = np.array([x.shape[1], *(len(b) for b in plain[1::2])])
     values = dense.mlp_values(flat, widths, x, kernels.small())
     y = values[len(values) - len(x) * widths[-1]:].reshape(len(x), widths[-1])
     return primitive(lambda *_: y, joint=lambda *_: _tanh_layers_linear(flat, widths, x, values, plain))(*weights)
