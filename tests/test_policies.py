@@ -1,5 +1,7 @@
 """From net_arch to parameters, from an observation to an action, and what bad input is told."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from gymnasium import spaces as gym
@@ -474,13 +476,46 @@ def test_predict_follows_the_parameters():
 @pytest.mark.parametrize("normalize", [False, True])
 def test_what_predict_does_at_once_is_what_the_composed_layers_give(name, normalize):
     policy = make(name, normalize=normalize)
-    assert policy.plain_layers()
-    for x in (X, X[0]):
+    if normalize:
+        policy.normalizer.merge(np.random.default_rng(1).normal(2, 3, (50, 3)), OneProcess())
+    policy.params.flat[:] += np.random.default_rng(2).standard_normal(policy.params.flat.size) * 0.3  # biases are not 0
+    for x in (X, X[0], X[:1], X[0].astype(float), list(X[0])):
+        params, rows = policy.pi(policy.params, policy.normalizer(np.atleast_2d(np.asarray(x, np.float32)))), np.ndim(x) == 2
+        outputs, single = policy.plain_outputs(x)
+        np.testing.assert_allclose(outputs, params[:, :outputs.shape[1]], rtol=1e-5, atol=1e-6)
+        assert single != rows
         policy.rng = np.random.default_rng(3)
         drawn = policy.predict(x)[0]
-        params = policy.pi(policy.params, policy.normalizer(np.atleast_2d(x)))
         noise = policy.dist.noise(np.random.default_rng(3), len(params)).astype(policy.dtype)
         for actions, expected in ((drawn, policy.dist.sample(params, noise)),
                                   (policy.predict(x, deterministic=True)[0], policy.dist.mode(params))):
             expected = policy.to_env(expected)
-            np.testing.assert_array_equal(actions, expected if x is X else expected[0])
+            np.testing.assert_allclose(actions, expected if rows else expected[0], rtol=1e-5, atol=1e-6)
+
+
+def test_one_observation_gives_the_same_bits_however_it_comes():
+    policy = make("Box")
+    whole = policy.predict(X[0], deterministic=True)[0]
+    for x in (X[:1], X[0].astype(float), list(X[0]), X[0][::1]):
+        np.testing.assert_array_equal(np.squeeze(policy.predict(x, deterministic=True)[0]), np.squeeze(whole))
+
+
+def test_threads_may_predict_at_once():
+    policy = make("Box", layers=[256, 256])  # a product takes long enough for NumPy to let other threads run
+    rows = np.random.default_rng(0).standard_normal((64, 3)).astype(np.float32)
+    expected = [policy.predict(row, deterministic=True)[0] for row in rows]
+    with ThreadPoolExecutor(8) as pool:
+        for got, one in zip(pool.map(lambda i: policy.predict(rows[i % 64], deterministic=True)[0], range(6400)), expected * 100):
+            np.testing.assert_array_equal(got, one)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_one_observation_that_is_not_finite(bad):
+    policy, x = make("Box"), X[0].copy()
+    x[1] = bad
+    if np.isfinite(bad):  # though its square is not, in float32
+        with np.errstate(over="ignore"):
+            assert np.isfinite(policy.predict(x, deterministic=True)[0]).all()
+    else:
+        with pytest.raises(ValueError, match="row 0, field 1"):
+            policy.predict(x)

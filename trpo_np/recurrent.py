@@ -143,9 +143,9 @@ class RecurrentPolicy(Policy):
             return actions
         return act
 
-    def plain_layers(self):
-        """Return none: there is an LSTM among them."""
-        return []
+    def plain_outputs(self, obs):
+        """Return None: there is an LSTM among the layers."""
+        return None
 
     def _tanh_step(self, noise) -> Callable:
         """Return (t, observations, starts, state) -> (actions as of `actor`, state) of dense tanh layers around the LSTM."""
