@@ -68,8 +68,8 @@ class Policy:
         if isinstance(self.dist, DiagGaussian):
             self.policy_weights["pi/log_std"] = nn.Weight((self.dist.dim,), lambda rng, s: np.full(s, float(log_std_init)))
         self.params = Params.pack({})  # until `draw` or `install`
-        flat = type(self.observation_space) is spaces.Box and len(self.observation_space.shape) == 1
-        self._row_shape = self.observation_space.shape if flat else None
+        space: Any = self.observation_space
+        self._row_shape = space.shape if type(space) is spaces.Box and len(space.shape) == 1 else None
         self._plain: Any = None  # views of the parameters `_plain_of`
         self._plain_of: Params | None = None
         self.rng = np.random.default_rng(0)
