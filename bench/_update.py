@@ -46,9 +46,9 @@ def segment(policy, steps, n, seed=0):
     from trpo_np.rollout import Segment
     rng = np.random.default_rng(seed)
     obs = rng.standard_normal((steps, n, policy.observation_space.width)).astype(np.float32)
-    act = policy.actor(policy.dist.noise(rng, steps, n).astype(np.float32))
-    starts = np.zeros(n, bool)
-    actions = np.stack([act(t, obs[t], starts)[0] for t in range(steps)])
+    act, actions = policy.actor(policy.dist.noise(rng, steps, n).astype(np.float32))
+    for t in range(steps):
+        act(t, obs[t], np.zeros(n, bool))
     no, ends = np.zeros((steps, n), bool), rng.random((steps, n)) < 0.01
     return Segment(obs=obs, actions=actions, rewards=rng.standard_normal((steps, n)), terminated=ends, truncated=no,
                    valid=~no, over=ends, starts=no, last_obs=obs[-1], final=[])

@@ -20,6 +20,19 @@ NUMBA = importlib.util.find_spec("numba") is not None
 MODES = ["loop", "plain"] + ["compiled"] * NUMBA  # each tested explicitly, whatever the mode of the suite
 
 
+def result(kernel, mode, args):
+    """What a kernel returns; of one that writes into its arguments, what it writes."""
+    run = version(kernel, mode)
+    if kernel is not dense.mlp_act:
+        return run(*args)
+    *given, drawn, choice = args
+    drawn, choice = drawn.copy(), choice.copy()
+    assert run(*given, drawn, choice) == np.isfinite(given[1]).all()
+    if np.isfinite(drawn).all():
+        np.testing.assert_array_equal(choice, drawn[0].argmax(-1))
+    return drawn
+
+
 def version(kernel, mode):
     if mode == "compiled":
         return kernel.compiled or kernels._compile(kernel)
@@ -40,10 +53,11 @@ def cases(name):
     shapes = [(5, 3), (1, 4), (7, 1), (1, 1), (0, 3), (3, 0), (0, 0)]
     if name == "tanh32":
         return [(4 * rng.standard_normal(shape).astype(np.float32),) for shape in shapes]
-    if name == "mlp_tanh":
-        return [(*args, rng.standard_normal((rows, widths[-1])).astype(np.float32),
-                 np.sort(rng.standard_normal((2, widths[-1])).astype(np.float32), 0))
-                for args, rows, widths in ((network(rng, rows, widths), rows, widths) for rows, widths in
+    if name == "mlp_act":
+        return [(1, x, *net, rng.standard_normal((3, rows, widths[-1])).astype(np.float32),
+                 np.sort(rng.standard_normal((2, widths[-1])).astype(np.float32), 0),
+                 np.zeros((2, 3, rows, widths[-1]), np.float32), np.zeros((3, rows), np.int64))
+                for (*net, x), rows, widths in ((network(rng, rows, widths), rows, widths) for rows, widths in
                 [(5, [3, 2]), (1, [3, 2]), (3, [4, 8, 6, 2]), (1, [1, 1]), (0, [3, 2]), (2, [2, 5, 7, 1]), (4, [9, 2, 2, 6])])]
     if name == "mlp_loss":
         shapes = [(5, [3, 1]), (1, [2, 4, 1]), (3, [4, 8, 6, 1]), (0, [3, 2, 1])]
@@ -86,7 +100,7 @@ def cases(name):
 
 def floats(name, args):
     """The argument through which a NaN would come in."""
-    places = {"adam": 3, "mlp_tanh": 4, "mlp_values": 2, "mlp_push": 2, "mlp_pull": 4, "mlp_loss": 2, "where_positive": 1}
+    places = {"adam": 3, "mlp_act": 1, "mlp_values": 2, "mlp_push": 2, "mlp_pull": 4, "mlp_loss": 2, "where_positive": 1}
     return args[places.get(name, 0)]
 
 
@@ -112,7 +126,7 @@ def batch_args(name, rng, rows, widths, small):
 
 
 def network(rng, rows, widths):
-    """Arguments of `mlp_tanh` but for noise and bounds: observations far enough out that some are clipped."""
+    """Arguments of `mlp_act` but for noise and bounds: observations far enough out that some are clipped."""
     f = np.float32
     layers = [rng.standard_normal((n + 1, m)) / np.sqrt(n) for n, m in zip(widths[:-1], widths[1:])]
     flat = np.concatenate([layer.ravel() for layer in layers]).astype(f)
@@ -121,7 +135,7 @@ def network(rng, rows, widths):
 
 
 # how far two versions may be apart: the rational tanh is stated to be within 3e-7, sums may be associated differently
-STATED = {"tanh32": dict(rtol=0, atol=3e-7), "adam": dict(rtol=1e-6, atol=1e-6), "mlp_tanh": dict(rtol=2e-6, atol=2e-6),
+STATED = {"tanh32": dict(rtol=0, atol=3e-7), "adam": dict(rtol=1e-6, atol=1e-6), "mlp_act": dict(rtol=2e-6, atol=2e-6),
           "mlp_values": dict(rtol=2e-6, atol=2e-6), "mlp_push": dict(rtol=1e-5, atol=1e-5),
           "mlp_pull": dict(rtol=1e-5, atol=1e-5), "mlp_loss": dict(rtol=1e-5, atol=1e-5),
           "run": dict(rtol=2e-5, atol=2e-5), "push": dict(rtol=2e-5, atol=2e-5), "pull": dict(rtol=2e-5, atol=2e-5),
@@ -134,11 +148,11 @@ STATED = {"tanh32": dict(rtol=0, atol=3e-7), "adam": dict(rtol=1e-6, atol=1e-6),
 def test_loop_compiled_and_plain_agree(kernel):
     for args in cases(kernel.__name__):
         copies = [np.copy(a) for a in args]
-        results = {mode: version(kernel, mode)(*args) for mode in MODES}
-        for mode, result in results.items():
-            assert result.shape == results["plain"].shape and result.dtype == args[0].dtype, mode
-            np.testing.assert_allclose(result, results["plain"], **STATED[kernel.__name__], err_msg=mode)
-            assert not np.shares_memory(result, args[0])
+        results = {mode: result(kernel, mode, args) for mode in MODES}
+        for mode, found in results.items():
+            assert found.shape == results["plain"].shape and found.dtype == floats(kernel.__name__, args).dtype, mode
+            np.testing.assert_allclose(found, results["plain"], **STATED[kernel.__name__], err_msg=mode)
+            assert not any(np.shares_memory(found, a) for a in args)
         for a, copy in zip(args, copies):
             np.testing.assert_array_equal(a, copy)
 
@@ -148,10 +162,10 @@ def test_nan_stays_nan_where_it_is(kernel):
     for args in cases(kernel.__name__)[:3]:
         rows = floats(kernel.__name__, args)
         rows.flat[0] = np.nan
-        expected = np.isnan(kernel.plain(*args))
+        expected = np.isnan(result(kernel, "plain", args))
         assert expected.any() and (len(rows) == 1 or not expected.all())
         for mode in MODES:
-            np.testing.assert_array_equal(np.isnan(version(kernel, mode)(*args)), expected, err_msg=mode)
+            np.testing.assert_array_equal(np.isnan(result(kernel, mode, args)), expected, err_msg=mode)
 
 
 @pytest.mark.parametrize("kernel", kernels.ALL, ids=lambda k: k.__name__)
@@ -189,7 +203,7 @@ def test_tanh32_of_what_is_not_finite(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_mlp_tanh_is_the_network_of_nn(mode):
+def test_mlp_act_is_the_network_of_nn(mode):
     rng, widths = np.random.default_rng(3), [5, 8, 6, 3]
     layer = nn.serial(nn.mlp("fc", widths[1:-1], ops.tanh), nn.dense("out", widths[-1]))
     for rows in (1, 7):
@@ -200,9 +214,17 @@ def test_mlp_tanh_is_the_network_of_nn(mode):
         noise = rng.standard_normal((rows, 3)).astype(np.float32)
         bounds = np.array([[-1, 0, -np.inf], [1, np.inf, 0]], np.float32)
         assert (np.abs(inputs) == clip).any() or rows == 1
-        drawn, clipped = version(dense.mlp_tanh, mode)(flat, np.array(widths), scale, clip, x, noise, bounds)
+        out, choice = np.zeros((2, 2, rows, 3), np.float32), np.zeros((2, rows), np.int64)
+        given = x, flat, np.array(widths), scale, clip, np.stack([noise * 0, noise]), bounds, out, choice
+        assert version(dense.mlp_act, mode)(1, *given)
+        (drawn, clipped), chosen = out[:, 1], choice[1]
         np.testing.assert_allclose(drawn, layer.apply(params, inputs) + noise, rtol=3e-6, atol=3e-6)
         np.testing.assert_array_equal(clipped, np.clip(drawn, *bounds))
+        np.testing.assert_array_equal(chosen, drawn.argmax(1))
+        assert not out[:, 0].any() and not choice[0].any()
+        for bad in (np.nan, np.inf, -np.inf):
+            x[-1, 2] = bad
+            assert not version(dense.mlp_act, mode)(1, *given)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -295,7 +317,7 @@ for cls in (MlpPolicy, MlpLstmPolicy):
 """
     if NUMBA:
         assert python(code).stdout.splitlines() == [
-            "adam discounted_sum mlp_loss mlp_pull mlp_push mlp_tanh mlp_values tanh32", "pull push run"]
+            "adam discounted_sum mlp_act mlp_loss mlp_pull mlp_push mlp_values tanh32", "pull push run"]
 
 
 COMPILE = """

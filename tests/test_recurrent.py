@@ -116,10 +116,10 @@ def test_rollout_predict_and_sequence_agree(name, share, dtype, actions, options
     memory, tolerance = policy.new_memory(3), 1e-12 if dtype == "float64" else 2e-5
     memory.now["pi"], carried = state, state
     noise = np.random.default_rng(3).standard_normal((12, 3, policy.dist.noise(np.random.default_rng(0), 1).size)).astype(dtype)
-    act = policy.actor(noise, memory)
+    act, raw = policy.actor(noise, memory)
     drawn = policy.dist.sample(out, noise.reshape(len(out), -1)).reshape(12, 3, *policy.dist.action_shape)
     for t in range(12):
-        actions, sent = act(t, obs[t], starts[t])
+        sent, actions = act(t, obs[t], starts[t]), raw[t]
         np.testing.assert_array_equal(sent, policy.to_env(actions))
         np.testing.assert_allclose(actions, drawn[t], rtol=10 * tolerance, atol=10 * tolerance)
         np.testing.assert_allclose(memory.now["pi"], states[t], rtol=tolerance, atol=tolerance)
@@ -141,8 +141,9 @@ def test_a_subclass_may_bring_its_own_head():
     for one in (policy, plain):
         one.params["pi/out/w"][...] *= 100
     np.testing.assert_allclose(policy.distribution(obs[0])[0], 2 * plain.distribution(obs[0])[0], rtol=1e-5)
-    act = policy.actor(noise, policy.new_memory(3))
-    np.testing.assert_array_equal(act(0, obs[0], starts[0])[0], policy.dist.mode(plain.distribution(obs[0])[0]))
+    act, actions = policy.actor(noise, policy.new_memory(3))
+    act(0, obs[0], starts[0])
+    np.testing.assert_array_equal(actions[0], policy.dist.mode(plain.distribution(obs[0])[0]))
 
 
 # --- predict ----------------------------------------------------------------------------------------------------------

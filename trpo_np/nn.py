@@ -180,3 +180,43 @@ def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> La
     def fused(params, x):
         return ops.tanh_layers(x, *(params[weight] for weight in weights))
     return Layer(composed.init, fused) if activation is ops.tanh else composed
+
+
+# --- from a policy's arguments to layers ---------------------------------------------------------------------------------------
+
+def parse_activation(fun: str | Callable) -> Callable:
+    """Return the op of an activation's name; an op passes through."""
+    if callable(fun):
+        return fun
+    if fun not in ACTIVATIONS:
+        raise ValueError(f"act_fun is {fun!r}; it can be {', '.join(map(repr, ACTIVATIONS))} or a function of trpo_np.ops")
+    return ACTIVATIONS[fun]
+
+
+def parse_net_arch(net_arch, layers) -> tuple[list, list, list]:
+    """Return the widths of the shared, the policy's and the critic's layers."""
+    if net_arch is not None and layers is not None:
+        raise ValueError("give net_arch or layers, not both")
+    if net_arch is None:
+        widths = [64, 64] if layers is None else listed(layers, "layers")
+        net_arch = [dict(pi=widths, vf=widths)]
+    shared, split = [], {}
+    for i, item in enumerate(listed(net_arch, "net_arch")):
+        if isinstance(item, dict):
+            if i != len(net_arch) - 1 or item.keys() - {"pi", "vf"}:
+                raise ValueError(f"net_arch is {net_arch}; after the shared widths comes one dict(pi=[...], vf=[...]), last")
+            split = item
+        else:
+            shared.append(item)
+    pi, vf = (listed(split.get(key, []), f"{key} in net_arch") for key in ("pi", "vf"))
+    for width in shared + pi + vf:
+        if not isinstance(width, (int, np.integer)) or isinstance(width, bool) or width < 1:
+            raise ValueError(f"net_arch holds {width!r}; a layer's width is an integer of at least 1")
+    return shared, pi, vf
+
+
+def listed(widths, name: str) -> list:
+    """Return a list or tuple as a list; a ValueError names what else was given."""
+    if not isinstance(widths, (list, tuple)):
+        raise ValueError(f"{name} is {widths!r}; a list is needed, such as [64, 64]")
+    return list(widths)

@@ -64,7 +64,7 @@ class Policy:
         self.extractor = extractor
         self.outputs = self.dist.dim if isinstance(self.dist, DiagGaussian) else self.dist.size
         self._mlp = self._mlp_critic = None  # the networks that compiled kernels compute
-        self.compose(net_arch, layers, parse_activation(act_fun), share_features)
+        self.compose(net_arch, layers, nn.parse_activation(act_fun), share_features)
         if isinstance(self.dist, DiagGaussian):
             self.policy_weights["pi/log_std"] = nn.Weight((self.dist.dim,), lambda rng, s: np.full(s, float(log_std_init)))
         self.params = Params.pack({})  # until `draw` or `install`
@@ -80,7 +80,7 @@ class Policy:
 
     def compose(self, net_arch, layers, fun: Callable, share_features: bool) -> None:
         """Build the networks from the arguments of the same names; say which parameters policy and critic need."""
-        shared, pi, vf = parse_net_arch(net_arch, layers)
+        shared, pi, vf = nn.parse_net_arch(net_arch, layers)
         self.widths = [self.observation_space.width, *shared, *pi, self.outputs]
         sharing = share_features or bool(shared)
         self.trunk = nn.serial(self.encoder("shared"), nn.mlp("shared/fc", shared, fun)) if sharing else nn.serial()
@@ -162,43 +162,61 @@ class Policy:
         """Return memory for the encoded observations of n environments, to be filled step after step."""
         return np.empty((steps, n, *self.observation_space.rows), self.row_dtype)
 
-    def actor(self, noise: np.ndarray, memory: Any = None) -> Callable:
-        """Return what a rollout calls at each step: (t, observations (n, width), starts (n,)) -> raw actions, drawn with
-        `noise[t]`, and what of them the environment takes.
+    def actor(self, noise: np.ndarray, memory: Any = None) -> tuple[Callable, np.ndarray]:
+        """Return what a rollout calls at each step, and the array (T, n, ...) in which that notes the raw actions.
 
-        A tanh network in float32 runs in one compiled kernel; any other, or one that a subclass changed, as it is composed.
+        It takes (t, observations (n, width), starts (n,)) and returns what the environment takes of the raw actions, which are
+        drawn with `noise[t]`. A tanh network in float32 runs in one compiled kernel; any other, or one that a subclass changed,
+        as it is composed.
         """
-        if (net := self.compiled_network()) is None:
-            return lambda t, obs, starts: self.drawn(self.pi(self.params, self.normalizer(obs)), noise[t])
-        noise, bounds, finish = self.draws(noise)
-        return lambda t, obs, starts: finish(dense.mlp_tanh(*net, obs, noise[t], bounds))
+        if (net := self.compiled_network()) is not None:
+            draws, take, actions = self.draws(noise)
+
+            def act(t, obs, starts):
+                if not dense.mlp_act(t, obs, *net, *draws):
+                    spaces.check_finite(obs)
+                return take(t)
+            return act, actions
+        actions = self.raw_actions(noise)
+
+        def composed(t, obs, starts):
+            spaces.check_finite(obs)
+            actions[t] = self.dist.sample(self.pi(self.params, self.normalizer(obs)), noise[t])
+            return self.to_env(actions[t])
+        return composed, actions
 
     def compiled_network(self) -> tuple | None:
-        """Return what `dense.mlp_tanh` takes before the observations, if that is what the policy computes (not the log_std)."""
+        """Return what `dense.mlp_act` takes after the observations, if that is what the policy computes (not the log_std)."""
         if [self.trunk, self.pi_head] != self._mlp:
             return None
         normalize, (widths, size) = self.normalizer, self._mlp_shape
         return self.params.flat[:size], widths, np.concatenate([normalize.shift, normalize.factor]), normalize.clip
 
-    def drawn(self, params: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Draw raw actions; return them and what of them the environment takes."""
-        actions = self.dist.sample(params, noise)
-        return actions, self.to_env(actions)
+    def raw_actions(self, noise: np.ndarray) -> np.ndarray:
+        """Return an array for the actions that are drawn with noise (T, n, k)."""
+        dtype = self.dtype if isinstance(self.dist, DiagGaussian) else np.result_type(self.dist.action_dtype, np.int8)
+        return np.empty((*noise.shape[:2], *self.dist.action_shape), dtype)
 
-    def draws(self, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray, Callable]:
-        """Return noise (T, n, k) and bounds for `dense.mlp_tanh`, and what makes of its result the same as `drawn`."""
-        dist, space, gaussian = self.dist, self.action_space, isinstance(self.dist, DiagGaussian)
+    def draws(self, noise: np.ndarray) -> tuple[tuple, Callable, np.ndarray]:
+        """Return the last arguments of `dense.mlp_act` for noise (T, n, k), a function of t that gives what the environment
+        takes of the actions then drawn, and the array of the raw actions (T, n, ...)."""
+        dist, space, (steps, n, k), gaussian = self.dist, self.action_space, noise.shape, isinstance(self.dist, DiagGaussian)
         clipped = gaussian and space.low.dtype == np.float32 and type(self).to_env is Policy.to_env
-        bounds = np.stack([space.low.ravel(), space.high.ravel()]) if clipped else dense.unbounded(noise.shape[-1])
-        shape = (2, -1, *dist.action_shape)
+        bounds = np.stack([space.low.ravel(), space.high.ravel()]) if clipped else dense.unbounded(k)
+        noise = np.exp(self.params["pi/log_std"]) * noise if gaussian else noise
+        drawn, choice = np.empty((2, steps, n, k), np.float32), np.empty((steps, n), np.int64)
+        if gaussian:
+            actions, taken = drawn.reshape(2, steps, n, *dist.action_shape)
+            take = taken.__getitem__ if clipped else lambda t: self.to_env(actions[t])
+        elif isinstance(dist, Categorical):
+            actions, take = choice, lambda t: self.to_env(choice[t])
+        else:
+            actions = self.raw_actions(noise)
 
-        def finish(both):
-            if clipped:
-                both = both if len(shape) == 3 else both.reshape(shape)
-                return both[0], both[1]
-            actions = dist.mode(both[0])
-            return actions, self.to_env(actions)
-        return np.exp(self.params["pi/log_std"]) * noise if gaussian else noise, bounds, finish
+            def take(t):
+                actions[t] = dist.mode(drawn[0, t])
+                return self.to_env(actions[t])
+        return (noise, bounds, drawn, choice), take, actions
 
     def plain_outputs(self, obs: Any) -> tuple[np.ndarray, bool] | None:
         """Return a tanh network's outputs for observations (not the log_std), and whether it is a single one; None of others.
@@ -352,41 +370,3 @@ class Policy:
 
 class MlpPolicy(Policy):
     """Fully connected networks, 64-64 tanh by default."""
-
-
-def parse_activation(fun: str | Callable) -> Callable:
-    """Return the op of an activation's name; an op passes through."""
-    if callable(fun):
-        return fun
-    if fun not in nn.ACTIVATIONS:
-        raise ValueError(f"act_fun is {fun!r}; it can be {', '.join(map(repr, nn.ACTIVATIONS))} or a function of trpo_np.ops")
-    return nn.ACTIVATIONS[fun]
-
-
-def parse_net_arch(net_arch, layers) -> tuple[list, list, list]:
-    """Return the widths of the shared, the policy's and the critic's layers."""
-    if net_arch is not None and layers is not None:
-        raise ValueError("give net_arch or layers, not both")
-    if net_arch is None:
-        widths = [64, 64] if layers is None else listed(layers, "layers")
-        net_arch = [dict(pi=widths, vf=widths)]
-    shared, split = [], {}
-    for i, item in enumerate(listed(net_arch, "net_arch")):
-        if isinstance(item, dict):
-            if i != len(net_arch) - 1 or item.keys() - {"pi", "vf"}:
-                raise ValueError(f"net_arch is {net_arch}; after the shared widths comes one dict(pi=[...], vf=[...]), last")
-            split = item
-        else:
-            shared.append(item)
-    pi, vf = (listed(split.get(key, []), f"{key} in net_arch") for key in ("pi", "vf"))
-    for width in shared + pi + vf:
-        if not isinstance(width, (int, np.integer)) or isinstance(width, bool) or width < 1:
-            raise ValueError(f"net_arch holds {width!r}; a layer's width is an integer of at least 1")
-    return shared, pi, vf
-
-
-def listed(widths, name: str) -> list:
-    """Return a list or tuple as a list; a ValueError names what else was given."""
-    if not isinstance(widths, (list, tuple)):
-        raise ValueError(f"{name} is {widths!r}; a list is needed, such as [64, 64]")
-    return list(widths)

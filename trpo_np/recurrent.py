@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import dense, nn, ops, spaces
-from .policy import Policy, listed, parse_net_arch
+from .nn import listed, parse_net_arch
+from .policy import Policy
 from .recurrence import NO_NORM, gates, run, standardize
 
 
@@ -124,31 +125,35 @@ class RecurrentPolicy(Policy):
         return Memory(n, 2 * self.n_lstm, self.dtype)
 
     def actor(self, noise, memory=None):
-        """Return what a rollout calls at each step: (t, observations (n, width), starts (n,)) -> raw actions, drawn with
-        `noise[t]`, and what of them the environment takes.
+        """Return what a rollout calls at each step, and the array in which that notes the raw actions; see Policy.actor.
 
         A tanh network in float32 runs in three compiled kernels; any other as it is composed.
         """
         now = memory.now
         memory.before = dict(now)
         if [self.nets["pi"], self.pi_head] == self._mlp:
-            step = self._tanh_step(noise)
+            step, actions = self._tanh_step(noise)
         else:
+            actions = self.raw_actions(noise)
+
             def step(t, obs, starts, state):
+                spaces.check_finite(obs)
                 out, states = self.unroll(self.params, Sequence(self.normalizer(obs)[None], starts[None], state))
-                return self.drawn(out, noise[t]), states[0]
+                actions[t] = self.dist.sample(out, noise[t])
+                return self.to_env(actions[t]), states[0]
 
         def act(t, obs, starts):
-            actions, now["pi"] = step(t, obs, starts, now["pi"])
-            return actions
-        return act
+            taken, now["pi"] = step(t, obs, starts, now["pi"])
+            return taken
+        return act, actions
 
     def plain_outputs(self, obs):
         """Return None: there is an LSTM among the layers."""
         return None
 
-    def _tanh_step(self, noise) -> Callable:
-        """Return (t, observations, starts, state) -> (actions as of `actor`, state) of dense tanh layers around the LSTM."""
+    def _tanh_step(self, noise) -> tuple[Callable, np.ndarray]:
+        """Return (t, observations, starts, state) -> (what the environment takes, state) of dense tanh layers around the LSTM,
+        and the array of the raw actions."""
         p, n, h, name = self.params, noise.shape[1], self.n_lstm, "shared" if self.shared else "pi"
         front, _, back, _ = self.nets["pi"]
         lstm = {key.rpartition("/")[2]: p[key] for key in p if key.startswith(f"{name}/lstm/")}
@@ -163,20 +168,22 @@ class RecurrentPolicy(Policy):
         widths_out = np.array([h, *[w.shape[-1] for w in after.values()][::2]])
         scaled = np.concatenate([self.normalizer.shift, self.normalizer.factor]), self.normalizer.clip
         as_it_is = np.repeat(np.array([[0], [1]], np.float32), h, axis=1), np.float32(np.inf)
-        (w, few), ln, nothing = gates(lstm["wh"]), NO_NORM, (np.zeros((n, 4 * h), np.float32), dense.unbounded(4 * h))
+        (w, few), ln = gates(lstm["wh"]), NO_NORM
+        inner = np.zeros((2, 1, n, 4 * h), np.float32)  # what goes into the LSTM is that of the only step, without noise
+        plain = np.zeros((1, n, 4 * h), np.float32), dense.unbounded(4 * h), inner, np.zeros((1, n), np.int64)
         if self.layer_norm:
             ln = np.concatenate([lstm["gh"], lstm["gc"], lstm["bc"]])
             gain, shift = lstm["gx"], lstm["bx"] + lstm["bh"] + lstm["b"]
-        noise, bounds, finish = self.draws(noise)
+        draws, take, actions = self.draws(noise)
 
         def step(t, obs, starts, state):
-            z = dense.mlp_tanh(into, widths_in, *scaled, obs, *nothing)[0]
-            if self.layer_norm:
-                z = standardize(z)[0] * gain + shift
+            if not dense.mlp_act(0, obs, into, widths_in, *scaled, *plain):
+                spaces.check_finite(obs)
+            z = standardize(inner[0, 0])[0] * gain + shift if self.layer_norm else inner[0, 0]
             state = run(z[None], starts[None], state, w, few, ln, False)[0]
-            rows = np.ascontiguousarray(state[:, h:])
-            return finish(dense.mlp_tanh(out_of, widths_out, *as_it_is, rows, noise[t], bounds)), state
-        return step
+            dense.mlp_act(t, np.ascontiguousarray(state[:, h:]), out_of, widths_out, *as_it_is, *draws)
+            return take(t), state
+        return step, actions
 
     def inputs(self, x, seg):
         """Return the whole segment as a Sequence, and a function that makes rows (T * n, ...) of its arrays."""

@@ -45,7 +45,6 @@ class Runner:
     def restart(self, seeds: list) -> None:
         """Start new episodes in all environments."""
         self.obs = self.stepper.reset(seeds)
-        check_finite(self.obs)
         self.returns[:], self.lengths[:], self.starts[:] = 0.0, 0, True
         self.memory = self.policy.new_memory(len(self.starts))
 
@@ -53,24 +52,22 @@ class Runner:
         """Take `steps` steps in each environment, drawing all noise at once; None if `on_step(locals)` returned False."""
         policy, stepper, n = self.policy, self.stepper, self.stepper.num_envs
         dist = policy.dist
-        act = policy.actor(dist.noise(rng, steps, n).astype(policy.dtype), self.memory)
-        seg = Segment(obs=policy.storage(steps, n),
-                      actions=np.empty((steps, n, *dist.action_shape), np.result_type(dist.action_dtype, np.int8)),
-                      rewards=np.zeros((steps, n)), terminated=np.zeros((steps, n), bool), truncated=np.zeros((steps, n), bool),
-                      valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool),
-                      starts=np.zeros((steps, n), bool), last_obs=self.obs, final=[], memory=self.memory)
+        act, actions = policy.actor(dist.noise(rng, steps, n).astype(policy.dtype), self.memory)
+        seg = Segment(obs=policy.storage(steps, n), actions=actions, rewards=np.zeros((steps, n)),
+                      terminated=np.zeros((steps, n), bool), truncated=np.zeros((steps, n), bool),
+                      valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool), starts=np.zeros((steps, n), bool),
+                      last_obs=self.obs, final=[], memory=self.memory)
         clock, obs, starts = time.perf_counter, self.obs, self.starts
         none, policy_seconds, env_seconds, stepped = np.zeros(n, bool), 0.0, 0.0, clock()
         for t in range(steps):
             seg.obs[t] = obs
-            seg.actions[t], env_actions = act(t, obs, starts)
+            env_actions = act(t, obs, starts)  # or an error, where an observation is not finite
             acted = clock()
             policy_seconds += acted - stepped
             step = stepper.step(env_actions)
             stepped = clock()
             env_seconds += stepped - acted
             seg.rewards[t], obs, starts = step.rewards, step.obs, none
-            check_finite(obs)
             if not step.ordinary:
                 seg.terminated[t], seg.truncated[t] = step.terminated, step.truncated
                 seg.valid[t], seg.over[t] = step.valid, step.over
@@ -81,6 +78,7 @@ class Runner:
                 if on_step(dict(t=t, steps=int(seg.valid[:t + 1].sum()), actions=env_actions, rewards=step.rewards, dones=done,
                                 new_obs=step.obs)) is False:
                     return None
+        spaces.check_finite(obs)
         seg.starts[0], seg.starts[1:] = self.starts, (seg.terminated | seg.truncated | ~seg.valid)[:-1]
         self.obs, self.starts, seg.last_obs = obs, starts, obs.copy()
         seg.policy_seconds, seg.env_seconds = policy_seconds, env_seconds
@@ -93,7 +91,7 @@ class Runner:
             t, i = np.argwhere(~np.isfinite(seg.rewards))[0]
             raise ValueError(f"environment {i} gave the reward {seg.rewards[t, i]}; rewards must be finite numbers")
         for _, i, last in seg.final:
-            check_finite(last[None], i)
+            spaces.check_finite(last[None], i)
         start = np.zeros(len(self.returns), int)
         for t, i in np.argwhere(seg.over):
             rows = slice(start[i], t + 1)
@@ -103,18 +101,6 @@ class Runner:
         for i, first in enumerate(start):
             self.returns[i] += seg.rewards[first:, i].sum()
             self.lengths[i] += seg.valid[first:, i].sum()
-
-
-def check_finite(obs: np.ndarray, env: int | None = None) -> None:
-    """Raise a ValueError that names the environment and the field of the first of observations (n, ...) that is not finite.
-
-    At once, at each step: actions made of NaN must not reach a machine.
-    """
-    if obs.dtype == np.uint8 or spaces.all_finite(obs):
-        return
-    i, field = np.argwhere(~np.isfinite(obs.reshape(len(obs), -1)))[0]
-    raise ValueError(f"environment {i if env is None else env} gave an observation with {obs.reshape(len(obs), -1)[i, field]} in "
-                     f"field {field} (counted over the flattened observation); observations must be finite numbers")
 
 
 def advantages(rewards, values, last_value, final_values, terminated, truncated, gamma: float, lam: float):

@@ -33,6 +33,18 @@ def all_finite(x: np.ndarray) -> bool:
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())  # the product can also overflow
 
 
+def check_finite(obs: np.ndarray, env: int | None = None) -> None:
+    """Raise a ValueError that names the environment and the field of the first of observations (n, ...) that is not finite.
+
+    At once, before they are acted on: actions made of NaN must not reach a machine.
+    """
+    if obs.dtype == np.uint8 or all_finite(obs):
+        return
+    i, field = np.argwhere(~np.isfinite(obs.reshape(len(obs), -1)))[0]
+    raise ValueError(f"environment {i if env is None else env} gave an observation with {obs.reshape(len(obs), -1)[i, field]} in "
+                     f"field {field} (counted over the flattened observation); observations must be finite numbers")
+
+
 def first_bad(rows: np.ndarray) -> str:
     """Say where a batch of rows holds its first number that is not finite."""
     row, column = np.argwhere(~np.isfinite(rows))[0][:2]
