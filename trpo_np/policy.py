@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy import maximum, minimum
 
 from . import dense, kernels, nn, ops, spaces
 from .autodiff import value_and_grad
@@ -51,9 +52,8 @@ class Policy:
         self.observation_space: Any = spaces.describe(observation_space, "observation")
         self.action_space: Any = spaces.describe(action_space, "action")
         self.dist = make_distribution(self.action_space)
-        if isinstance(self.action_space, spaces.Box):  # bounds as one row of actions: NumPy broadcasts (k,) in twice the time
-            box = self.action_space
-            self._bounds, self._action_dtype = (box.low[None], box.high[None]), np.dtype(box.dtype)
+        box = self.action_space  # bounds as one row of actions: NumPy broadcasts (k,) in twice the time
+        self._bounds = (box.low[None], box.high[None], np.dtype(box.dtype)) if isinstance(box, spaces.Box) else None
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype is {dtype!r}; 'float32' or 'float64' is needed")
         if isinstance(log_std_init, bool) or not isinstance(log_std_init, (int, float)) or not np.isfinite(log_std_init):
@@ -201,7 +201,8 @@ class Policy:
         """Return the last arguments of `dense.mlp_act` for noise (T, n, k), a function of t that gives what the environment
         takes of the actions then drawn, and the array of the raw actions (T, n, ...)."""
         dist, space, (steps, n, k), gaussian = self.dist, self.action_space, noise.shape, isinstance(self.dist, DiagGaussian)
-        clipped = gaussian and space.low.dtype == np.float32 and type(self).to_env is Policy.to_env
+        plain = type(self).to_env is Policy.to_env
+        clipped = gaussian and space.low.dtype == np.float32 and plain
         bounds = np.stack([space.low.ravel(), space.high.ravel()]) if clipped else dense.unbounded(k)
         noise = np.exp(self.params["pi/log_std"]) * noise if gaussian else noise
         drawn, choice = np.empty((2, steps, n, k), np.float32), np.empty((steps, n), np.int64)
@@ -209,7 +210,8 @@ class Policy:
             actions, taken = drawn.reshape(2, steps, n, *dist.action_shape)
             take = taken.__getitem__ if clipped else lambda t: self.to_env(actions[t])
         elif isinstance(dist, Categorical):
-            actions, take = choice, lambda t: self.to_env(choice[t])
+            actions, as_drawn = choice, plain and not space.start
+            take = choice.__getitem__ if as_drawn else lambda t: self.to_env(choice[t])
         else:
             actions = self.raw_actions(noise)
 
@@ -226,11 +228,11 @@ class Policy:
         if self._plain_of is not self.params:
             (widths, size), plain = self._mlp_shape, [self.trunk, self.pi_head] == self._mlp
             self._plain, self._plain_of = dense.Plain(self.params.flat[:size], widths) if plain else None, self.params
+            self._normalize = self.normalizer if self.normalizer.enabled else None
         if self._plain is None:
             return None
         if type(obs) is np.ndarray and obs.shape == self._row_shape:  # what most callers give
-            out = self._plain.of_one(obs, self.normalizer if self.normalizer.enabled else None)
-            if out is not None:
+            if (out := self._plain.of_one(obs, self._normalize)) is not None:
                 return out, True
         x, single = self.observe(obs)
         return self._plain.of_rows(x), single
@@ -304,11 +306,11 @@ class Policy:
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """Make of raw actions what the action space takes: clipped to the bounds, counted from its start, in its type."""
+        if self._bounds:
+            low, high, dtype = self._bounds
+            actions = minimum(maximum(actions, low), high)
+            return actions if actions.dtype is dtype else actions.astype(dtype, copy=False)
         space = self.action_space
-        if isinstance(space, spaces.Box):
-            low, high = self._bounds
-            actions = np.minimum(np.maximum(actions, low), high)
-            return actions if actions.dtype == self._action_dtype else actions.astype(self._action_dtype)
         if isinstance(space, spaces.Discrete):
             return actions + space.start if space.start else actions
         if isinstance(space, spaces.MultiDiscrete):
