@@ -12,7 +12,7 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trpo_np import dense, kernels, nn, ops, pixels, recurrence
+from trpo_np import acting, dense, kernels, nn, ops, pixels, recurrence
 from trpo_np.autodiff import value_and_grad
 from trpo_np.params import Params
 
@@ -23,7 +23,7 @@ MODES = ["loop", "plain"] + ["compiled"] * NUMBA  # each tested explicitly, what
 def result(kernel, mode, args):
     """What a kernel returns; of one that writes into its arguments, what it writes."""
     run = version(kernel, mode)
-    if kernel is not dense.mlp_act:
+    if kernel is not acting.mlp_act:
         return run(*args)
     *given, drawn, choice = args
     drawn, choice = drawn.copy(), choice.copy()
@@ -63,9 +63,14 @@ def cases(name):
         shapes = [(5, [3, 1]), (1, [2, 4, 1]), (3, [4, 8, 6, 1]), (0, [3, 2, 1])]
         return [(flat, widths, x, rng.standard_normal(rows).astype(np.float32), rng.uniform(0, 2, rows).astype(np.float32), small)
                 for rows, shape in shapes for flat, widths, *_, x in [network(rng, rows, shape)] for small in (0, 256)]
-    if name in ("mlp_values", "mlp_push", "mlp_pull"):
+    if name == "mlp_jacobian":
         return [batch_args(name, rng, rows, shape, small) for rows, shape in
-                [(5, [3, 2]), (1, [2, 4, 1]), (9, [4, 8, 6, 2]), (0, [3, 2, 1]), (700, [2, 3, 2])] for small in (0, 256)]
+                [(5, [3, 2, 4, 2]), (2, [2, 4, 3, 1]), (9, [4, 8, 6, 5, 2]), (0, [3, 2, 2, 1]), (3, [3, 4, 2]),
+                 (700, [2, 3, 3, 2])] for small in (0, 256)]
+    if name in ("mlp_values", "mlp_push", "mlp_pull"):
+        return [batch_args(name, rng, rows, shape, small, few) for rows, shape in
+                [(5, [3, 2]), (1, [2, 4, 1]), (9, [4, 8, 6, 2]), (0, [3, 2, 1]), (700, [2, 3, 2]), (600, [2, 3, 5, 4, 5])]
+                for small in (0, 256) for few in (False, True)]
     if name in ("run", "push", "pull"):
         return [recurrence_args(name, rng, *shape, norm, few)
                 for shape in [(4, 3, 5), (3, 2, 1), (1, 1, 4), (2, 0, 3), (0, 2, 3)]
@@ -100,7 +105,8 @@ def cases(name):
 
 def floats(name, args):
     """The argument through which a NaN would come in."""
-    places = {"adam": 3, "mlp_act": 1, "mlp_values": 2, "mlp_push": 2, "mlp_pull": 4, "mlp_loss": 2, "where_positive": 1}
+    places = {"adam": 3, "mlp_act": 1, "mlp_values": 2, "mlp_jacobian": 3, "mlp_push": 2, "mlp_pull": 5, "mlp_loss": 2,
+              "where_positive": 1}
     return args[places.get(name, 0)]
 
 
@@ -116,13 +122,17 @@ def recurrence_args(name, rng, steps, n, h, norm, few):
     return draw(steps, n, (5 * h if norm else 4 * h) if name == "push" else h), starts, record, w, few, ln
 
 
-def batch_args(name, rng, rows, widths, small):
-    """Arguments of the batch kernel `name` on a network of `widths`."""
+def batch_args(name, rng, rows, widths, small, few=False):
+    """Arguments of the batch kernel `name` on a network of `widths`; with `few`, tangents go by the Jacobian's rows."""
     flat, widths, *_, x = network(rng, rows, widths)
     if name == "mlp_values":
         return flat, widths, x, small
+    hs = dense.mlp_values.plain(flat, widths, x, 0)
+    if name == "mlp_jacobian":
+        return flat, widths, x, hs, small
     more = flat.shape if name == "mlp_push" else (rows, widths[-1])
-    return flat, widths, x, dense.mlp_values.plain(flat, widths, x, 0), rng.standard_normal(more).astype(np.float32), small
+    jac = dense.mlp_jacobian.plain(flat, widths, x, hs, 0) if few else hs[:0]
+    return flat, widths, x, hs, jac, rng.standard_normal(more).astype(np.float32), small
 
 
 def network(rng, rows, widths):
@@ -138,6 +148,7 @@ def network(rng, rows, widths):
 STATED = {"tanh32": dict(rtol=0, atol=3e-7), "adam": dict(rtol=1e-6, atol=1e-6), "mlp_act": dict(rtol=2e-6, atol=2e-6),
           "mlp_values": dict(rtol=2e-6, atol=2e-6), "mlp_push": dict(rtol=1e-5, atol=1e-5),
           "mlp_pull": dict(rtol=1e-5, atol=1e-5), "mlp_loss": dict(rtol=1e-5, atol=1e-5),
+          "mlp_jacobian": dict(rtol=1e-5, atol=1e-6),
           "run": dict(rtol=2e-5, atol=2e-5), "push": dict(rtol=2e-5, atol=2e-5), "pull": dict(rtol=2e-5, atol=2e-5),
           "discounted_sum": dict(rtol=1e-13, atol=1e-13), "col2im": dict(rtol=1e-6, atol=1e-6),
           "add_blocks": dict(rtol=1e-6, atol=1e-6), "spread_blocks": dict(rtol=0, atol=0),
@@ -216,7 +227,7 @@ def test_mlp_act_is_the_network_of_nn(mode):
         assert (np.abs(inputs) == clip).any() or rows == 1
         out, choice = np.zeros((2, 2, rows, 3), np.float32), np.zeros((2, rows), np.int64)
         given = x, flat, np.array(widths), scale, clip, np.stack([noise * 0, noise]), bounds, out, choice
-        assert version(dense.mlp_act, mode)(1, *given)
+        assert version(acting.mlp_act, mode)(1, *given)
         (drawn, clipped), chosen = out[:, 1], choice[1]
         np.testing.assert_allclose(drawn, layer.apply(params, inputs) + noise, rtol=3e-6, atol=3e-6)
         np.testing.assert_array_equal(clipped, np.clip(drawn, *bounds))
@@ -224,7 +235,7 @@ def test_mlp_act_is_the_network_of_nn(mode):
         assert not out[:, 0].any() and not choice[0].any()
         for bad in (np.nan, np.inf, -np.inf):
             x[-1, 2] = bad
-            assert not version(dense.mlp_act, mode)(1, *given)
+            assert not version(acting.mlp_act, mode)(1, *given)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -317,7 +328,7 @@ for cls in (MlpPolicy, MlpLstmPolicy):
 """
     if NUMBA:
         assert python(code).stdout.splitlines() == [
-            "adam discounted_sum mlp_act mlp_loss mlp_pull mlp_push mlp_values tanh32", "pull push run"]
+            "adam discounted_sum mlp_act mlp_jacobian mlp_loss mlp_pull mlp_push mlp_values tanh32", "pull push run"]
 
 
 COMPILE = """

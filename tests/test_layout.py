@@ -11,11 +11,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "trpo_np"
 
 # a file imports only from rows above it; common/ re-exports, last of all
-ORDER = ["memory", "kernels", "dense", "pixels", "params", "autodiff", "ops", "recurrence", "lstm", "conv", "nn", "distributions",
-         "spaces", "frames", "cnn", "normalize", "policy", "recurrent", "visual", "policies", "archive", "checkpoint",
-         "optim", "settings", "comm", "trust_region", "vec_env", "envs", "atari", "rollout", "logger", "evaluation",
-         "callbacks", "pretrain", "resume", "model", "trpo", "presets", "signals", "jobs", "run_mujoco", "run_atari", "plots",
-         "cli"]
+ORDER = ["memory", "kernels", "acting", "dense", "pixels", "params", "autodiff", "ops", "recurrence", "lstm", "conv",
+         "nn", "distributions", "spaces", "frames", "cnn", "normalize", "policy", "recurrent", "visual", "policies",
+         "archive", "checkpoint", "optim", "settings", "comm", "trust_region", "vec_env", "envs", "atari", "rollout",
+         "logger", "evaluation", "callbacks", "pretrain", "resume", "model", "trpo", "presets", "signals", "jobs",
+         "run_mujoco", "run_atari", "plots", "cli"]
 ROW = {name: i for i, name in enumerate(ORDER)}
 
 WALLS = {"numba": {"kernels"}, "mpi4py": {"comm"}, "tensorboard": {"logger"}, "tqdm": {"logger"}, "matplotlib": {"plots"},

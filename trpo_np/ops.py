@@ -167,12 +167,17 @@ def tanh_layers(x, *weights):
 def _tanh_layers_linear(flat, widths, x, values, weights):
     borders = np.cumsum([0, *(w.size for w in weights)])
     places = [(slice(a, b), w.shape) for a, b, w in zip(borders, borders[1:], weights)]
+    pushed, jac = 0, values[:0]
 
     def push(*dws):
-        return dense.mlp_push(flat, widths, x, values, np.concatenate([dw.ravel() for dw in dws]), kernels.small())
+        nonlocal pushed, jac
+        pushed += 1
+        if pushed == 2 and dense.has_few_outputs(len(x), widths):  # conjugate gradient: there will be more
+            jac = dense.mlp_jacobian(flat, widths, x, values, kernels.small())
+        return dense.mlp_push(flat, widths, x, values, jac, np.concatenate([dw.ravel() for dw in dws]), kernels.small())
 
     def pull(g):
-        back = dense.mlp_pull(flat, widths, x, values, np.require(g, np.float32, "CW"), kernels.small())
+        back = dense.mlp_pull(flat, widths, x, values, jac, np.require(g, np.float32, "CW"), kernels.small())
         return tuple(back[where].reshape(shape) for where, shape in places)
     return Linear(push, pull)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy import maximum, minimum
 
-from . import dense, kernels, nn, ops, spaces
+from . import acting, dense, kernels, nn, ops, spaces
 from .autodiff import value_and_grad
 from .distributions import Bernoulli, Categorical, DiagGaussian, MultiCategorical
 from .normalize import ObservationNormalizer
@@ -44,7 +44,7 @@ class Policy:
     keeps running statistics of the observations in the model.
     """
 
-    loops: tuple[str, ...] = ("kernels", "dense")  # the files whose compiled kernels a class uses
+    loops: tuple[str, ...] = ("kernels", "acting", "dense")  # the files whose compiled kernels a class uses
     reads_pixels = False  # else each number of an observation has weights of its own
 
     def __init__(self, observation_space, action_space, *, net_arch=None, act_fun="tanh", layers=None, extractor=None,
@@ -173,7 +173,7 @@ class Policy:
             draws, take, actions = self.draws(noise)
 
             def act(t, obs, starts):
-                if not dense.mlp_act(t, obs, *net, *draws):
+                if not acting.mlp_act(t, obs, *net, *draws):
                     spaces.check_finite(obs)
                 return take(t)
             return act, actions
@@ -186,7 +186,7 @@ class Policy:
         return composed, actions
 
     def compiled_network(self) -> tuple | None:
-        """Return what `dense.mlp_act` takes after the observations, if that is what the policy computes (not the log_std)."""
+        """Return what `acting.mlp_act` takes after the observations, if that is what the policy computes (not the log_std)."""
         if [self.trunk, self.pi_head] != self._mlp:
             return None
         normalize, (widths, size) = self.normalizer, self._mlp_shape
@@ -198,12 +198,12 @@ class Policy:
         return np.empty((*noise.shape[:2], *self.dist.action_shape), dtype)
 
     def draws(self, noise: np.ndarray) -> tuple[tuple, Callable, np.ndarray]:
-        """Return the last arguments of `dense.mlp_act` for noise (T, n, k), a function of t that gives what the environment
+        """Return the last arguments of `acting.mlp_act` for noise (T, n, k), a function of t that gives what the environment
         takes of the actions then drawn, and the array of the raw actions (T, n, ...)."""
         dist, space, (steps, n, k), gaussian = self.dist, self.action_space, noise.shape, isinstance(self.dist, DiagGaussian)
         plain = type(self).to_env is Policy.to_env
         clipped = gaussian and space.low.dtype == np.float32 and plain
-        bounds = np.stack([space.low.ravel(), space.high.ravel()]) if clipped else dense.unbounded(k)
+        bounds = np.stack([space.low.ravel(), space.high.ravel()]) if clipped else acting.unbounded(k)
         noise = np.exp(self.params["pi/log_std"]) * noise if gaussian else noise
         drawn, choice = np.empty((2, steps, n, k), np.float32), np.empty((steps, n), np.int64)
         if gaussian:
@@ -227,7 +227,7 @@ class Policy:
         """
         if self._plain_of is not self.params:
             (widths, size), plain = self._mlp_shape, [self.trunk, self.pi_head] == self._mlp
-            self._plain, self._plain_of = dense.Plain(self.params.flat[:size], widths) if plain else None, self.params
+            self._plain, self._plain_of = acting.Plain(self.params.flat[:size], widths) if plain else None, self.params
             self._normalize = self.normalizer if self.normalizer.enabled else None
         if self._plain is None:
             return None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import dense, nn, ops, spaces
+from . import acting, nn, ops, spaces
 from .nn import listed, parse_net_arch
 from .policy import Policy
 from .recurrence import NO_NORM, gates, run, standardize
@@ -170,18 +170,18 @@ class RecurrentPolicy(Policy):
         as_it_is = np.repeat(np.array([[0], [1]], np.float32), h, axis=1), np.float32(np.inf)
         (w, few), ln = gates(lstm["wh"]), NO_NORM
         inner = np.zeros((2, 1, n, 4 * h), np.float32)  # what goes into the LSTM is that of the only step, without noise
-        plain = np.zeros((1, n, 4 * h), np.float32), dense.unbounded(4 * h), inner, np.zeros((1, n), np.int64)
+        plain = np.zeros((1, n, 4 * h), np.float32), acting.unbounded(4 * h), inner, np.zeros((1, n), np.int64)
         if self.layer_norm:
             ln = np.concatenate([lstm["gh"], lstm["gc"], lstm["bc"]])
             gain, shift = lstm["gx"], lstm["bx"] + lstm["bh"] + lstm["b"]
         draws, take, actions = self.draws(noise)
 
         def step(t, obs, starts, state):
-            if not dense.mlp_act(0, obs, into, widths_in, *scaled, *plain):
+            if not acting.mlp_act(0, obs, into, widths_in, *scaled, *plain):
                 spaces.check_finite(obs)
             z = standardize(inner[0, 0])[0] * gain + shift if self.layer_norm else inner[0, 0]
             state = run(z[None], starts[None], state, w, few, ln, False)[0]
-            dense.mlp_act(t, np.ascontiguousarray(state[:, h:]), out_of, widths_out, *as_it_is, *draws)
+            acting.mlp_act(t, np.ascontiguousarray(state[:, h:]), out_of, widths_out, *as_it_is, *draws)
             return take(t), state
         return step, actions
 
