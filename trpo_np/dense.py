@@ -21,8 +21,11 @@ def _chunk(widths, small):
 
 @kernels.helper
 def _multiply(a, w, small, y):
+    # y = a @ w, as many rows at a time as make small products
     rows = kernels._rows(w.shape[0], w.shape[1], small)
-    kernels._product(a, w, rows if rows else len(a), y)
+    rows = rows if rows else max(len(a), 1)
+    for r in range(0, len(a), rows):
+        np.dot(a[r:r + rows], w, y[r:r + rows])
 
 
 @kernels.helper
@@ -90,7 +93,9 @@ def _turned(flat, widths):
     out, at = np.empty_like(flat), 0
     for k in range(len(widths) - 1):
         n, m = widths[k], widths[k + 1]
-        out[at:at + n * m].reshape((m, n))[:] = flat[at:at + n * m].reshape((n, m)).T
+        for i in range(n):
+            for j in range(m):
+                out[at + j * n + i] = flat[at + i * m + j]
         at += n * m + m
     return out
 
