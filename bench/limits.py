@@ -3,7 +3,8 @@
 The time allowed is the larger of two: the multiplications that the mathematics needs at the speed of a large sgemm, and the
 bytes of each layer's inputs and outputs, read or written once a pass, at the speed of a large copy; both measured in the same
 run. Networks of tanh layers and NatureCNN; 10 Fisher products on every sample, one point of the line search, 3 critic epochs in
-minibatches of 128. With --fresh-pages the C library gives freed memory back, as it does by default.
+minibatches of 128. Where outputs are few, a Fisher product needs no product for the tangents between inner layers, but the rows
+of the Jacobian, once (dense.mlp_jacobian). With --fresh-pages the C library gives freed memory back, as it does by default.
 """
 
 import json
@@ -27,12 +28,14 @@ def peaks(seconds):
 class Costs:
     """What one sample costs in a network: lists of each layer's multiplications and of its inputs and outputs."""
 
-    def __init__(self, products, sizes, outputs):
-        self.products, self.sizes, self.outputs = products, sizes, outputs
+    def __init__(self, products, sizes, outputs, few=0):
+        self.products, self.sizes, self.outputs, self.few = products, sizes, outputs, few
 
     @classmethod
-    def dense(cls, widths):
-        return cls([a * b for a, b in zip(widths, widths[1:])], list(widths[:-1]), list(widths[1:]))
+    def dense(cls, widths, n=0):
+        from trpo_np.dense import has_few_outputs
+        few = widths[-1] if n and has_few_outputs(n, widths) else 0
+        return cls([a * b for a, b in zip(widths, widths[1:])], list(widths[:-1]), list(widths[1:]), few)
 
     @classmethod
     def nature_cnn(cls, n_out):
@@ -49,11 +52,19 @@ class Costs:
         return 2 * (2 * sum(self.products) - self.products[0]), 4 * (2 * sum(self.sizes + self.outputs) - self.sizes[0])
 
     def fisher(self):  # tangents of weights and inputs forward, the same back
+        if self.few:  # those of inputs by the Jacobian's rows, but for the last layer's
+            rows = self.few * sum(self.outputs[:-2])
+            return 4 * (sum(self.products) + self.products[-1] + rows), 2 * self.back()[1] + 8 * rows
         return 2 * self.back()[0], 2 * self.back()[1]
+
+    def jacobian(self):
+        rows = self.few * sum(self.outputs[:-2])
+        return 2 * self.few * sum(self.products[1:-1]), 4 * (sum(self.outputs[:-1]) + rows)
 
 
 def phases(learner, segment, actor: Costs, critic: Costs, seconds):
     """Yield (name, how often in an update, seconds, multiplications and additions, bytes) for the whole batch."""
+    from trpo_np import dense, kernels
     from trpo_np.autodiff import linearize
     from trpo_np.comm import OneProcess
     from trpo_np.trust_region import fisher_operator
@@ -62,6 +73,8 @@ def phases(learner, segment, actor: Costs, critic: Costs, seconds):
     head = policy.params.select(policy.policy_weights)
     phi, J = linearize(lambda p: policy.pi(p, inputs), head)
     product = fisher_operator(policy, head, inputs, np.full(n, 1 / n), OneProcess(), 0.1)
+    for _ in range(2):
+        product(head.flat)  # the second makes the Jacobian's rows, where there are any
     targets, valid, v = np.zeros(n, np.float32), np.ones(n, bool), head.flat.copy()
 
     def timed(fun):
@@ -73,6 +86,11 @@ def phases(learner, segment, actor: Costs, critic: Costs, seconds):
     values = (lambda: policy.value(inputs))
     yield "values for the advantages", 1, timed(values), *whole(critic.forward())
     yield "linearize", 1, timed(lambda: linearize(lambda p: policy.pi(p, inputs), head)), *whole(actor.forward())
+    if actor.few:
+        flat, widths = head.flat[:policy._mlp_shape[1]], policy._mlp_shape[0]
+        hs = dense.mlp_values(flat, widths, inputs, kernels.small())
+        yield "the Jacobian's rows", 1, timed(lambda: dense.mlp_jacobian(flat, widths, inputs, hs, kernels.small())), \
+            *whole(actor.jacobian())
     yield "gradient", 1, timed(lambda: J.pull(phi)), *whole(actor.back())
     yield "Fisher product", 10, timed(lambda: product(v)), *whole(actor.fisher())
     yield "a point of the line search", 1, timed(lambda: policy.pi(head, inputs)), *whole(actor.forward())
@@ -105,16 +123,18 @@ def main():
     gemm, copy = json.loads(found.stdout)
     print(f"sgemm {gemm / 1e9:.0f} GFLOP/s, copy {copy / 1e9:.1f} GB/s\n{'':44}{'ms':>9}{'allowed':>9}{'share':>8}{'sgemm':>8}")
     small, large = (17, 64, 64, 6), (376, 256, 256, 17)
-    cases = {"17-64-64-6, 2,048 samples": (lambda: _update.model(small, 2048), Costs.dense(small), Costs.dense((*small[:-1], 1)))}
+    cases = {"17-64-64-6, 2,048 samples": (lambda: _update.model(small, 2048), lambda: Costs.dense(small, 2048),
+                                           Costs.dense((*small[:-1], 1)))}
     if not args.quick:
-        cases |= {"376-256-256-17, 8,192 samples": (lambda: _update.model(large, 8192), Costs.dense(large),
+        cases |= {"376-256-256-17, 8,192 samples": (lambda: _update.model(large, 8192), lambda: Costs.dense(large, 8192),
                                                     Costs.dense((*large[:-1], 1))),
-                  "NatureCNN, 512 images": (lambda: pixels(512), Costs.nature_cnn(6), Costs.nature_cnn(1))}
+                  "NatureCNN, 512 images": (lambda: pixels(512), lambda: Costs.nature_cnn(6), Costs.nature_cnn(1))}
     results = {"sgemm_flops": gemm, "copy_bytes": copy}
     for case, (build, actor, critic) in cases.items():
         print(case)
         results[case], total, allowed_in_all = {}, 0.0, 0.0
-        for name, times, taken, flops, size in phases(*build(), actor, critic, seconds):
+        learner, segment = build()
+        for name, times, taken, flops, size in phases(learner, segment, actor(), critic, seconds):
             allowed = times * max(flops / gemm, size / copy)
             total, allowed_in_all = total + times * taken * bool(flops), allowed_in_all + allowed
             if not flops:  # the whole: what the phases leave is advantages, statistics and the bookkeeping between

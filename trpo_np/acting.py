@@ -1,6 +1,6 @@
 """Dense tanh networks for acting: on one row in few calls of NumPy, and on some rows in one compiled kernel; see kernels.py."""
 
-import math
+from math import isfinite
 
 import numpy as np
 from numpy import tanh
@@ -31,10 +31,13 @@ class Plain:
 
     def of_one(self, x: np.ndarray, normalize=None) -> np.ndarray | None:
         """Return the outputs (1, k) for normalize(x), x of shape (n,); None if x is not finite, or its square is not."""
-        rows = self.idle.pop() if self.idle else self._rows()
+        try:
+            rows = self.idle.pop()
+        except IndexError:
+            rows = self._rows()
         first, given, hidden, last, weights = rows
         given[...] = x
-        if not math.isfinite(first.dot(first)):
+        if not isfinite(first.dot(first)):
             return None
         if normalize is not None:
             given[...] = normalize(given[None])[0]
