@@ -245,7 +245,7 @@ def test_numbers_of_the_environment_that_are_not_finite_are_named(index, value):
 
 def spread_out(kind, **kwargs):
     """A model whose distributions are far from uniform."""
-    model = TRPO("MlpPolicy", Toy(ACTIONS.get(kind, kind)), seed=1, policy_kwargs=SMALL, **kwargs)
+    model = TRPO("MlpPolicy", Toy(ACTIONS[kind] if isinstance(kind, str) else kind), seed=1, policy_kwargs=SMALL, **kwargs)
     rng = np.random.default_rng(2)
     model.policy.params.flat[:] += 0.7 * rng.standard_normal(model.policy.params.flat.size).astype(np.float32)
     return model
