@@ -128,6 +128,7 @@ def stepped(*outcome):
     ((5.0, 1.0, False, False, {}), r"environment 1: the observation has shape \(\).*declares \(3,\)"),
     ((None, 1.0, False, False, {}), r"environment 1: the observation has shape \(\)"),
     ((["a", "b", "c"], 1.0, False, False, {}), "environment 1: .*'a'"),
+    ((np.array(["a", "b", "c"]), 1.0, False, False, {}), "environment 1: .*'a'"),
     ((np.zeros(3), "one", False, False, {}), "environment 1: the reward is 'one'"),
     ((np.zeros(3), [1.0, 2.0], False, False, {}), "environment 1: the reward is"),
 ])

@@ -73,7 +73,10 @@ class EnvList:
                     final.append((i, obs.astype(np.float32) if obs.shape == self._flat else obs[0]))
                 obs, started = self._start(i)
                 terminated[i], truncated[i], over[i] = bool(end), bool(cut), not _same_game(info, started)
-            rows[i] = obs
+            try:
+                rows[i] = obs
+            except (TypeError, ValueError):  # the same error with the environment's name
+                rows[i] = encode(self.observation_space, obs, None, self._names[i])
         if self._flat is None:
             rows = rows[0] if len(rows) == 1 else np.concatenate(rows)
         return Step(rows, rewards, terminated, truncated, final, self._all, over, terminated is self._none)
