@@ -140,6 +140,31 @@ def test_an_environment_may_reuse_its_buffer(kind):
     assert_same(collect(True), collect(False))
 
 
+@pytest.mark.parametrize("space", [gymnasium.spaces.Discrete(3), gymnasium.spaces.MultiDiscrete([2, 3]),
+                                   gymnasium.spaces.MultiBinary(2), Box(-1, 1, (2,)), Box(-1, 1, (2,), np.float64)])
+@pytest.mark.parametrize("kind", ["env list", "sync next step"])
+@pytest.mark.parametrize("act_fun", ["tanh", "relu"])
+def test_an_environment_may_write_into_its_actions(space, kind, act_fun):
+    class Writing(Counting):
+        action_space, writes = space, False
+
+        def step(self, action):
+            result = super().step(action)
+            if self.writes and isinstance(action, np.ndarray):
+                action[...] = 0
+            return result
+
+    def collect(writes):
+        envs = [Writing(i) for i in range(2)]
+        for env in envs:
+            env.writes = writes
+        stepper = KINDS[kind]([lambda env=env: env for env in envs])
+        seg = runner_of(stepper, act_fun=act_fun).collect(12, np.random.default_rng(1))
+        close(stepper)
+        return seg
+    assert_same(collect(True), collect(False))
+
+
 def assert_same(a, b):
     for name in ("obs", "actions", "rewards", "terminated", "truncated", "valid", "over", "last_obs"):
         assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name

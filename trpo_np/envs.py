@@ -119,7 +119,7 @@ class Vector:
 
     def step(self, actions: np.ndarray) -> Step:
         """Take one action in each environment; in NEXT_STEP mode a row after an end is an autoreset and not valid."""
-        result = self._ask(self.env.step, actions)
+        result = self._ask(self.env.step, np.array(actions))  # its own: it may write into them
         if len(result) != 5:
             raise ValueError(f"{self._name}: {_not_a_step(result)}")
         raw, rewards, terminated, truncated, info = result
@@ -188,7 +188,7 @@ class StableBaselines:
 
     def step(self, actions: np.ndarray) -> Step:
         """Take one action in each environment."""
-        raw, rewards, dones, infos = self.env.step(actions)
+        raw, rewards, dones, infos = self.env.step(np.array(actions))
         obs, done = encode(self.observation_space, raw, self.num_envs, self._name), np.array(dones, bool)
         cut = done & [bool(info.get("TimeLimit.truncated")) for info in infos]
         last = [encode(self.observation_space, infos[i]["terminal_observation"], None, f"environment {i}")[0]

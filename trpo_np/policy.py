@@ -181,8 +181,8 @@ class Policy:
 
         def composed(t, obs, starts):
             spaces.check_finite(obs)
-            actions[t] = self.dist.sample(self.pi(self.params, self.normalizer(obs)), noise[t])
-            return self.to_env(actions[t])
+            actions[t] = drawn = self.dist.sample(self.pi(self.params, self.normalizer(obs)), noise[t])
+            return self.to_env(drawn)
         return composed, actions
 
     def compiled_network(self) -> tuple | None:
@@ -216,8 +216,8 @@ class Policy:
             actions = self.raw_actions(noise)
 
             def take(t):
-                actions[t] = dist.mode(drawn[0, t])
-                return self.to_env(actions[t])
+                actions[t] = raw = dist.mode(drawn[0, t])
+                return self.to_env(raw)
         return (noise, bounds, drawn, choice), take, actions
 
     def plain_outputs(self, obs: Any) -> tuple[np.ndarray, bool] | None:

@@ -139,8 +139,8 @@ class RecurrentPolicy(Policy):
             def step(t, obs, starts, state):
                 spaces.check_finite(obs)
                 out, states = self.unroll(self.params, Sequence(self.normalizer(obs)[None], starts[None], state))
-                actions[t] = self.dist.sample(out, noise[t])
-                return self.to_env(actions[t]), states[0]
+                actions[t] = drawn = self.dist.sample(out, noise[t])
+                return self.to_env(drawn), states[0]
 
         def act(t, obs, starts):
             taken, now["pi"] = step(t, obs, starts, now["pi"])
