@@ -117,10 +117,11 @@ def mlp_act(t, x, flat, widths, scale, clip, noise, bounds, drawn, choice):
     rows, noise is (T, n, k), drawn (2, T, n, k), all float32, and choice (T, n) integers. What is not finite brings no error.
     """
     h, at = np.minimum(np.maximum((x - scale[0]) * scale[1], -clip), clip), 0
-    for k, (n, m) in enumerate(zip(widths[:-1], widths[1:])):
-        h = h @ flat[at:at + n * m].reshape(n, m) + flat[at + n * m:at + n * m + m]
-        h = np.tanh(h) if k < len(widths) - 2 else h
-        at += n * m + m
+    with np.errstate(invalid="ignore"):  # the caller says what is not finite
+        for k, (n, m) in enumerate(zip(widths[:-1], widths[1:])):
+            h = h @ flat[at:at + n * m].reshape(n, m) + flat[at + n * m:at + n * m + m]
+            h = np.tanh(h) if k < len(widths) - 2 else h
+            at += n * m + m
     drawn[0, t] = h + noise[t]
     drawn[1, t] = np.minimum(np.maximum(drawn[0, t], bounds[0]), bounds[1])
     choice[t] = drawn[0, t].argmax(-1)
