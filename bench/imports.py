@@ -1,8 +1,10 @@
 """What does it cost to import, and to predict from a file? Time and peak memory of whole processes, beside `import numpy`.
 
-The peer is stable-baselines3's way: import sb3_contrib, load the model's zip, predict.
+The peer is stable-baselines3's way: import sb3_contrib, load the model's zip, predict. Byte code is written at the first run, as
+pip writes it for an installed package, whatever PYTHONDONTWRITEBYTECODE says.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -36,6 +38,7 @@ def run(code):
 
 def main():
     args = _timing.arguments(__doc__)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         for code in MODELS:  # in processes of their own: a child's peak memory starts at its parent's
