@@ -87,7 +87,7 @@ def phases(learner, segment, actor: Costs, critic: Costs, seconds):
     yield "values for the advantages", 1, timed(values), *whole(critic.forward())
     yield "linearize", 1, timed(lambda: linearize(lambda p: policy.pi(p, inputs), head)), *whole(actor.forward())
     if actor.few:
-        flat, widths = head.flat[:policy._mlp_shape[1]], policy._mlp_shape[0]
+        flat, widths, *_ = policy.compiled_network()
         hs = dense.mlp_values(flat, widths, inputs, kernels.small())
         yield "the Jacobian's rows", 1, timed(lambda: dense.mlp_jacobian(flat, widths, inputs, hs, kernels.small())), \
             *whole(actor.jacobian())
