@@ -44,8 +44,7 @@ class EnvList:
         self.action_space = spaces.describe(envs[0].action_space, "action")
         self.env_id = id_of(envs[0])
         self._names = [f"environment {i}" for i in range(self.num_envs)]
-        space = self.observation_space
-        self._flat = space.shape if type(space) is spaces.Box and len(space.shape) == 1 else None  # encoded without more ado
+        self._line = self.observation_space.line  # encoded without more ado
         self._all, self._none = np.ones(self.num_envs, bool), np.zeros(self.num_envs, bool)
         self._all.flags.writeable = self._none.flags.writeable = False  # handed out again and again
 
@@ -56,7 +55,7 @@ class EnvList:
     def step(self, actions: np.ndarray) -> Step:
         """Take one action in each environment."""
         rewards, final = np.empty(self.num_envs), []
-        rows: Any = [None] * self.num_envs if self._flat is None else np.empty((self.num_envs, *self._flat), np.float32)
+        rows: Any = [None] * self.num_envs if self._line is None else np.empty((self.num_envs, *self._line), np.float32)
         terminated = truncated = over = self._none
         for i, env in enumerate(self.envs):
             result = env.step(actions[i])
@@ -64,20 +63,20 @@ class EnvList:
                 obs, rewards[i], end, cut, info = result
             except (TypeError, ValueError):
                 raise ValueError(f"{self._names[i]}: {_not_a_step(result)}") from None
-            if type(obs) is not np.ndarray or obs.shape != self._flat:
+            if type(obs) is not np.ndarray or obs.shape != self._line:
                 obs = encode(self.observation_space, obs, None, self._names[i])
             if end or cut:
                 if terminated is self._none:
                     terminated, truncated, over = (self._none.copy() for _ in range(3))
                 if not end:
-                    final.append((i, obs.astype(np.float32) if obs.shape == self._flat else obs[0]))
+                    final.append((i, obs.astype(np.float32) if obs.shape == self._line else obs[0]))
                 obs, started = self._start(i)
                 terminated[i], truncated[i], over[i] = bool(end), bool(cut), not _same_game(info, started)
             try:
                 rows[i] = obs
             except (TypeError, ValueError):  # the same error with the environment's name
                 rows[i] = encode(self.observation_space, obs, None, self._names[i])
-        if self._flat is None:
+        if self._line is None:
             rows = rows[0] if len(rows) == 1 else np.concatenate(rows)
         return Step(rows, rewards, terminated, truncated, final, self._all, over, terminated is self._none)
 

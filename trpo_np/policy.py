@@ -68,8 +68,7 @@ class Policy:
         if isinstance(self.dist, DiagGaussian):
             self.policy_weights["pi/log_std"] = nn.Weight((self.dist.dim,), lambda rng, s: np.full(s, float(log_std_init)))
         self.params = Params.pack({})  # until `draw` or `install`
-        space: Any = self.observation_space
-        self._row_shape = space.shape if type(space) is spaces.Box and len(space.shape) == 1 else None
+        self._line = self.observation_space.line
         self._plain: Any = None  # views of the parameters `_plain_of`
         self._plain_of: Params | None = None
         self.rng = np.random.default_rng(0)
@@ -231,7 +230,7 @@ class Policy:
             self._normalize = self.normalizer if self.normalizer.enabled else None
         if self._plain is None:
             return None
-        if type(obs) is np.ndarray and obs.shape == self._row_shape:  # what most callers give
+        if type(obs) is np.ndarray and obs.shape == self._line:  # what most callers give
             if (out := self._plain.of_one(obs, self._normalize)) is not None:
                 return out, True
         x, single = self.observe(obs)

@@ -76,6 +76,7 @@ class Rows:
 
     width: Any
     is_bytes: Any = False  # encoded observations are bytes
+    line: Any = None  # the shape of an observation that is a row of numbers as it comes; None of others
     frames: Any = 1  # how many frames one observation stacks
 
     @property
@@ -95,6 +96,10 @@ class Box(Rows):
     @property
     def width(self):
         return math.prod(self.shape)
+
+    @property
+    def line(self):
+        return self.shape if len(self.shape) == 1 else None
 
     def count(self, x):
         return None if type(x) is np.ndarray and x.shape == self.shape else _leaf_count(self, x)
