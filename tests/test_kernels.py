@@ -341,6 +341,50 @@ print(len(first.stats.cache_hits), first.stats.cache_path)
 """
 
 
+PRODUCT = """
+from trpo_np import dense
+kernels.ALL[:] = [dense.mlp_values]
+
+def product():
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    print(*dense.mlp_values(np.arange(8, dtype=np.float32), np.array([3, 2]), x, 0), "scipy.linalg" in sys.modules)
+"""
+
+
+def test_of_scipy_products_load_blas_alone_and_all_of_it_may_follow():
+    code = PRODUCT + """
+assert kernels.compile_all() == kernels.available()
+product()
+import scipy.linalg.cython_blas as blas
+from scipy.linalg import cython_blas, solve
+import scipy.optimize, scipy.sparse.linalg, scipy.stats
+assert blas is cython_blas is sys.modules["scipy.linalg.cython_blas"] and "sgemm" in blas.__pyx_capi__
+assert solve(2 * np.eye(3), np.ones(3)).tolist() == [0.5] * 3
+product()
+"""
+    assert python(code).stdout.splitlines() == ["16.0 20.0 34.0 47.0 False", "16.0 20.0 34.0 47.0 True"]
+
+
+@pytest.mark.skipif(not NUMBA, reason="numba is not installed")
+@pytest.mark.parametrize("broken", ["find_spec = lambda *args: None", "find_spec = lambda *args: BROKEN"])
+def test_where_blas_is_not_found_alone_numba_looks_for_it(broken):
+    code = PRODUCT + f"""
+from importlib.machinery import ModuleSpec, PathFinder
+class Loader:
+    create_module = staticmethod(lambda spec: None)
+    def exec_module(self, module): raise ImportError("not alone")
+BROKEN, found = ModuleSpec("scipy.linalg.cython_blas", Loader()), PathFinder.find_spec
+import scipy
+PathFinder.{broken}
+kernels._load_blas()
+PathFinder.find_spec = found
+kernels._load_blas = lambda: None
+assert kernels.compile_all()
+product()
+"""
+    assert python(code).stdout.split()[-1] == "True"
+
+
 def test_no_folder_for_the_cache_is_writable(tmp_path):
     """Neither the one that is named, nor beside the source, nor at home: root may write anywhere, but nobody below a file."""
     if not NUMBA:
