@@ -16,7 +16,9 @@ def _chunk(widths, small):
     rows = 512
     for k in range(len(widths) - 1):
         rows = min(rows, kernels._rows(widths[k], widths[k + 1], small))
-    return rows if rows >= 64 else 512
+        if rows < 64:  # and the compiler does not make a loop of vectors of this, 4,000 lines of it
+            return 512
+    return rows
 
 
 @kernels.helper
