@@ -122,7 +122,7 @@ def test_tanh_layers_are_what_they_are_composed_of(widths, rows, in_place, monke
     np.testing.assert_allclose(ops.tanh_layers(fx, *f32), y, **close)
     few = dense.mlp_jacobian.compiled is not None and widths[1] > 8
     assert dense.has_few_outputs(rows, widths) == few
-    for _ in range(3):  # from the second push on by the Jacobian's rows, where outputs are few
+    for _ in range(3):  # from the first push on by the Jacobian's rows, where outputs are few
         np.testing.assert_allclose(J32.push(*(dw.astype(np.float32) for dw in dws)), J.push(*dws), **close)
         for got, want in zip(J32.pull(g.astype(np.float32)), J.pull(g)):
             assert got.dtype == np.float32

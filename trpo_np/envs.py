@@ -45,6 +45,7 @@ class EnvList:
         self.env_id = id_of(envs[0])
         self._names = [f"environment {i}" for i in range(self.num_envs)]
         self._line = self.observation_space.line  # encoded without more ado
+        self._rows = (self.num_envs, *self._line) if self._line is not None else None
         self._all, self._none = np.ones(self.num_envs, bool), np.zeros(self.num_envs, bool)
         self._all.flags.writeable = self._none.flags.writeable = False  # handed out again and again
 
@@ -55,7 +56,7 @@ class EnvList:
     def step(self, actions: np.ndarray) -> Step:
         """Take one action in each environment."""
         rewards, final = np.empty(self.num_envs), []
-        rows: Any = [None] * self.num_envs if self._line is None else np.empty((self.num_envs, *self._line), np.float32)
+        rows: Any = [None] * self.num_envs if self._rows is None else np.empty(self._rows, np.float32)
         terminated = truncated = over = self._none
         for i, env in enumerate(self.envs):
             result = env.step(actions[i])

@@ -170,9 +170,10 @@ class Policy:
         """
         if (net := self.compiled_network()) is not None:
             draws, take, actions = self.draws(noise)
+            mlp_act, draws = acting.mlp_act.compiled or acting.mlp_act, (*net, *draws)
 
             def act(t, obs, starts):
-                if not acting.mlp_act(t, obs, *net, *draws):
+                if not mlp_act(t, obs, *draws):
                     spaces.check_finite(obs)
                 return take(t)
             return act, actions
