@@ -487,3 +487,14 @@ def test_several_threads_share_large_products(said, threads, monkeypatch):
         monkeypatch.setenv(name, value)
     assert kernels.blas_threads() == threads
     assert kernels.small.__wrapped__() == (kernels.SMALL if threads == 1 else 0)
+
+
+@pytest.mark.parametrize("core, may", [(None, True), ("", True), ("SkylakeX", True), ("SKYLAKEX", True), ("Haswell", False), ("Zen", False)])
+def test_small_products_are_not_for_another_processors_code(core, may, monkeypatch):
+    config = {"Build Dependencies": {"blas": {"name": "scipy-openblas"}}, "SIMD Extensions": {"baseline": [], "found": ["X86_V4"]}}
+    monkeypatch.setattr(np, "show_config", lambda mode: config)
+    if core is None:
+        monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    else:
+        monkeypatch.setenv("OPENBLAS_CORETYPE", core)
+    assert kernels.reads_in_place.__wrapped__() == may

@@ -31,39 +31,6 @@ def _multiply(a, w, small, y):
 
 
 @kernels.helper
-def _multiply_columns(a, b, out):
-    # out = a.T @ b; where one of them has few columns, BLAS would copy for longer than it multiplies
-    n, m = a.shape[1], b.shape[1]
-    if 1 < n <= 16:
-        _few_columns(a, b, out)
-    elif 1 < m <= 16:
-        turned = np.empty((m, n), np.float32)
-        _few_columns(b, a, turned)
-        for i in range(n):
-            for j in range(m):
-                out[i, j] = turned[j, i]
-    else:
-        np.dot(a.T, b, out)
-
-
-@kernels.helper
-def _few_columns(a, b, out):
-    # the same for few columns of a, four rows at a time, so that out is read and written less often
-    out[:] = 0
-    whole = len(a) // 4 * 4
-    for r in range(0, whole, 4):
-        b0, b1, b2, b3 = b[r], b[r + 1], b[r + 2], b[r + 3]
-        for i in range(a.shape[1]):
-            a0, a1, a2, a3, y = a[r, i], a[r + 1, i], a[r + 2, i], a[r + 3, i], out[i]
-            for j in range(len(y)):
-                y[j] += a0 * b0[j] + a1 * b1[j] + a2 * b2[j] + a3 * b3[j]
-    for r in range(whole, len(a)):
-        for i in range(a.shape[1]):
-            for j in range(b.shape[1]):
-                out[i, j] += a[r, i] * b[r, j]
-
-
-@kernels.helper
 def _sum_rows(a, out):
     # four rows at a time: each sum waits for the one before
     out[:] = 0
@@ -148,7 +115,7 @@ def _cotangents(flat, widths, x, hs, jac, g, small, out):
             end, block = end - m, block - n * m
             at, before = end - w * m, block - n * w
             h = x[first:last] if k == 0 else hs[before + first * w:before + last * w].reshape((rows, w))
-            _multiply_columns(h, back, part[at:end].reshape((w, m)))
+            np.dot(h.T, back, part[at:end].reshape((w, m)))
             _sum_rows(back, part[end:end + m])
             if k:
                 ahead = spare[k % 2, :rows * w].reshape((rows, w))

@@ -250,7 +250,10 @@ def reads_in_place() -> bool:
     """Say whether NumPy's BLAS computes small products without copying its matrices first: OpenBLAS with AVX-512 does.
 
     Such products run at up to 1.2 times the speed of large ones, and a few rows at a time at 3 times; elsewhere at half of it.
+    OPENBLAS_CORETYPE may tell OpenBLAS to take another processor's code.
     """
+    if os.environ.get("OPENBLAS_CORETYPE", "").lower() not in ("", "skylakex", "cooperlake", "sapphirerapids"):
+        return False
     config: dict = np.show_config(mode="dicts")  # type: ignore[assignment]
     blas, found = config.get("Build Dependencies", {}).get("blas", {}), config.get("SIMD Extensions", {})
     names = {*found.get("baseline", ()), *found.get("found", ())}
