@@ -489,10 +489,10 @@ def test_several_threads_share_large_products(said, threads, monkeypatch):
     assert kernels.small.__wrapped__() == (kernels.SMALL if threads == 1 else 0)
 
 
-@pytest.mark.parametrize("core, may", [(None, True), ("", True), ("SkylakeX", True), ("SKYLAKEX", True), ("Haswell", False), ("Zen", False)])
+@pytest.mark.parametrize("core, may", [(None, True), ("", True), ("SkylakeX", True), ("COOPERLAKE", True), ("Haswell", False)])
 def test_small_products_are_not_for_another_processors_code(core, may, monkeypatch):
-    config = {"Build Dependencies": {"blas": {"name": "scipy-openblas"}}, "SIMD Extensions": {"baseline": [], "found": ["X86_V4"]}}
-    monkeypatch.setattr(np, "show_config", lambda mode: config)
+    built, found = {"blas": {"name": "scipy-openblas"}}, {"baseline": [], "found": ["X86_V4"]}
+    monkeypatch.setattr(np, "show_config", lambda mode: {"Build Dependencies": built, "SIMD Extensions": found})
     if core is None:
         monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     else:
