@@ -73,8 +73,7 @@ def phases(learner, segment, actor: Costs, critic: Costs, seconds):
     head = policy.params.select(policy.policy_weights)
     phi, J = linearize(lambda p: policy.pi(p, inputs), head)
     product = fisher_operator(policy, head, inputs, np.full(n, 1 / n), OneProcess(), 0.1)
-    for _ in range(2):
-        product(head.flat)  # the second makes the Jacobian's rows, where there are any
+    product(head.flat)  # this makes the Jacobian's rows, where there are any
     targets, valid, v = np.zeros(n, np.float32), np.ones(n, bool), head.flat.copy()
 
     def timed(fun):
