@@ -167,11 +167,11 @@ def tanh_layers(x, *weights):
 def _tanh_layers_linear(flat, widths, x, values, weights):
     borders = np.cumsum([0, *(w.size for w in weights)])
     places = [(slice(a, b), w.shape) for a, b, w in zip(borders, borders[1:], weights)]
-    jac = values[:0]
+    few, jac = dense.has_few_outputs(len(x), widths), values[:0]
 
     def push(*dws):
         nonlocal jac
-        if not len(jac) and dense.has_few_outputs(len(x), widths):  # conjugate gradient: there will be more
+        if few and not len(jac):  # the first of conjugate gradient's ten
             jac = dense.mlp_jacobian(flat, widths, x, values, kernels.small())
         return dense.mlp_push(flat, widths, x, values, jac, np.concatenate([dw.ravel() for dw in dws]), kernels.small())
 
