@@ -47,8 +47,8 @@ def trust_region_step(policy, params: Params, batch: Batch, comm, *, max_kl=0.01
     old_logp = dist.logp(old64, batch.actions)
 
     def surrogate(phi):
-        ratio = ops.exp(dist.logp(phi, batch.actions) - old_logp)
-        return ops.sum(ratio * (weights * batch.advantages)) + entcoeff * ops.sum(dist.entropy(phi) * weights)
+        gain = ops.sum(ops.exp(dist.logp(phi, batch.actions) - old_logp) * (weights * batch.advantages))
+        return gain + entcoeff * ops.sum(dist.entropy(phi) * weights) if entcoeff else gain
 
     def evaluate(flat):
         new = policy.pi(policy.bound(params.like(flat)), batch.inputs).astype(np.float64)
