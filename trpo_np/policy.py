@@ -276,7 +276,7 @@ class Policy:
             order = rng.permutation(len(features))
             for i in range(pieces):
                 rows = order[i * each + min(i, more):(i + 1) * each + min(i + 1, more)]
-                yield features.take(rows, 0), rows  # faster than features[rows]
+                yield features[rows], rows
         return batches
 
     def demonstrations(self, x, starts) -> tuple[int, Callable]:
