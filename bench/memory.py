@@ -85,7 +85,7 @@ EXPLORE = dict(max_kl=[0.02, 0.002], cg_damping=1e-3, normalize_advantage=False)
 # environment, steps, goal, number of environments, settings
 TASKS = {
     "cartpole": (lambda: Hidden("CartPole-v1", [0, 2]), 100_000, 500, 8,
-                 dict(max_kl=[0.05, 0.001], cg_damping=0.1, lam=0.98, vf_stepsize=[3e-3, 3e-4], normalize_observations=True,
+                 dict(max_kl=[0.05, 0.002], cg_damping=0.1, lam=0.98, vf_stepsize=[3e-3, 3e-4], normalize_observations=True,
                       policy_kwargs=dict(n_lstm=64, layers=[64]))),
     "pendulum": (lambda: Hidden("Pendulum-v1", [0, 1]), 100_000, -200, 4,
                  dict(max_kl=[0.05, 0.002], cg_damping=0.01, lam=0.9, vf_stepsize=[3e-3, 3e-4], vf_iters=20, vf_batch_size=64,
