@@ -1,5 +1,7 @@
 """One line an op: value as NumPy's, push and pull by complex step and adjoint identity, float32 stays float32."""
 
+import warnings
+
 import numpy as np
 import pytest
 from checks import check_linear
@@ -130,6 +132,17 @@ def test_tanh_layers_are_what_they_are_composed_of(widths, rows, in_place, monke
     mixed, Jx = linearize(lambda a, w: ops.tanh_layers(a, w, *f32[1:]), fx, f32[0])  # composed: the inputs are traced, too
     np.testing.assert_allclose(mixed, y, **close)
     assert Jx.pull(g.astype(np.float32))[0].shape == fx.shape
+
+
+def test_a_product_with_one_column_does_not_warn_of_invalid_numbers():
+    """BLAS may say so of numbers that are not; of several columns it is to be believed."""
+    x, b = np.full((6, 5), np.inf, np.float32), np.zeros(1, np.float32)
+    for columns in (1, 2):
+        w = np.zeros((5, columns), np.float32)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert np.isnan(ops.affine(x, w, np.repeat(b, columns))).all()
+        assert len(caught) == columns - 1
 
 
 def test_sums_and_maxima_along_short_rows_are_numpys():

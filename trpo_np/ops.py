@@ -111,7 +111,16 @@ def _affine(x, w, b):
     if np.ndim(x) < 2 or np.ndim(w) != 2 or np.shape(x)[-1] != len(w) or np.shape(b) != np.shape(w)[1:]:
         raise ValueError("affine: x (..., n), w (n, m) and b (m,) are needed, not "
                          f"{np.shape(x)}, {np.shape(w)} and {np.shape(b)}")
-    return _plus(np.matmul(x, w), b)
+    return _plus(_times(x, w), b)
+
+
+def _times(x, w):
+    """Return x @ w. OpenBLAS 0.3.31 with AVX-512 may raise the flag of an invalid number for one column where there is none: it
+    reads unused lanes off the stack. What is invalid indeed comes from an overflow, which has warned already."""
+    if w.shape[1] > 1:
+        return np.matmul(x, w)
+    with np.errstate(invalid="ignore"):
+        return np.matmul(x, w)
 
 
 def _plus(a, b):
@@ -124,9 +133,9 @@ def _affine_joint(wanted, y, x, w, b):
 
     def push(*dxs):
         dx = dict(zip(wanted, dxs))
-        terms = [rows @ dx[1]] if 1 in dx else []
+        terms = [_times(rows, dx[1])] if 1 in dx else []
         if 0 in dx:
-            terms.append(dx[0].reshape(rows.shape) @ w)
+            terms.append(_times(dx[0].reshape(rows.shape), w))
         if 2 in dx:
             terms.append(dx[2])
         dy = terms[0] if np.ndim(terms[0]) == 2 else np.broadcast_to(terms[0], (len(rows), len(b)))
