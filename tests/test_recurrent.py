@@ -444,13 +444,15 @@ def test_the_step_moves_the_policy_and_the_fit_the_critic(name, share, actions):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_model_learns_what_only_memory_can(mode):
-    """The sum of bits: half of the answers are right by guessing, and three quarters by the last bit's luck at most."""
-    envs = [lambda: Parity(gym.Discrete(2))] * 8
+    """The sum of bits: the first answer needs no memory, of all others half are right by guessing: less than two thirds together."""
+    def make_env():
+        return Parity(gym.Discrete(2), limit=5)
+    envs = [make_env] * 8
     env = Together(envs, autoreset_mode=MODES[mode]) if MODES[mode] else DummyVecEnv(envs)
-    model = TRPO("MlpLstmPolicy", env, timesteps_per_batch=512, gamma=0.0, lam=0.0, max_kl=0.05, vf_iters=5, vf_stepsize=3e-3,
+    model = TRPO("MlpLstmPolicy", env, timesteps_per_batch=1024, gamma=0.0, lam=0.0, max_kl=0.02, vf_iters=5, vf_stepsize=3e-3,
                  seed=0, fvp_subsample=1, policy_kwargs=dict(n_lstm=16, layers=[]))
-    model.learn(15_000)
-    total, length = evaluate_policy(model, Parity(gym.Discrete(2)), 50, return_episode_rewards=True, seed=1)
+    model.learn(20_000)
+    total, length = evaluate_policy(model, make_env(), 50, return_episode_rewards=True, seed=1)
     assert sum(total) / sum(length) > 0.95
 
 
