@@ -5,6 +5,8 @@ import datetime
 import json
 import os
 import platform
+import re
+import shlex
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -30,20 +32,28 @@ def arguments(description: str, **extra) -> argparse.Namespace:
 
 def machine() -> dict:
     """Describe what the figures depend on."""
-    names = (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name"))
-    cpu = next(names, platform.processor())
-    about = {"date": datetime.date.today().isoformat(), "cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version(),
+    cpu = dict(re.findall(r"^(model name|cpu family|model)\s*: (.*)$", _text("/proc/cpuinfo"), re.MULTILINE))
+    name = ", ".join([cpu.pop("model name", platform.processor()), *(f"{key.split()[-1]} {value}" for key, value in cpu.items())])
+    about = {"date": datetime.date.today().isoformat(), "cpu": name, "cores": os.cpu_count(), "python": platform.python_version(),
              "threads": os.environ["OMP_NUM_THREADS"]}
     for package in ("numpy", "numba", "gymnasium", "mujoco", "torch", "sb3-contrib"):
         try:
             about[package] = version(package)
         except PackageNotFoundError:
             pass
+    try:
+        import numpy  # noqa: F401  (loads its BLAS)
+        import threadpoolctl
+
+        loaded = [pool for pool in threadpoolctl.threadpool_info() if "numpy" in pool["filepath"] and pool["user_api"] == "blas"]
+        about["blas"] = " ".join(f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}" for pool in loaded)
+    except ImportError:
+        pass
     return about
 
 
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if os.path.exists(path) else []
+def _text(path: str) -> str:
+    return Path(path).read_text() if os.path.exists(path) else ""
 
 
 def save(args: argparse.Namespace, results: dict) -> None:
@@ -55,7 +65,7 @@ def save(args: argparse.Namespace, results: dict) -> None:
     script, words = Path(sys.argv[0]), sys.argv[1:]
     if args.json:  # where the line goes says nothing about the result
         del words[(at := words.index("--json")):at + 2]
-    command = " ".join(["python", f"{script.parent.name}/{script.name}", *words])
+    command = shlex.join(["python", f"{script.parent.name}/{script.name}", *words])
     with open(path, "a") as file:
         file.write(json.dumps({"machine": machine(), "command": command, **results}) + "\n")
 

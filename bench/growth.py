@@ -80,7 +80,7 @@ def main():
         sizes, seconds, grown = zip(*rows)
         fits = {"seconds": exponent(sizes[-3:], seconds[-3:]), "bytes": exponent(sizes[-3:], grown[-3:])}
         print(f"{kind:<14}exponents: seconds {fits['seconds']:.2f}, memory {fits['bytes']:.2f}")
-        results[kind] = {"size": list(sizes), "seconds": list(seconds), "bytes": list(grown), "exponents": fits}
+        results[kind] = {"seconds": dict(zip(sizes, seconds)), "bytes": dict(zip(sizes, grown)), "exponents": fits}
     _timing.save(args, results)
 
 

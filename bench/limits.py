@@ -1,10 +1,12 @@
 """What does each phase of one update take, beside what this machine's matrix products and memory allow?
 
-The time allowed is the larger of two: the multiplications that the mathematics needs at the speed of a large sgemm, and the
-bytes of each layer's inputs and outputs, read or written once a pass, at the speed of a large copy; both measured in the same
-run. Networks of tanh layers and NatureCNN; 10 Fisher products on every sample, one point of the line search, 3 critic epochs in
-minibatches of 128. Where outputs are few, a Fisher product needs no product for the tangents between inner layers, but the rows
-of the Jacobian, once (dense.mlp_jacobian). With --fresh-pages the C library gives freed memory back, as it does by default.
+Two times are shown beside each: that of the multiplications which the mathematics needs at the speed of a large sgemm, and that
+of the bytes of each layer's inputs and outputs, read or written once a pass, at the speed of a large copy in main memory; both
+speeds are measured in the same run. No phase can be faster than the first; one that keeps its rows in the cache can beat the
+second. `share` is the part of sgemm's speed at which a phase multiplies. Networks of tanh layers and NatureCNN; 10 Fisher
+products on every sample, one point of the line search, 3 critic epochs in minibatches of 128. Where outputs are few, a Fisher
+product needs no product for the tangents between inner layers, but the rows of the Jacobian, once (dense.mlp_jacobian). With
+--fresh-pages the C library gives freed memory back, as it does by default.
 """
 
 import json
@@ -120,7 +122,7 @@ def main():
     # in a process of its own: large arrays that were freed change how the C library treats smaller ones
     found = subprocess.run([sys.executable, __file__, "peaks", str(seconds)], capture_output=True, text=True, check=True)
     gemm, copy = json.loads(found.stdout)
-    print(f"sgemm {gemm / 1e9:.0f} GFLOP/s, copy {copy / 1e9:.1f} GB/s\n{'':44}{'ms':>9}{'allowed':>9}{'share':>8}{'sgemm':>8}")
+    print(f"sgemm {gemm / 1e9:.0f} GFLOP/s, copy {copy / 1e9:.1f} GB/s\n{'ms':>53}{'sgemm':>9}{'memory':>9}{'share':>8}")
     small, large = (17, 64, 64, 6), (376, 256, 256, 17)
     cases = {"17-64-64-6, 2,048 samples": (lambda: _update.model(small, 2048), lambda: Costs.dense(small, 2048),
                                            Costs.dense((*small[:-1], 1)))}
@@ -131,20 +133,20 @@ def main():
     results = {"sgemm_flops": gemm, "copy_bytes": copy}
     for case, (build, actor, critic) in cases.items():
         print(case)
-        results[case], total, allowed_in_all = {}, 0.0, 0.0
+        results[case], total, floors = {}, 0.0, np.zeros(2)
         learner, segment = build()
         for name, times, taken, flops, size in phases(learner, segment, actor(), critic, seconds):
-            allowed = times * max(flops / gemm, size / copy)
-            total, allowed_in_all = total + times * taken * bool(flops), allowed_in_all + allowed
+            floor = times * np.array([flops / gemm, size / copy])
+            total, floors = total + times * taken * bool(flops), floors + floor
             if not flops:  # the whole: what the phases leave is advantages, statistics and the bookkeeping between
                 results[case]["the rest"] = taken - total
                 print(f"  {'the rest':<42}{1e3 * (taken - total):>9.2f}")
-                allowed = allowed_in_all
+                floor = floors
             label = f"{times} x {name}" if times > 1 else name
-            share = f"{100 * flops * times / (times * taken) / gemm:>7.0f}%" if flops else ""
-            print(f"  {label:<42}{1e3 * times * taken:>9.2f}{1e3 * allowed:>9.2f}{100 * allowed / (times * taken):>7.0f}%{share}",
-                  flush=True)
-            results[case][name] = {"times": times, "seconds": times * taken, "allowed": allowed}
+            share = floor[0] / (times * taken)
+            figures = f"{1e3 * times * taken:>9.2f}{1e3 * floor[0]:>9.2f}{1e3 * floor[1]:>9.2f}{100 * share:>7.0f}%"
+            print(f"  {label:<42}{figures}", flush=True)
+            results[case][name] = dict(times=times, seconds=times * taken, sgemm=floor[0], memory=floor[1], share=share)
     _timing.save(args, results)
 
 

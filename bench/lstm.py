@@ -61,6 +61,9 @@ def peer(x, weights, g, v):
     return forward, gradient, product
 
 
+PASSES = ("forward", "gradient", "Fisher product")
+
+
 def main():
     args = _timing.arguments(__doc__, cells=dict(type=int, default=256), steps=dict(type=int, default=128),
                              environments=dict(type=int, default=8), inputs=dict(type=int, default=64),
@@ -82,7 +85,7 @@ def main():
     programs = {"trpo_np": ours(lstm, x, weights, g, v)}
     try:
         programs["PyTorch"] = peer(x, weights, g, v)
-        for name, a, b in zip(("forward", "gradient", "Fisher product"), programs["trpo_np"], programs["PyTorch"]):
+        for name, a, b in zip(PASSES, programs["trpo_np"], programs["PyTorch"]):
             pairs = [(a(), b())] if name == "forward" else list(zip(a(), b()))
             error = max(np.abs(p - q).max() / np.abs(q).max() for p, q in pairs)
             print(f"{name}: largest difference {error:.1e} of the largest number", flush=True)
@@ -103,7 +106,7 @@ def main():
         ratios = [b / a for a, b in zip(times["trpo_np"], times["PyTorch"])]
         print(f"{'times as fast':<14}{ratios[0]:>10.2f}{ratios[1]:>10.2f}{ratios[2]:>16.2f}")
     _timing.save(args, {"cells": h, "steps": args.steps, "environments": args.environments, "inputs": args.inputs,
-                        "seconds": times})
+                        "seconds": {name: dict(zip(PASSES, row)) for name, row in times.items()}})
 
 
 if __name__ == "__main__":

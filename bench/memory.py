@@ -133,7 +133,7 @@ def train(task, policy, seed, steps, changes):
 
 
 def main():
-    args = _timing.arguments(__doc__, tasks=dict(nargs="+", default=list(TASKS)),
+    args = _timing.arguments(__doc__, tasks=dict(nargs="+", choices=list(TASKS), default=list(TASKS)),
                              seeds=dict(type=int, nargs="+", default=[0, 1, 2, 3, 4]),
                              policies=dict(nargs="+", help="default: the task's, and MlpPolicy"), steps=dict(type=int),
                              processes=dict(type=int, default=2),

@@ -1,7 +1,7 @@
 """Write bench/README.md: a table of every result in bench/results/, with its command, date, machine and versions.
 
-Of each command the latest line counts. Three numbers or more are shown as their median and, in brackets, their range. With
-matplotlib a plot shows how many times as fast as the peer each thing is.
+Of each command the latest line of each kind of CPU counts. Three numbers or more are shown as their median and, in brackets,
+their range. With matplotlib a plot shows how many times as fast as the peer each thing was when last measured.
 """
 
 import json
@@ -17,7 +17,7 @@ the command says otherwise.
 
 ![how many times as fast as PyTorch](results/ratios.png)
 """
-LONG = ("curve",)  # what a table cannot show
+LONG = ("curve", "curves", "calls")  # what a table cannot show
 TITLES = ("seed", "run", "what", "batch")  # what tells the parts of a list apart
 
 
@@ -67,22 +67,22 @@ def ratios(lines):
             yield from ((f"NatureCNN, 512 images: {row['what']}", row["seconds"][1] / row["seconds"][0]) for row in line["rows"]
                         if row["batch"] == 512)
         if stem == "lstm":
-            yield from ((f"LSTM of 256, 128 x 8: {name}", theirs / ours) for name, ours, theirs in zip(
-                ("forward", "gradient", "Fisher product"), line["seconds"]["trpo_np"], line["seconds"]["PyTorch"]))
+            yield from ((f"LSTM of 256, 128 x 8: {name}", seconds / line["seconds"]["trpo_np"][name])
+                        for name, seconds in line["seconds"]["PyTorch"].items())
         if stem == "imports":
             seconds = {name: pair[0] for name, pair in line["seconds_and_megabytes"].items()}
             ratio = seconds["sb3-contrib: load, predict"] / seconds["load_policy, predict"]
             yield "load a policy and predict, whole process", ratio
 
 
-def plot(pairs, path):
+def plot(ratio_of: dict, path):
     """Draw the ratios as bars on a logarithmic axis."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         print("matplotlib is not installed: no plot")
         return
-    labels, values = zip(*sorted(pairs, key=lambda pair: pair[1]))
+    labels, values = zip(*sorted(ratio_of.items(), key=lambda pair: pair[1]))
     figure = Figure(figsize=(9, 0.32 * len(values) + 1), layout="constrained")
     axes = figure.subplots()
     axes.barh(range(len(values)), [value - 1 for value in values], left=1, color=["C0" if v >= 1 else "C3" for v in values])
@@ -108,7 +108,8 @@ def main():
     for path in sorted(_timing.RESULTS.glob("*.jsonl")):
         for text in path.read_text().splitlines():
             line = json.loads(text)
-            latest[path.stem, line["command"], line.get("env"), line.get("task"), line.get("policy"), line.get("cells")] = line
+            what = (line.get(name) for name in ("env", "task", "policy", "cells"))
+            latest[(path.stem, line["command"], *what, line["machine"]["cpu"])] = line
     parts, before = [HEAD], ""
     for (stem, *_), line in latest.items():
         parts.append(("\n" if stem == before else f"\n## {stem}\n\n") + section(line))
@@ -116,7 +117,7 @@ def main():
     if args.quick:
         _timing.save(args, {"results": len(latest)})
     else:
-        plot(list(ratios(latest)), _timing.RESULTS / "ratios.png")
+        plot(dict(ratios(latest)), _timing.RESULTS / "ratios.png")
         (_timing.RESULTS.parent / "README.md").write_text("".join(parts))
 
 

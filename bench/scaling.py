@@ -25,7 +25,7 @@ from pathlib import Path
 
 import _timing
 
-# latency and time of a byte in seconds, latencies a message (2: TCP, 1: RDMA and shared memory)
+MESSAGE = ("latency", "seconds a byte", "latencies a message")  # in seconds; 2 latencies: TCP, 1: RDMA and shared memory
 NETWORKS = {"1 Gbit/s": (50e-6, 8 / 1e9, 2), "10 Gbit/s": (20e-6, 8 / 1e10, 2), "100 Gbit/s": (3e-6, 8 / 1e11, 1)}
 RANKS = [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 MPIEXEC = next((str(p) for p in [Path(sys.executable).with_name("mpiexec")] if p.exists()), shutil.which("mpiexec"))
@@ -294,7 +294,7 @@ def main():
         if 1 in measured:
             results[case] = {"measured": measured, "predicted": report(case, measured, inside, args.ranks_per_host)}
     learnt = curves("HalfCheetah-v4", args.curve, 300_000) if args.curve and inside else {}
-    _timing.save(args, {"curves": learnt, "latency_and_seconds_a_byte": inside, "ranks_per_host": args.ranks_per_host,
+    _timing.save(args, {"curves": learnt, "message": inside and dict(zip(MESSAGE, inside)), "ranks_per_host": args.ranks_per_host,
                         "cases": results})
 
 

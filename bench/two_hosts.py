@@ -155,7 +155,8 @@ def main():
             print(f"delay {delay:g} ms each way ({link}): a message {1e3 * found[0]:.3f} ms, {1e-6 / found[1]:.0f} MB/s; "
                   f"{sent / 1e6:.1f} MB an update crossed the interface; an update {1e3 * two['seconds']:.0f} ms "
                   f"({1e3 * two['in_collectives']:.0f} in collectives), predicted {1e3 * predicted:.0f}", flush=True)
-            results[delay] = {"link": link, "message": found, "crossed": sent, "measured": two, "predicted": predicted}
+            results[delay] = {"link": link, "message": dict(zip(scaling.MESSAGE, found)), "crossed": sent, "measured": two,
+                              "predicted": predicted}
     _timing.save(args, {"case": args.case, "one_rank": one, "delays": results})
 
 

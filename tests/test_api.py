@@ -67,9 +67,12 @@ def test_the_public_names():
         trpo_np.TRPPO  # noqa: B018
 
 
-@pytest.mark.parametrize("module, names", [("policies", policies.NAMES), ("vec_env", ["DummyVecEnv", "SubprocVecEnv"])])
-def test_stable_baselines_import_paths(module, names):
-    there, here = importlib.import_module(f"trpo_np.common.{module}"), importlib.import_module(f"trpo_np.{module}")
+@pytest.mark.parametrize("path, module, names", [
+    ("policies", "policies", policies.NAMES), ("vec_env", "vec_env", ["DummyVecEnv", "SubprocVecEnv"]),
+    ("callbacks", "callbacks", ["BaseCallback", "EvalCallback"]), ("evaluation", "evaluation", ["evaluate_policy"]),
+    ("cmd_util", "envs", ["make_vec_env"])])
+def test_stable_baselines_import_paths(path, module, names):
+    there, here = importlib.import_module(f"trpo_np.common.{path}"), importlib.import_module(f"trpo_np.{module}")
     for name in names:
         assert getattr(there, name) is getattr(here, name)
 

@@ -49,7 +49,7 @@ def test_pull_returns_a_tuple_for_several_inputs_and_an_array_for_one():
 @pytest.mark.parametrize("fun", [
     lambda x: x * x + x,
     lambda x: (lambda y: y * y * ops.exp(y) + y)(ops.tanh(x)),
-    lambda x: ops.concatenate([x, x, 2 * x]),
+    lambda x: ops.concatenate([x, x, 2 * x], -1),
     lambda x: x @ np.ones((3, 1)) * x + x[0],
     lambda x: ops.matmul(x, x.T @ np.ones((4, 3))),
 ])
@@ -341,7 +341,7 @@ def test_arrays_are_freed_without_the_garbage_collector(no_collector, use):
 
     def fun(p):
         y = X @ p["w"]
-        z = ops.concatenate([ops.tanh(y)[:, :1], y[:, 1:]]) * p["scale"]
+        z = ops.concatenate([ops.tanh(y)[:, :1], y[:, 1:]], -1) * p["scale"]
         alive.extend(weakref.ref(v.value) for v in (y, z) if isinstance(v.value, np.ndarray))
         return z * z
     value, J = linearize(fun, network())

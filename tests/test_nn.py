@@ -106,7 +106,7 @@ def test_named_lets_a_layer_be_used_twice(rng):
 
 
 def test_function_of_a_batch(rng):
-    layer = nn.function(lambda x: ops.concatenate([x, ops.square(x[:, :1])]))
+    layer = nn.function(lambda x: ops.concatenate([x, ops.square(x[:, :1])], -1))
     assert layer.init((3,)) == ((4,), {}) and nn.function(lambda x: ops.reshape(x, (-1, 2, 3))).init((6,)) == ((2, 3), {})
     x = rng.standard_normal((5, 3))
     np.testing.assert_array_equal(layer.apply({}, x), np.hstack([x, x[:, :1] ** 2]))

@@ -142,6 +142,25 @@ def test_episodes_are_read_rather_than_means(place):
     assert plots.read_run("run").returns.tolist() == [7]
 
 
+def test_episodes_stand_at_the_steps_that_the_table_states(place):
+    """New starts cut episodes, of whose steps no Monitor file knows."""
+    write_monitor("run/monitor.csv", [(r, 10, r) for r in range(1, 7)])
+    assert plots.read_run("run").x["steps"].tolist() == [10, 20, 30, 40, 50, 60]
+    write_progress("run/progress.csv", [(50, "", 0, 0.5), (100, 1.5, 2, 2), (200, 3.0, 4, 4)])
+    assert plots.read_run("run").x["steps"].tolist() == [50, 100, 150, 200, 210, 220]  # the last two are in no table yet
+    write_progress("run/progress.csv", [(100, 1.5, 2, 2), (200, 3.0, 7, 4)])  # of more episodes: not theirs
+    assert plots.read_run("run").x["steps"].tolist() == [10, 20, 30, 40, 50, 60]
+    Path("run/progress.csv").write_text("step\n100\n")
+    assert plots.read_run("run").x["steps"].tolist() == [10, 20, 30, 40, 50, 60]
+
+
+def test_the_last_episode_of_a_job_stands_where_the_job_ended(place):
+    command = ["--env", "CartPole-v1", "--num-timesteps", "8192", "--save-every", "1024", "--num-envs", "8",
+               "--eval-episodes", "0", "--log-dir", "run"]
+    subprocess.run([sys.executable, "-m", "trpo_np.run_mujoco", *command], check=True, capture_output=True)
+    assert plots.read_run("run").x["steps"][-1] == 8192
+
+
 def test_runs_are_found_in_folders_of_folders(place):
     for folder in ("runs/a_seed1", "runs/a_seed0", "runs/deep/b", "other"):
         write_monitor(f"{folder}/monitor.csv", [(1, 1, 1)])

@@ -417,7 +417,7 @@ def test_an_extractor_of_layers(share):
 
 
 def test_an_extractor_that_is_a_function():
-    policy = make("Discrete", extractor=lambda x: ops.concatenate([ops.sin(x), ops.cos(x)]), layers=[4])
+    policy = make("Discrete", extractor=lambda x: ops.concatenate([ops.sin(x), ops.cos(x)], -1), layers=[4])
     p, features = policy.params, np.hstack([np.sin(X), np.cos(X)])
     assert p["pi/fc0/w"].shape == p["vf/fc0/w"].shape == (6, 4)
     h = np.tanh(features @ p["pi/fc0/w"] + p["pi/fc0/b"])

@@ -444,7 +444,7 @@ def test_the_step_moves_the_policy_and_the_fit_the_critic(name, share, actions):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_model_learns_what_only_memory_can(mode):
-    """The sum of bits: the first answer needs no memory, of all others half are right by guessing: less than two thirds together."""
+    """The sum of bits: but for the first, half of the answers are right by guessing, less than two thirds of all."""
     def make_env():
         return Parity(gym.Discrete(2), limit=5)
     envs = [make_env] * 8

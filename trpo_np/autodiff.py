@@ -191,6 +191,7 @@ def _swap(x):
 
 
 def _matmul(x, w):
+    """x (..., n) times w (n, m)."""
     if np.ndim(x) < 1 or np.ndim(w) != 2:
         raise ValueError(f"matmul: (..., n) @ (n, m) is what this op does, not {np.shape(x)} @ {np.shape(w)}")
     return np.matmul(x, w)
@@ -199,6 +200,11 @@ def _matmul(x, w):
 def _matmul_w(y, x, w):
     rows = x.reshape(-1, x.shape[-1])
     return Linear(lambda dw: x @ dw, lambda g: rows.T @ g.reshape(-1, g.shape[-1]))
+
+
+def _getitem(x, index):
+    """x[index], with integers, slices, `...`, None or arrays of integers."""
+    return x[index]
 
 
 def _getitem_x(y, x, index):
@@ -228,7 +234,7 @@ negative = primitive(np.negative, lambda y, x: scale(-1, y, x))
 power = primitive(np.power, lambda y, x, c: scale(c * x ** (c - 1), y, x))
 matmul = primitive(_matmul, lambda y, x, w: Linear(lambda dx: dx @ w, lambda g: g @ w.T), _matmul_w)
 transpose = primitive(np.transpose, _transpose_x)
-getitem = primitive(lambda x, index: x[index], _getitem_x)
+getitem = primitive(_getitem, _getitem_x)
 
 for _name, _op in dict(add=add, sub=subtract, mul=multiply, truediv=divide, matmul=matmul).items():
     setattr(Var, f"__{_name}__", lambda a, b, op=_op: op(a, b))

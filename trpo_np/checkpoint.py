@@ -81,7 +81,11 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
 
 
 def load_policy(path, policy: Any = None, policy_kwargs: dict | None = None) -> Policy:
-    """Return the policy of a file, ready to `predict`; needs nothing but NumPy."""
+    """Return the policy of a file, ready to `predict`; needs nothing but NumPy.
+
+    `policy` (the class) and `policy_kwargs` are needed where it is of your own or has functions of your own. Raise
+    FileNotFoundError, or a FileError (a ValueError) that names the field, if the file is damaged, hostile or does not fit.
+    """
     return read_model(path, policy, policy_kwargs)[0]
 
 

@@ -82,7 +82,7 @@ def _of_fields(space: spaces.Fields, network: nn.Layer) -> nn.Layer:
         return (width,), weights
 
     def apply(params, x):
-        return ops.concatenate([layer.apply(params, x[:, some]) for some, layer in zip(columns, layers)])
+        return ops.concatenate([layer.apply(params, x[:, some]) for some, layer in zip(columns, layers)], -1)
     return nn.Layer(init, apply)
 
 

@@ -254,7 +254,7 @@ def mlp_values(flat, widths, x, small):
     """
     hs, last = [x], len(widths) - 2
     for k, (w, b) in enumerate(_layers(flat, widths)):
-        y = hs[-1] @ w + b
+        y = kernels.times(hs[-1], w) + b
         hs.append(np.tanh(y) if k < last else y)
     return np.concatenate([h.ravel() for h in hs[1:]])
 
@@ -281,8 +281,8 @@ def mlp_push(flat, widths, x, hs, jac, dflat, small):
     what `mlp_jacobian` gave."""
     hs, d = _outputs(widths, x, hs), None
     for k, ((w, _), (dw, db)) in enumerate(zip(_layers(flat, widths), _layers(dflat, widths))):
-        y = hs[k] @ dw + db
-        y = y if d is None else y + d @ w
+        y = kernels.times(hs[k], dw) + db
+        y = y if d is None else y + kernels.times(d, w)
         d = y * (1 - hs[k + 1] * hs[k + 1]) if k < len(widths) - 2 else y
     return d
 

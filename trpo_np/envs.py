@@ -262,7 +262,8 @@ def make_vec_env(env_id: str | Callable[..., gymnasium.Env], n_envs: int = 1, se
                  vec_env_cls: Callable[..., VecEnv] | None = None) -> VecEnv:
     """Make several environments of one kind, of an id or by a function, as a DummyVecEnv unless told otherwise.
 
-    At the first reset environment i is seeded with `seed + start_index + i`.
+    At the first reset environment i is seeded with `seed + start_index + i`, and so are the samples of its action space.
+    wrapper_class: applied to each. env_kwargs: arguments of the id or function. vec_env_cls: SubprocVecEnv, for example.
     """
     kwargs = env_kwargs or {}
 

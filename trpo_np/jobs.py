@@ -69,8 +69,8 @@ def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: l
     add("--num-envs", type=positive, default=num_envs, metavar="N",
         help=f"environments stepped in turn; the batch is shared out among them {shown}")
     add("--preset", choices=presets, default=presets[0],
-        help="tuned: the best known settings for this environment; baselines: those of openai/baselines, to "
-             f"compare with{'; paper: those of the TRPO paper' * ('paper' in presets)} {shown}")
+        help="tuned: settings that learn fast, chosen for this environment or for its kind; baselines: those of "
+             f"openai/baselines, to compare with{'; paper: those of the TRPO paper' * ('paper' in presets)} {shown}")
     add("--save", metavar="FILE",
         help="where the model goes, an .npz file (default: that of --load, or else trpo_ENV_seedN.npz)")
     add("--save-every", type=count, default="100000", metavar="N",
@@ -84,7 +84,7 @@ def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: l
              "its event files there (default: tables on the terminal only)")
     add("--log-interval", type=positive, default=10, metavar="N", help=f"updates per table {shown}")
     add("--eval-episodes", type=count, default=20, metavar="N",
-        help=f"episodes of the evaluation at the end, without exploration {shown}")
+        help=f"episodes of the evaluation at the end, with the most likely actions, for Atari with drawn ones {shown}")
     add("--play", action="store_true", help="show the policy in a window at the end, until Ctrl-C (default: no window)")
 
 

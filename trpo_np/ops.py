@@ -34,22 +34,27 @@ __all__ = ["abs", "add", "affine", "broadcast_to", "clip", "concatenate", "cos",
 
 
 def _sigmoid(x):
+    """1 / (1 + exp -x)."""
     return 0.5 * np.tanh(0.5 * x) + 0.5  # does not overflow
 
 
 def _softplus(x):
+    """log(1 + exp x), without overflow."""
     return np.where(np.real(x) > 0, x, 0) + np.log1p(np.exp(np.where(np.real(x) > 0, -x, x)))
 
 
 def _relu(x):
+    """x where it is positive, else 0."""
     return np.where(np.real(x) > 0, x, x.dtype.type(0) if hasattr(x, "dtype") else 0.0)
 
 
 def _elu(x):
+    """x where it is positive, else exp(x) - 1."""
     return np.where(np.real(x) > 0, x, np.expm1(np.where(np.real(x) > 0, 0, x)))
 
 
 def _abs(x):
+    """The absolute value."""
     return np.where(np.real(x) < 0, -x, x)
 
 
@@ -81,7 +86,18 @@ abs = primitive(_abs, lambda y, x: scale(np.sign(np.real(x)), y, x))
 # --- elementwise, several arguments -----------------------------------------------------------------------------------
 
 def _where(condition, a, b):
+    """a where `condition`, a plain array, is True, else b."""
     return np.where(condition, a, b)
+
+
+def _maximum(a, b):
+    """The larger of a and b; where they are equal, a."""
+    return np.where(np.real(a) >= np.real(b), a, b)
+
+
+def _minimum(a, b):
+    """The smaller of a and b; where they are equal, a."""
+    return np.where(np.real(a) <= np.real(b), a, b)
 
 
 def _mask(keep, y):
@@ -89,15 +105,16 @@ def _mask(keep, y):
 
 
 where = primitive(_where, None, lambda y, c, a, b: scale(_mask(c, y), y, a), lambda y, c, a, b: scale(1 - _mask(c, y), y, b))
-maximum = primitive(lambda a, b: np.where(np.real(a) >= np.real(b), a, b),
+maximum = primitive(_maximum,
                     lambda y, a, b: scale(_mask(np.real(a) >= np.real(b), y), y, a),
                     lambda y, a, b: scale(_mask(np.real(a) < np.real(b), y), y, b))
-minimum = primitive(lambda a, b: np.where(np.real(a) <= np.real(b), a, b),
+minimum = primitive(_minimum,
                     lambda y, a, b: scale(_mask(np.real(a) <= np.real(b), y), y, a),
                     lambda y, a, b: scale(_mask(np.real(a) > np.real(b), y), y, b))
 
 
 def _clip(x, low, high):
+    """x, but not below `low` nor above `high`, two plain numbers or arrays."""
     return np.where(np.real(x) < low, low, np.where(np.real(x) > high, high, x)).astype(x.dtype)
 
 
@@ -111,16 +128,7 @@ def _affine(x, w, b):
     if np.ndim(x) < 2 or np.ndim(w) != 2 or np.shape(x)[-1] != len(w) or np.shape(b) != np.shape(w)[1:]:
         raise ValueError("affine: x (..., n), w (n, m) and b (m,) are needed, not "
                          f"{np.shape(x)}, {np.shape(w)} and {np.shape(b)}")
-    return _plus(_times(x, w), b)
-
-
-def _times(x, w):
-    """Return x @ w. OpenBLAS 0.3.31 with AVX-512 may raise the flag of an invalid number for one column where there is none: it
-    reads unused lanes off the stack. What is invalid indeed comes from an overflow, which has warned already."""
-    if w.shape[1] > 1:
-        return np.matmul(x, w)
-    with np.errstate(invalid="ignore"):
-        return np.matmul(x, w)
+    return _plus(kernels.times(x, w), b)
 
 
 def _plus(a, b):
@@ -133,9 +141,9 @@ def _affine_joint(wanted, y, x, w, b):
 
     def push(*dxs):
         dx = dict(zip(wanted, dxs))
-        terms = [_times(rows, dx[1])] if 1 in dx else []
+        terms = [kernels.times(rows, dx[1])] if 1 in dx else []
         if 0 in dx:
-            terms.append(_times(dx[0].reshape(rows.shape), w))
+            terms.append(kernels.times(dx[0].reshape(rows.shape), w))
         if 2 in dx:
             terms.append(dx[2])
         dy = terms[0] if np.ndim(terms[0]) == 2 else np.broadcast_to(terms[0], (len(rows), len(b)))
@@ -204,6 +212,11 @@ def _broadcast_to_x(y, x, shape):
     return itself(y, x)
 
 
+def _take_along_axis(x, index, axis=-1):
+    """Take the elements of x that `index`, a plain array of integers, names along `axis` (by default the last)."""
+    return np.take_along_axis(x, index, axis)
+
+
 def _take_along_axis_x(y, x, index, axis=-1):
     grid = list(np.ogrid[tuple(slice(n) for n in index.shape)])
     grid[axis] = index
@@ -215,11 +228,11 @@ def _take_along_axis_x(y, x, index, axis=-1):
     return Linear(lambda dx: np.take_along_axis(dx, index, axis), pull)
 
 
-def _concatenate(*xs, axis=-1):
+def _concatenate(*xs, axis):
     return np.concatenate(xs, axis)
 
 
-def _concatenate_joint(wanted, y, *xs, axis=-1):
+def _concatenate_joint(wanted, y, *xs, axis):
     ends = np.cumsum([np.shape(x)[axis] for x in xs]).tolist()
     lead = (slice(None),) * (axis % y.ndim)
     places = [(*lead, slice(a, b)) for a, b in zip([0, *ends], ends)]
@@ -236,12 +249,12 @@ def _concatenate_joint(wanted, y, *xs, axis=-1):
 reshape = primitive(np.reshape, _reshape_x)
 expand_dims = primitive(np.expand_dims, _expand_dims_x)
 broadcast_to = primitive(np.broadcast_to, _broadcast_to_x)
-take_along_axis = primitive(np.take_along_axis, _take_along_axis_x)
+take_along_axis = primitive(_take_along_axis, _take_along_axis_x)
 _concatenate_all = primitive(_concatenate, joint=_concatenate_joint)
 
 
-def concatenate(arrays, axis=-1):
-    """Join arrays along an existing axis (by default the last)."""
+def concatenate(arrays, axis=0):
+    """Join arrays along an existing axis, by default the first; -1 puts columns side by side."""
     return _concatenate_all(*arrays, axis=axis)
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,9 +94,27 @@ def logs(folder: str) -> list[Path]:
 
 
 def read_run(folder: str) -> Run:
-    """Read the episodes, or else the table, of one run."""
-    paths = logs(folder)
-    return read_progress(folder, paths[0]) if paths[0].name == "progress.csv" else read_monitors(folder, paths)
+    """Read the episodes, or else the table, of one run; of both, the episodes at the steps that the table states."""
+    paths, table = logs(folder), Path(folder) / "progress.csv"
+    if paths[0] == table:
+        return read_progress(folder, table)
+    run = read_monitors(folder, paths)
+    if table.exists():
+        with suppress(ValueError):  # no row of it has a return yet
+            run.x["steps"] = placed(run.x["steps"], read_progress(folder, table).x)
+    return run
+
+
+def placed(steps: np.ndarray, table: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the steps after which episodes ended, given the sums of lengths, which lack episodes that a new start cut.
+
+    A table counts all steps; between two of its rows the episodes are spread evenly, and after the last by their lengths.
+    """
+    told = int(np.nan_to_num(table["episodes"][-1]))
+    if not 0 < told <= len(steps) or np.isnan(table["episodes"]).any():  # not the table of these episodes
+        return steps
+    early = np.interp(np.arange(1.0, told + 1), [0, *table["episodes"]], [0, *table["steps"]])
+    return np.concatenate([early, early[-1] + steps[told:] - steps[told - 1]])
 
 
 def read_monitors(folder: str, paths: list[Path]) -> Run:
@@ -137,7 +156,7 @@ def read_progress(folder: str, path: Path) -> Run:
             continue
         while rows and rows[-1][0] >= step:
             rows.pop()
-        if seconds < previous:  # each session counts from 0
+        if seconds < previous:  # each start counts from 0
             offset = rows[-1][2] if rows else 0.0
         previous = seconds
         rows.append([step, episodes, offset + seconds, mean])

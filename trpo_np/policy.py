@@ -130,7 +130,7 @@ class Policy:
         """Distribution parameters (n, k) of features (n, width)."""
         out = self.pi_head.apply(params, features)
         if isinstance(self.dist, DiagGaussian):
-            out = ops.concatenate([out, ops.broadcast_to(params["pi/log_std"], out.shape)])
+            out = ops.concatenate([out, ops.broadcast_to(params["pi/log_std"], out.shape)], -1)
         return out
 
     def critic_input(self, params, x):

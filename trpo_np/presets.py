@@ -35,7 +35,7 @@ _BASELINES: dict[str, Any] = dict(
 
 
 def tuned(env_id: str) -> dict[str, Any]:
-    """Return the best known settings for an environment; for one that is not listed, those of continuous control."""
+    """Return the settings chosen for an environment; for one that is not listed, those chosen for continuous control."""
     return dict(_TUNED.get(env_id.split("/")[-1].split("-v")[0], _CONTROL))
 
 

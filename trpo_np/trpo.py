@@ -28,7 +28,8 @@ NOISE, SHUFFLE, ENVS, INIT = range(4)  # independent streams of random numbers
 class TRPO:
     """Train a policy by trust region policy optimization; stable-baselines' interface.
 
-    policy: a policy class or its name, such as "MlpPolicy". env: a gymnasium id, Env or VectorEnv, a DummyVecEnv, or None.
+    policy: a policy class or its name, such as "MlpPolicy". env: a gymnasium id, Env or VectorEnv, a DummyVecEnv or SubprocVecEnv
+    (stable-baselines' own, too), an EnvPool, or None.
     gamma: discount, 0.99 to 0.999; nearer 1 where what counts comes late. lam: GAE's trade of variance (1) for bias (0), 0.9
     to 1.
     timesteps_per_batch: environment steps per rank and update, over all of a rank's environments; more is slower and steadier.
@@ -45,7 +46,8 @@ class TRPO:
     clip_rewards: learn from rewards clipped to -1 .. 1, as is usual for Atari; returns are reported as they are.
     bootstrap_truncated: value the state in which a time limit cut an episode (False: as if it had ended, as in stable-baselines).
     policy_kwargs: arguments of the policy class, such as net_arch; see trpo_np.policies.Policy.
-    max_kl, vf_stepsize and entcoeff may be functions of the remaining progress (1 at the start, 0 at the end).
+    max_kl, vf_stepsize and entcoeff may be functions of the remaining progress (1 at the start, 0 at the end);
+    `presets.LinearSchedule(start, end)` is one that the file keeps, another must be given to `load` again.
     seed: same seed, same bits, on the same machine and versions. verbose: 1 prints a table. tensorboard_log: a folder.
     dtype: "float32", or "float64" for checks. comm: an mpi4py communicator; by default that of the launcher.
     """
@@ -124,7 +126,8 @@ class TRPO:
         """Train for at least `total_timesteps` environment steps (over all ranks) in whole batches; return the model.
 
         Episodes start anew. `callback`: a BaseCallback, a list of them, or a function of (locals, globals) that stops training by
-        returning False. `log_interval`: updates per table. `reset_num_timesteps=False` continues the count and the logs.
+        returning False. `seed`: takes the place of the model's. `log_interval`: updates per table. `tb_log_name`: the folder
+        within `tensorboard_log`. `reset_num_timesteps=False` continues the count and the logs. `progress_bar`: on the terminal.
         """
         stepper, policy, comm = self._stepper, self.policy, self.comm
         if total_timesteps < 0 or log_interval < 1:
@@ -294,7 +297,11 @@ class TRPO:
     # --- acting -------------------------------------------------------------------------------------------------------
 
     def predict(self, obs, state=None, mask=None, deterministic=False):
-        """Return (actions, state) for one observation or a batch of any size."""
+        """Return (actions, state) for one observation or a batch (n, ...): the likeliest actions if `deterministic`, else drawn.
+
+        `state` and `mask` are a recurrent policy's (None for others): what `predict` returned, (n, 2 * n_lstm), and (n,), True
+        where an episode starts.
+        """
         return self.policy.predict(obs, state, mask, deterministic)
 
     def action_probability(self, obs, state=None, mask=None, actions=None, logp=False):
@@ -304,7 +311,9 @@ class TRPO:
     def fisher_vector_product(self, v, obs, state=None, mask=None, damping=0.0):
         """Return (F + damping) v, with F the Hessian of the mean KL(policy || .) over the batch `obs` at the current policy.
 
-        `v` covers the policy's parameters, the leading part of the flat vector, or all of it (the critic has no curvature).
+        `v` covers the policy's parameters, the leading part of the flat vector, or all of it (the critic has no curvature). A
+        recurrent policy takes one step, obs (n, ...) and mask (n,), or a sequence, (T, n, ...) and (T, n), with the state
+        (n, 2 * n_lstm) before it. The batch is that of all ranks, all of which must call this. ValueError if v does not fit.
         """
         policy, kept = self.policy, self.policy.params.select(self.policy.policy_weights)
         v = np.asarray(v, policy.dtype)
@@ -350,7 +359,8 @@ class TRPO:
     def load(cls, path, env=None, policy=None, **changes) -> "TRPO":
         """Read a model back, ready to predict and to go on training; `changes` replace arguments of the constructor.
 
-        `policy` (the class) and `policy_kwargs` are needed where the model has a policy or a function of your own.
+        `policy` (the class) and `policy_kwargs` are needed where the model has a policy or a function of your own. Raise
+        FileNotFoundError, or a FileError (a ValueError) that names the field, if the file is damaged, hostile or does not fit.
         """
         settings = {name: value for name, value in changes.items() if name in SETTINGS}
         others = {name: value for name, value in changes.items() if name not in SETTINGS}

@@ -1,4 +1,4 @@
-"""stable-baselines' import paths: `trpo_np.common.vec_env`, `.policies`, `.callbacks`; each only re-exports."""
+"""stable-baselines' import paths: `trpo_np.common.policies`, `.vec_env`, `.callbacks`, `.evaluation`, `.cmd_util`."""
 
 
 def __getattr__(name):

@@ -1,0 +1,5 @@
+"""`trpo_np.evaluation` at stable-baselines' path."""
+
+from ..evaluation import evaluate_policy
+
+__all__ = ["evaluate_policy"]
