@@ -618,7 +618,7 @@ def test_each_update_draws_anew():
 def test_negative_steps_are_refused():
     with pytest.raises(ValueError, match="total_timesteps is -1"):
         model_on(Toy()).learn(-1)
-    with pytest.raises(ValueError, match="log_interval 0"):
+    with pytest.raises(ValueError, match="log_interval is 0"):
         model_on(Toy()).learn(1, log_interval=0)
 
 

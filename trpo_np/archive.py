@@ -66,7 +66,7 @@ def read_archive(path: str | os.PathLike, check: Callable[[dict, dict], object] 
     there is no file, FileError for all else.
     """
     path = given = os.fsdecode(path)
-    if not os.path.exists(path):
+    if not os.path.isfile(path) and (os.path.isfile(f"{path}.npz") or not os.path.exists(path)):
         path += ".npz"
     if not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, f"no archive, nor with .npz, seen from {os.getcwd()}", given)

@@ -156,6 +156,7 @@ class EpisodicLife(gymnasium.Wrapper):
     def step(self, action):
         """Take a step; a lost life terminates."""
         obs, reward, terminated, truncated, info = self.env.step(action)
-        if 0 < info["lives"] < self.lives and not (terminated or truncated):
+        before, self.lives = self.lives, info["lives"]  # which a bonus can raise
+        if 0 < self.lives < before and not (terminated or truncated):
             self.going_on, terminated = (obs, info), True
         return obs, reward, terminated, truncated, info

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .archive import read_archive, write_archive
-from .envs import adapt, make_env
+from .envs import adapt, innermost, make_env
 from .evaluation import check_count, check_spaces, evaluate_policy
 from .logger import EpisodeLog, Logger
 
@@ -259,11 +259,11 @@ class EvalCallback(EveryNTimesteps):
 
     def __init__(self, eval_env: Any, callback_on_new_best: Any = None, n_eval_episodes: int = 5, eval_freq: int = 10000,
                  log_path: str | os.PathLike | None = None, best_model_save_path: str | os.PathLike | None = None,
-                 deterministic: bool = True, verbose: int = 1):
+                 deterministic: bool = True, render: bool = False, verbose: int = 1):
         super().__init__(eval_freq, callback_on_new_best, verbose)
         check_count("n_eval_episodes", n_eval_episodes)
         self.eval_env = make_env(eval_env) if isinstance(eval_env, str) else eval_env
-        self.n_eval_episodes, self.deterministic = int(n_eval_episodes), deterministic
+        self.n_eval_episodes, self.deterministic, self.render = int(n_eval_episodes), deterministic, render
         self.log_path, self.best_model_save_path = log_path, best_model_save_path
         self.best_mean_reward = self.last_mean_reward = -np.inf
         self.evaluations_timesteps: list = []
@@ -277,10 +277,10 @@ class EvalCallback(EveryNTimesteps):
                 make_folder(self.model, folder)
 
     def _on_training_start(self) -> None:
-        path = os.path.join(self.log_path or "", "evaluations.npz")
-        if self.log_path is None or self.evaluations_timesteps or not self.num_timesteps or not os.path.exists(path):
+        path, comm = os.path.join(self.log_path or "", "evaluations.npz"), self.model.comm
+        if self.log_path is None or self.evaluations_timesteps or not self.num_timesteps or not comm.bcast(os.path.exists(path)):
             return
-        arrays = read_archive(path)[1]
+        arrays = comm.bcast(read_archive(path)[1] if comm.rank == 0 else {})  # other machines may not see it
         timesteps, results, lengths = (arrays.get(name, np.zeros(0)) for name in ("timesteps", "results", "ep_lengths"))
         if not results.shape == lengths.shape == (*timesteps.shape, self.n_eval_episodes):
             raise ValueError(f"{path} holds results {results.shape} and ep_lengths {lengths.shape}; to continue it, "
@@ -313,10 +313,10 @@ class EvalCallback(EveryNTimesteps):
         model, comm = self.model, self.model.comm
         share = (self.n_eval_episodes + comm.rank) // comm.size
         seeds = np.random.SeedSequence(model.seed, spawn_key=(comm.rank, EVALUATION, model.updates))
-        mine = evaluate_policy(model, self.eval_env, share, self.deterministic, return_episode_rewards=True,
+        mine = evaluate_policy(model, self.eval_env, share, self.deterministic, self.render, return_episode_rewards=True,
                                seed=int(seeds.generate_state(1)[0] >> 1)) if share else ([], [])
-        inner, training = (getattr(env, "unwrapped", env) for env in (self.eval_env, self.training_env))
-        model.restart_pending |= inner is training  # if so, its episode was interrupted
+        ours, training = (set(map(id, innermost(env))) for env in (self.eval_env, self.training_env))
+        model.restart_pending |= not ours.isdisjoint(training)  # if so, an episode there was interrupted
         returns, lengths = zip(*comm.gather(mine))
         return sum(returns, []), sum(lengths, [])
 
@@ -358,7 +358,7 @@ class MonitorCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         if self.model.comm.rank == 0:
-            self._log = EpisodeLog(self.path, self.env_id)
+            self._log = EpisodeLog(self.path, self.env_id, self.model.episodes)
 
     def _on_rollout_end(self) -> None:
         if self.model.comm.rank == 0:

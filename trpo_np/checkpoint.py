@@ -8,6 +8,7 @@ NumPy is all that is needed to load and to predict.
 """
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,8 @@ def resolve_policy(policy: Any) -> type[Policy]:
 
 def write_model(path, policy: Policy, policy_kwargs: dict, record: dict, training: dict) -> str:
     """Write a policy with the `record` and the arrays of its training; return the path, which ends in .npz."""
-    path = str(path) if str(path).endswith(".npz") else f"{path}.npz"
+    path = _named(path)
+    path += ".npz" * (not path.endswith(".npz"))
     arrays = {f"parameters/{name}": array for name, array in policy.params.items()}
     if policy.normalizer.enabled:
         arrays |= {f"observations/{name}": array for name, array in policy.normalizer.arrays().items()}
@@ -63,7 +65,7 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
         if check_training is not None:
             check_training(record, entries, built[0][0])
 
-    record, arrays = read_archive(path, check)
+    record, arrays = read_archive(_named(path), check)
     model, kwargs = built[0]
     model.install({name: arrays[f"parameters/{name}"] for name in model.policy_weights | model.critic_weights})
     if model.normalizer.enabled:
@@ -95,25 +97,28 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
     kwargs = dict(_field(about, "kwargs", dict, "policy.")) | changes
     for key, value in kwargs.items():
         if isinstance(value, dict) and set(value) == {"function"}:
-            raise FileError(f"policy.kwargs.{key} is the function {value['function']!r}, which a file cannot hold; "
+            raise FileError(f"policy.kwargs.{key} is {value['function']!r}, which a file cannot hold; "
                             f"pass it with policy_kwargs={{{key!r}: ...}}")
     name = _field(about, "class", str, "policy.")
     if policy is None and name not in NAMES:
         raise FileError(f"policy.class is {name!r}, not one of {', '.join(NAMES)}; pass the class with policy=")
     cls = resolve_policy(name if policy is None else policy)
     total = sum(math.prod(shape) for _, shape in entries.values())
-    described = []
+    described, normalize = [], _field(about, "normalize", bool, "policy.")
+    for key in ("net_arch", "layers"):
+        if (widths := _count(kwargs.get(key))) > len(entries):  # each layer has weights in the file
+            raise FileError(f"policy.kwargs.{key} names {widths} layers, the file has {len(entries)} arrays")
     for key in ("observation_space", "action_space"):
         try:
             space = spaces.from_json(_field(about, key, dict, "policy."))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise FileError(f"policy.{key} cannot be read ({type(error).__name__}: {error})") from None
-        if space.width > total and not cls.reads_pixels:  # each input and output has weights in the file
+        if space.width > total and not (cls.reads_pixels and not normalize):  # each number has a weight or a mean in the file
             raise FileError(f"policy.{key} has {space.width} numbers, the file's arrays only {total}")
         described.append(space)
     try:
-        model = construct(cls, *described, normalize=_field(about, "normalize", bool, "policy."),
-                                   dtype=_field(about, "dtype", str, "policy."), **kwargs)
+        dtype = _field(about, "dtype", str, "policy.")
+        model = construct(cls, described[0], described[1], kwargs, normalize=normalize, dtype=dtype)
     except (TypeError, ValueError) as error:
         raise FileError(f"policy.kwargs do not make a {cls.__name__}: {error}") from None
     weights = model.policy_weights | model.critic_weights
@@ -131,6 +136,19 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
     return model, kwargs
 
 
+def _named(path: Any) -> str:
+    if not isinstance(path, (str, os.PathLike)) or not os.path.basename(path):
+        raise ValueError(f"the file is {path!r}; its path is needed")
+    return os.fsdecode(path)
+
+
+def _count(value: Any) -> int:
+    """Return how many values stand in lists and dicts within each other."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return sum(map(_count, value)) if isinstance(value, list) else 1
+
+
 def _field(record: dict, key: str, kind: type, prefix: str = ""):
     value = record.get(key)
     if not isinstance(value, kind):
@@ -139,7 +157,7 @@ def _field(record: dict, key: str, kind: type, prefix: str = ""):
 
 
 def _to_json(value: Any) -> Any:
-    """Write a function as the name of an op, or as a mark that the caller must bring it."""
+    """Write a function as the name of an op, or, as all else that JSON does not know, as a mark that the caller must bring it."""
     if callable(value) or isinstance(value, nn.Layer):
         name = getattr(value, "__name__", repr(value)).lstrip("_")
         return name if getattr(ops, name, None) is value and name in nn.ACTIVATIONS else {"function": name}
@@ -147,4 +165,6 @@ def _to_json(value: Any) -> Any:
         return [_to_json(item) for item in value]
     if isinstance(value, dict):
         return {key: _to_json(item) for key, item in value.items()}
-    return value.item() if isinstance(value, np.generic) else value
+    value = value.item() if isinstance(value, np.generic) else value
+    known = value is None or isinstance(value, (bool, int, str)) or isinstance(value, float) and math.isfinite(value)
+    return value if known else {"function": repr(value)[:100]}

@@ -19,7 +19,8 @@ import numpy as np
 
 from . import kernels
 
-LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMI_RANK", "PMIX_RANK")
+SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+LAUNCHED = (*SIZES, "PMI_RANK", "PMIX_RANK")
 
 
 class OneProcess:
@@ -173,11 +174,18 @@ def is_launched() -> bool:
 def connect(comm=None):
     """Return the ranks of this job: of `comm` (an mpi4py communicator), of the launcher, or one process."""
     if comm is not None:
-        return comm if hasattr(comm, "gather") and hasattr(comm, "sum") else Ranks(comm)
+        if hasattr(comm, "gather") and hasattr(comm, "sum"):
+            return comm
+        if not hasattr(comm, "Get_rank"):
+            raise ValueError(f"comm is {comm!r}; a communicator of mpi4py is needed, such as MPI.COMM_WORLD")
+        _end_on_uncaught()
+        return Ranks(comm)
     if is_launched():
         try:
             from mpi4py import MPI
         except ImportError as error:
+            if {os.environ[name] for name in SIZES if name in os.environ} == {"1"}:
+                return OneProcess()
             raise ImportError("a launcher started this process as one of several ranks, but mpi4py cannot be imported "
                               f"({error}); pip install 'trpo_np[mpi]'") from error
         ranks = Ranks(MPI.COMM_WORLD)

@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from . import spaces
-from .vec_env import DummyVecEnv, VecEnv, row
+from .vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, row
 
 FRAME = "episode_frame_number"  # in ALE's infos: falls when a game starts anew, rises where only a life was lost
 API = "gymnasium's interface, that of gym 0.26 and later, is"
@@ -280,11 +280,20 @@ def make_vec_env(env_id: str | Callable[..., gymnasium.Env], n_envs: int = 1, se
     return vec_env
 
 
+def innermost(env: Any) -> list:
+    """Return the environments that stand behind wrappers, and behind what steps several of this process; itself of all else."""
+    envs = getattr(getattr(env, "unwrapped", env), "envs", None)
+    return [getattr(inner, "unwrapped", inner) for inner in envs or [env]]
+
+
 def adapt(env: Any):
     """Return the stepper of a gymnasium id, an Env, a VectorEnv, an EnvPool or stable-baselines' kind of environment."""
     if isinstance(env, str):
         return EnvList([make_env(env)])
     if isinstance(env, VecEnv):
+        own = (DummyVecEnv, SubprocVecEnv)
+        if not any(all(getattr(type(env), name) is getattr(kind, name) for name in VecEnv.STEPS) for kind in own):
+            return StableBaselines(env)  # a subclass that steps in another way
         env = env.vector_env
     if type(env) is SyncVectorEnv:  # its environments can be stepped without it: 35-110 us less a step
         return EnvList(list(env.envs))

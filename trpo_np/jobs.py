@@ -140,16 +140,18 @@ def prepare_logs(folder: str, model=None) -> None:
 
     Refuse a folder with the logs of another run if `model` is None: the two would be mixed.
     """
-    steps, episodes = (model.num_timesteps, model.episodes) if model else (0, 0)
+    steps, episodes, before = (model.num_timesteps, model.episodes, 0) if model else (0, 0, 0)
     keep = {"progress.csv": lambda row, line: row < 1 or float(line.split(",")[0]) <= steps,
             "progress.json": lambda row, line: json.loads(line)["step"] <= steps,
-            "monitor.csv": lambda row, line: row < 2 + episodes}
+            "monitor.csv": lambda row, line: row < 2 + episodes - before}
     for name, wanted in keep.items():
         path = os.path.join(folder, name)
         if not os.path.exists(path):
             continue
         with open(path, encoding="utf-8", newline="") as file:
             lines = [line for line in file if line.endswith("\n")]  # a kill can leave a piece of one
+        if model and name == "monitor.csv" and lines:
+            before = json.loads(lines[0].lstrip("#")).get("episodes_before", 0)
         kept = [line for row, line in enumerate(lines) if wanted(row, line)]
         if model is None and len(kept) < len(lines):
             raise ValueError(f"{path} is the log of a run; give another --log-dir, or go on with that run by --load")
@@ -262,7 +264,8 @@ def train(model, args: argparse.Namespace, path: str, signals: Signals) -> None:
         output.close()
     if failure is not None:
         raise failure
-    signals.came = signals.shared = any(model.comm.gather(signals.came))  # no rank goes before the model is saved
+    signals.shared = any(model.comm.gather(signals.came))  # no rank goes before the model is saved
+    signals.came |= signals.shared
     signals.release()
 
 

@@ -107,7 +107,7 @@ def _compile(kernel: Kernel) -> Callable:
     try:
         compiled = _cached(numba, kernel.loop, options)
         compiled(*kernel.example())
-    except (RuntimeError, OSError):
+    except Exception:  # no place for a cache, or a damaged one: pickle's errors are many
         compiled = numba.njit(**options)(kernel.loop)
         compiled(*kernel.example())
     return compiled

@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -221,14 +222,22 @@ def configure(folder: str | os.PathLike | None = None, formats: Iterable[str] = 
     return Logger(FORMATS[name](place) for name in formats)
 
 
+def run_folder(folder: str | os.PathLike, name: str, new: bool) -> str:
+    """Return `folder`/`name`_1, _2, ...: the next, or, unless `new`, the last that is there; stable-baselines' rule."""
+    there = os.listdir(folder) if os.path.isdir(folder) else []
+    numbers = [int(entry[len(name) + 1:]) for entry in there if re.fullmatch(rf"{re.escape(name)}_\d{{1,9}}", entry)]
+    return os.path.join(folder, f"{name}_{max([*numbers, 1 - new]) + new}")
+
+
 class EpisodeLog:
     """Write finished episodes to a Monitor file, as stable-baselines3's `load_results` reads it.
 
     path: of a file, given the ending `monitor.csv` if it lacks it, or of a folder. A Monitor file that is
-    already there is continued: its times go on from the start that it states.
+    already there is continued: its times go on from the start that it states. `before`: how many earlier episodes
+    the model has that are not in the file.
     """
 
-    def __init__(self, path: str | os.PathLike, env_id: str | None):
+    def __init__(self, path: str | os.PathLike, env_id: str | None, before: int = 0):
         name = os.fspath(path)
         if not name.endswith("monitor.csv"):
             is_folder = name.endswith(("/", os.sep)) or os.path.isdir(name)
@@ -244,7 +253,7 @@ class EpisodeLog:
                              "#{\"t_start\": ...} and r,l,t: name another file or move this one away")
         self.file = continue_file(self.path)
         if not known:
-            header = json.dumps({"t_start": self.t_start, "env_id": str(env_id)})
+            header = json.dumps({"t_start": self.t_start, "env_id": str(env_id), "episodes_before": before})
             self._add(f"#{header}\nr,l,t\n")
 
     def write(self, reward: float, length: int) -> None:
@@ -286,10 +295,11 @@ class Progress:
             self._show()
 
     def clear(self) -> None:
-        """Erase the line from the terminal."""
-        if self.bar is not None:
-            self.bar.clear()
-        self._rewrite("")
+        """Erase the line from the terminal, if that is still there."""
+        with suppress(OSError):
+            if self.bar is not None:
+                self.bar.clear()
+            self._rewrite("")
 
     def close(self) -> None:
         """Show the last state and leave it on the terminal."""

@@ -186,9 +186,9 @@ def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> La
 
 def parse_activation(fun: str | Callable) -> Callable:
     """Return the op of an activation's name; an op passes through."""
-    if callable(fun):
+    if callable(fun) and not isinstance(fun, np.ufunc):  # which knows no derivative
         return fun
-    if fun not in ACTIVATIONS:
+    if not isinstance(fun, str) or fun not in ACTIVATIONS:
         raise ValueError(f"act_fun is {fun!r}; it can be {', '.join(map(repr, ACTIVATIONS))} or a function of trpo_np.ops")
     return ACTIVATIONS[fun]
 

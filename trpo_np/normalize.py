@@ -94,8 +94,9 @@ class MeanImage:
     """
 
     def __init__(self, shape: tuple, enabled: bool, is_bytes: bool, dtype="float32"):
-        self.shape, self.enabled, self.unit, self.dtype = shape, enabled, 255 if is_bytes else 1, np.dtype(dtype)
-        self.restore({"count": 0, "mean": np.zeros(math.prod(shape))})
+        self.shape, self.enabled = shape if enabled else (0,), enabled
+        self.unit, self.dtype = 255 if is_bytes else 1, np.dtype(dtype)
+        self.restore({"count": 0, "mean": np.zeros(math.prod(self.shape))})
 
     @property
     def ready(self) -> bool:

@@ -22,6 +22,9 @@ class Params(Mapping):
         self.flat, self.layout = flat, layout
         self._arrays = {name: flat[where].reshape(shape) for name, (where, shape) in layout.items()}
 
+    def __reduce__(self):
+        return Params, (self.flat, self.layout)  # a copy's arrays are views of its own vector
+
     @classmethod
     def pack(cls, arrays: Mapping, dtype="float32") -> "Params":
         """Copy named arrays, in their order, into one new vector of `dtype`."""
@@ -52,6 +55,23 @@ class Params(Mapping):
             layout[name] = (slice(at - start, where.stop - start), shape)
             at = where.stop
         return Params(self.flat[start:at], layout)
+
+    def assign(self, arrays: Mapping, exact: bool = True) -> None:
+        """Copy arrays in by name, if `exact` all. A ValueError says what does not fit; nothing is changed then."""
+        if unknown := arrays.keys() - self.keys():
+            raise ValueError(f"the model has no parameter {sorted(unknown)[0]!r}; its parameters are {', '.join(self)}")
+        if exact and (missing := self.keys() - arrays.keys()):
+            raise ValueError(f"the parameter {sorted(missing)[0]!r} is missing (exact_match=False allows that)")
+        new = {}
+        for name, array in ((name, np.asarray(given)) for name, given in arrays.items()):
+            if array.shape != self[name].shape:
+                raise ValueError(f"{name} has shape {array.shape}; {self[name].shape} is needed")
+            with np.errstate(over="ignore"):
+                new[name] = array.astype(self.flat.dtype if array.dtype.kind in "fiu" else object)
+            if new[name].dtype == object or not np.isfinite(new[name]).all():
+                raise ValueError(f"{name} holds something else than finite numbers of {self.flat.dtype}")
+        for name, array in new.items():
+            self[name][...] = array
 
     def __getitem__(self, name):
         return self._arrays[name]

@@ -29,8 +29,12 @@ def __dir__():
     return sorted([*globals(), *__all__])
 
 
-def construct(cls: "type[Policy]", observation_space, action_space, **kwargs) -> "Policy":
-    """Make a policy; the error about a keyword argument that it does not take names the nearest one that it does."""
+def construct(cls: "type[Policy]", observation_space, action_space, policy_kwargs: dict, **own) -> "Policy":
+    """Make a policy of a user's arguments and of the model's own, `dtype` and `normalize`; say which one it does not take."""
+    kwargs = policy_kwargs | own
+    if taken := policy_kwargs.keys() & {"observation_space", "action_space", *own}:
+        raise ValueError(f"policy_kwargs holds {sorted(taken)[0]!r}; the spaces are the environment's, dtype and "
+                         "normalize_observations are arguments of TRPO")
     try:
         return cls(observation_space, action_space, **kwargs)
     except TypeError as error:
@@ -40,6 +44,9 @@ def construct(cls: "type[Policy]", observation_space, action_space, **kwargs) ->
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if not unknown or unknown[1] not in kwargs:
             raise
+        if unknown[1] in own:
+            raise ValueError(f"{cls.__name__} does not take {unknown[1]!r}, as a policy must: let its __init__ take **kwargs "
+                             "and hand them on") from error
         known = {name for c in cls.__mro__[:-1] for name in inspect.signature(c).parameters}
         raise ValueError(f"policy_kwargs holds {unknown[1]!r}, which {cls.__name__} does not take"
                          + nearest(unknown[1], known)) from error

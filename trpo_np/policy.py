@@ -1,6 +1,6 @@
 """A policy: two networks, their parameters and the normalisation, from an observation to an action.
 
-A policy has three parts, each a method that a subclass may replace: `encode` turns observations into features,
+A policy has three parts, each a method that a subclass may replace: `encoder` makes the layer from observations to features,
 `decode` turns features into the parameters of the action distribution (and, for the critic, into a value).
 Policy and critic are functions of parameter arrays, so an old and a new policy are two vectors, not two networks.
 """
@@ -56,22 +56,35 @@ class Policy:
         self._bounds = (box.low[None], box.high[None], np.dtype(box.dtype)) if isinstance(box, spaces.Box) else None
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype is {dtype!r}; 'float32' or 'float64' is needed")
-        if isinstance(log_std_init, bool) or not isinstance(log_std_init, (int, float)) or not np.isfinite(log_std_init):
-            raise ValueError(f"log_std_init is {log_std_init!r}; a number is needed")
+        low, high = LOG_STD_BOUNDS
+        number = isinstance(log_std_init, (int, float, np.number)) and not isinstance(log_std_init, bool)
+        if not (number and low <= log_std_init <= high):
+            raise ValueError(f"log_std_init is {log_std_init!r}; a number from {low:g} to {high:g} is needed")
+        if not (extractor is None or isinstance(extractor, nn.Layer) or callable(extractor)):
+            raise ValueError(f"extractor is {extractor!r}; an nn.Layer or a function of trpo_np.ops is needed")
         self.dtype = np.dtype(dtype)
         self.row_dtype = np.dtype(np.uint8) if self.observation_space.is_bytes else self.dtype
         self.normalizer: Any = self.make_normalizer(normalize)
         self.extractor = extractor
         self.outputs = self.dist.dim if isinstance(self.dist, DiagGaussian) else self.dist.size
-        self._mlp = self._mlp_critic = None  # the networks that compiled kernels compute
-        self.compose(net_arch, layers, nn.parse_activation(act_fun), share_features)
-        if isinstance(self.dist, DiagGaussian):
-            self.policy_weights["pi/log_std"] = nn.Weight((self.dist.dim,), lambda rng, s: np.full(s, float(log_std_init)))
+        self._arguments = (net_arch, layers, nn.parse_activation(act_fun), share_features), float(log_std_init)
         self.params = Params.pack({})  # until `draw` or `install`
         self._line = self.observation_space.line
+        self.rng = np.random.default_rng(0)
+        self._build()
+
+    def _build(self) -> None:
+        arguments, log_std_init = self._arguments
+        self._mlp = self._mlp_critic = None  # the networks that compiled kernels compute
+        self.compose(*arguments)
+        if isinstance(self.dist, DiagGaussian):
+            self.policy_weights["pi/log_std"] = nn.Weight((self.dist.dim,), lambda rng, s: np.full(s, log_std_init))
         self._plain: Any = None  # views of the parameters `_plain_of`
         self._plain_of: Params | None = None
-        self.rng = np.random.default_rng(0)
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._build()  # layers and views of a copy are its own
 
     def make_normalizer(self, enabled: bool) -> Any:
         """Make what brings encoded observations to about the same size and keeps the statistics for it."""
@@ -87,6 +100,7 @@ class Policy:
         self.vf_head = nn.serial(*[self.encoder("vf")] * (not sharing), nn.mlp("vf/fc", vf, fun, ("vf/out", 1, 1.0)))
         own = self.extractor is None and all(getattr(type(self), name) is getattr(Policy, name)
                                              for name in ("pi", "decode", "encoder", "observe", "distribution"))
+        own = own and type(self.normalizer) is ObservationNormalizer
         plain = own and fun is ops.tanh and self.dtype == np.float32  # what kernels compute, if a subclass leaves it so
         self._mlp = [self.trunk, self.pi_head] if plain else None
         self._mlp_critic = self.vf_head if plain and type(self).vf is Policy.vf else None
@@ -227,8 +241,9 @@ class Policy:
         """
         if self._plain_of is not self.params:
             (widths, size), plain = self._mlp_shape, [self.trunk, self.pi_head] == self._mlp
-            self._plain, self._plain_of = acting.Plain(self.params.flat[:size], widths) if plain else None, self.params
             self._normalize = self.normalizer if self.normalizer.enabled else None
+            self._plain = acting.Plain(self.params.flat[:size], widths) if plain else None
+            self._plain_of = self.params  # last: another thread may ask
         if self._plain is None:
             return None
         if type(obs) is np.ndarray and obs.shape == self._line:  # what most callers give

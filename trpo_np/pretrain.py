@@ -1,7 +1,10 @@
 """Behaviour cloning: record what an expert does, and fit a policy to it before it learns by itself."""
 
+import os
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -59,15 +62,20 @@ def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray,
     if isinstance(dataset, (list, tuple)) and len(dataset) == 2:
         dataset = {"obs": dataset[0], "actions": dataset[1]}
     elif not isinstance(dataset, dict):
+        if not isinstance(dataset, (str, os.PathLike)):
+            raise ValueError(f"the expert data are {dataset!r}; a path, a dict with obs and actions or a pair of them is needed")
+        path = dataset if os.path.exists(dataset) else f"{os.fspath(dataset)}.npz"
         try:
-            with np.load(dataset, allow_pickle=False) as file:
+            with np.load(path, allow_pickle=False) as file:
                 dataset = {name: file[name] for name in ("obs", "actions", "episode_starts") if name in file}
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, TypeError, BadZipFile, zlib.error) as error:
             raise ValueError(f"the expert data {dataset!r} cannot be read: {error}") from None
+        except ValueError:
+            raise ValueError(f"the expert data {dataset!r} are no .npz file of plain arrays; no pickled object is read") from None
     if missing := {"obs", "actions"} - dataset.keys():
         raise ValueError(f"the expert data lack the array {sorted(missing)[0]!r}; obs and actions are needed")
     count = policy.observation_space.count(dataset["obs"])
-    actions = np.asarray(dataset["actions"])
+    actions = np.atleast_1d(dataset["actions"])
     if count is None or count < 2 or len(actions) != count:
         raise ValueError(f"the expert data hold {count or 1} observations and {len(actions)} actions; as many of both, and at "
                          "least 2, are needed")
@@ -91,10 +99,15 @@ def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: 
     """Fit the policy by Adam on the negative log-likelihood; yield it on the training and held-out part after each epoch."""
     comm.first_on_machine(lambda: kernels.compile_all(policy.kernel_files))
     memory.keep_freed()
+    if not (isinstance(n_epochs, (int, np.integer)) and n_epochs >= 0 and 0 < learning_rate < np.inf):
+        raise ValueError(f"n_epochs is {n_epochs!r} and learning_rate {learning_rate!r}; a number of passes and a positive "
+                         "number are needed")
     if policy.normalizer.count == 0:
         policy.normalizer.merge(obs, comm)
     number, pick = policy.demonstrations(policy.normalizer(obs), starts)
-    order = rng.permutation(number)
+    if number < 2:
+        raise ValueError("the expert data hold one episode; a policy with memory needs at least two, one to be held out")
+    order = np.random.default_rng(0).permutation(number)  # on all ranks: none trains on what another holds out
     test, train = np.split(order, [max(1, int(held_out * len(order)))])
     params = policy.params.select(policy.policy_weights)
     adam = Adam(params.flat.size, policy.dtype)
@@ -109,8 +122,9 @@ def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: 
             inputs, rows = pick(chosen)
             nll, grad = value_and_grad(lambda p: loss(p, inputs, rows), params)
             sums = comm.sum(np.append(grad, [nll, len(rows)]).astype(grad.dtype))
-            adam.step(params.flat, sums[:-2] / sums[-1], learning_rate)
-            policy.bound(params)
+            if sums[-1]:  # a batch may hold no episode
+                adam.step(params.flat, sums[:-2] / sums[-1], learning_rate)
+                policy.bound(params)
             total += sums[-2:]
         comm.align(params.flat)
         inputs, rows = pick(test)

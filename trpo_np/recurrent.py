@@ -12,6 +12,7 @@ import numpy as np
 
 from . import acting, nn, ops, spaces
 from .nn import listed, parse_net_arch
+from .normalize import ObservationNormalizer
 from .policy import Policy
 from .recurrence import NO_NORM, gates, run, standardize
 
@@ -91,8 +92,8 @@ class RecurrentPolicy(Policy):
             self.nets = dict.fromkeys(("pi", "vf"), self.nets["shared"])
         self.policy_weights = weights["shared" if self.shared else "pi"] | self.pi_head.init(features)[1]
         self.critic_weights = ({} if self.shared else weights["vf"]) | self.vf_head.init(features)[1]
-        plain = self.extractor is None and all(getattr(type(self), name) is getattr(RecurrentPolicy, name)
-                                               for name in ("unroll", "decode", "encoder"))
+        plain = self.extractor is None and type(self.normalizer) is ObservationNormalizer and all(
+            getattr(type(self), name) is getattr(RecurrentPolicy, name) for name in ("unroll", "decode", "encoder"))
         self._mlp = [self.nets["pi"], self.pi_head] if plain and fun is ops.tanh and self.dtype == np.float32 else None
 
     # --- the networks, as functions of parameters ---------------------------------------------------------------------

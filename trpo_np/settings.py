@@ -24,14 +24,28 @@ class LinearSchedule(NamedTuple):
         return self.end + (self.start - self.end) * remaining
 
 
-def now(value: Any, remaining: float) -> float:
-    """Evaluate a schedule, or return the number."""
-    return float(value(remaining)) if callable(value) else value
+def now(settings: dict, name: str, remaining: float) -> float:
+    """Return a number among the settings, of a schedule that at `remaining` progress; a ValueError if it makes no sense."""
+    if not callable(settings[name]):
+        return settings[name]
+    value, low = float(settings[name](remaining)), min(RANGES[name][0], 0)  # 0 is where many a schedule ends
+    if not low <= value < math.inf:
+        raise ValueError(f"{name} gave {value} where {remaining:.2g} of training remains; a number of at least {low} is needed")
+    return value
+
+
+def checked_seed(seed: Any) -> int:
+    """Return a seed as an int, a new one for None."""
+    if seed is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; an integer of at least 0, or None, is needed")
+    return int(seed)
 
 
 def checked(settings: dict) -> dict:
     """Return the settings as plain Python values; a ValueError names the first one that makes no sense."""
-    result = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
+    result: dict[str, Any] = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
     for name, least in WHOLE.items():
         value = result[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 
 
 class Signals:
@@ -27,7 +28,8 @@ class Signals:
         self.came = True  # kept: an exception can get lost in a foreign function, such as a compiler
         if not self.held:
             raise KeyboardInterrupt
-        os.write(2, b"\nstopping in a moment, when the model is whole\n")  # print could be in the midst of printing
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, b"\nstopping in a moment, when the model is whole\n")  # print could be in the midst of printing
 
     def release(self) -> None:
         """Let signals act at once from now on; act on one that came."""
@@ -58,8 +60,9 @@ def boundaries(signals: Signals, model):
             signals.held, self.is_whole = True, False
 
         def _on_update_end(self):
-            self.is_whole, signals.came = True, any(model.comm.gather(signals.came))
-            return not signals.came
+            self.is_whole, stop = True, any(model.comm.gather(signals.came))
+            signals.came |= stop  # another may have come since
+            return not stop
 
         def forget_rollout(self):
             """Set back the counters, which a rollout that was cut short may have advanced."""

@@ -146,13 +146,21 @@ class Image(Box):
 
     def encode(self, x, n):
         x = np.asarray(x).reshape(n, *self.shape)
-        if not self.is_bytes:
-            x = self._scaled(x)
+        x = self._as_bytes(x) if self.is_bytes else self._scaled(x)
         if self.axes[-1] == x.ndim - 2:  # planes stay together in memory, where a frame is one piece
             planes = np.transpose(x, (0, *(i + 1 for i in self.axes if i >= 0)))
             return np.moveaxis(np.array(planes, order="C").reshape(n, *self.planes), 1, 3)
         lead = np.transpose(x, (0, *(i + 1 for i in self.axes if i >= 0)))
         return np.array(np.moveaxis(lead.reshape(n, *self.planes), 1, 3), order="C")
+
+    def _as_bytes(self, x):
+        if x.dtype == np.uint8:
+            return x
+        with np.errstate(invalid="ignore"):
+            as_bytes = x.astype(np.uint8)
+        if x.dtype.kind not in "fiub" or not np.array_equal(as_bytes, x):
+            raise ValueError("the image holds other numbers than the integers from 0 to 255 that its space declares")
+        return as_bytes
 
     def _scaled(self, x):
         low, high = float(np.min(self.low)), float(np.max(self.high))

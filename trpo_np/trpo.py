@@ -3,6 +3,7 @@
 import inspect
 import math
 import time
+import warnings
 from collections import deque
 from contextlib import closing
 
@@ -11,15 +12,15 @@ import numpy as np
 from . import callbacks, kernels, memory, spaces
 from .checkpoint import FileError, read_model, resolve_policy, write_model
 from .comm import check_agreement, connect, guarded
-from .envs import adapt
-from .logger import Logger, Progress, configure
+from .envs import adapt, make_env
+from .logger import Logger, Progress, configure, run_folder
 from .normalize import RewardNormalizer
 from .optim import Adam
 from .policies import construct
 from .pretrain import expert_arrays, imitate
 from .resume import check_training, fingerprint, restore, training_record
 from .rollout import Runner, Segment, advantages
-from .settings import checked, now
+from .settings import checked, checked_seed, now
 from .trust_region import Batch, fisher_operator, trust_region_step
 
 NOISE, SHUFFLE, ENVS, INIT = range(4)  # independent streams of random numbers
@@ -83,6 +84,7 @@ class TRPO:
 
     def set_env(self, env) -> None:
         """Train on this environment from now on; its spaces must be the model's."""
+        env = make_env(env) if isinstance(env, str) else env
         stepper = adapt(env)
         if "policy" in vars(self):
             for what in ("observation_space", "action_space"):
@@ -92,8 +94,8 @@ class TRPO:
             raise ValueError(f"timesteps_per_batch is {self.settings['timesteps_per_batch']}, fewer than the {stepper.num_envs} "
                              "environments; each must take at least one step")
         if "policy" not in vars(self):
-            kwargs = dict(dtype=self.settings["dtype"], normalize=self.settings["normalize_observations"])
-            policy = construct(self.policy_class, stepper.observation_space, stepper.action_space, **kwargs, **self.policy_kwargs)
+            policy = construct(self.policy_class, stepper.observation_space, stepper.action_space, self.policy_kwargs,
+                               dtype=self.settings["dtype"], normalize=self.settings["normalize_observations"])
             self._install(policy.draw(self._rng(INIT)))
         stepper.observation_space = self.policy.observation_space  # which may know more: how an image lies
         self.env, self._stepper, self.restart_pending = env, stepper, True
@@ -113,6 +115,14 @@ class TRPO:
             return self.settings[name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
+    def __setattr__(self, name, value):
+        if name in FIXED:
+            raise AttributeError(f"{name} is a part of the model and its file; make another model for another {name}")
+        if name not in SETTINGS:
+            return super().__setattr__(name, value)
+        self.settings = checked(self.settings | {name: value})
+        self.reward_normalizer.gamma = self.settings["gamma"]
+
     def _rng(self, stream: int, *more: int) -> np.random.Generator:
         """Make the generator of a stream for the coming update: counters are all that must be saved."""
         rank = 0 if stream == INIT else self.comm.rank
@@ -130,20 +140,19 @@ class TRPO:
         within `tensorboard_log`. `reset_num_timesteps=False` continues the count and the logs. `progress_bar`: on the terminal.
         """
         stepper, policy, comm = self._stepper, self.policy, self.comm
-        if total_timesteps < 0 or log_interval < 1:
-            raise ValueError(f"total_timesteps is {total_timesteps} and log_interval {log_interval}; "
-                             "steps of at least 0 and an interval of at least 1 are needed")
+        callback, new_seed = callbacks.as_callback(callback), self.seed if seed is None else checked_seed(seed)
+        for name, value, least in (("total_timesteps", total_timesteps, 0), ("log_interval", log_interval, 1)):
+            if not (isinstance(value, (int, float, np.number)) and least <= value < math.inf):
+                raise ValueError(f"{name} is {value!r}; a number of at least {least} is needed")
         comm.first_on_machine(lambda: kernels.compile_all(policy.kernel_files))
         memory.keep_freed()
-        self.seed = self.seed if seed is None else checked_seed(seed)
-        self.num_timesteps = 0 if reset_num_timesteps else self.num_timesteps
+        self.seed, self.num_timesteps = new_seed, 0 if reset_num_timesteps else self.num_timesteps
         start_timesteps, total = self.num_timesteps, self.num_timesteps + int(total_timesteps)
         runner, steps = Runner(policy, stepper), -(-self.settings["timesteps_per_batch"] // stepper.num_envs)
-        own = self._open_logger(tb_log_name)
-        self.logger = logger = Logger(own.outputs + self.loggers * (comm.rank == 0))
-        callback = callbacks.as_callback(callback)
         callbacks.check_ranks(callback, comm)
         check_agreement(comm.gather((total, log_interval)), "total_timesteps and log_interval of learn")
+        own = self._open_logger(tb_log_name, reset_num_timesteps)
+        self.logger = logger = Logger(own.outputs + self.loggers * (comm.rank == 0))
         callback.init_callback(self)
         self.restart_pending = True
         started, shares, going = time.perf_counter(), np.zeros(3), True
@@ -187,6 +196,7 @@ class TRPO:
     def _update(self, seg: Segment, remaining: float) -> dict:
         """Improve policy and critic from one segment; return what to log."""
         policy, comm, s = self.policy, self.comm, self.settings
+        max_kl, entcoeff, stepsize = (now(s, name, remaining) for name in ("max_kl", "entcoeff", "vf_stepsize"))
         valid = seg.valid
         x = policy.normalizer(seg.obs)
         final = np.stack([row for _, _, row in seg.final]) if seg.final else seg.last_obs[:0]
@@ -216,10 +226,12 @@ class TRPO:
         batch = Batch(inputs, line_up(seg.actions), line_up(adv), weights)
         whole = policy.params
         head = whole.select(policy.policy_weights)
-        flat, info = trust_region_step(policy, head, batch, comm, max_kl=now(s["max_kl"], remaining),
-                                       entcoeff=now(s["entcoeff"], remaining), **{name: s[name] for name in STEP_SETTINGS})
+        flat, info = trust_region_step(policy, head, batch, comm, max_kl=max_kl, entcoeff=entcoeff,
+                                       **{name: s[name] for name in STEP_SETTINGS})
+        if not (info["expected_gain"] > 0 or info["gradient_norm"] == 0):
+            warnings.warn("an update was skipped: gradient or curvature are not finite; rewards may be too large", stacklevel=4)
         head.flat[:] = flat
-        value_loss = self._fit_critic(x, seg, line_up(targets), line_up(valid), now(s["vf_stepsize"], remaining))
+        value_loss = self._fit_critic(x, seg, line_up(targets), line_up(valid), stepsize)
         comm.align(whole.flat)  # machines may differ in the last bit of a power, in Adam and in the line search
         policy.normalizer.merge(seg.obs[valid], comm)
         self.skipped_updates += not info["step_fraction"]
@@ -228,9 +240,10 @@ class TRPO:
                 "n_updates": self.updates, "skipped_updates": self.skipped_updates}
 
     def _fit_critic(self, x, seg: Segment, targets, valid, stepsize: float) -> float:
-        """Fit the critic to `targets` by minibatch Adam; return the mean squared error of the last pass."""
-        policy, comm, s = self.policy, self.comm, self.settings
+        """Fit the critic to `targets` by minibatch Adam, or leave it; return the mean squared error of the last pass."""
+        policy, comm, s, adam = self.policy, self.comm, self.settings, self.adam
         critic = policy.params.select(policy.critic_weights)
+        before = critic.flat.copy(), adam.m, adam.v, adam.t
         most = max(comm.gather(int(valid.sum())))  # as many minibatches on all ranks
         batches = policy.critic_batches(x, seg, s["vf_batch_size"], most, self._rng(SHUFFLE))
         targets, valid, loss = targets.astype(policy.dtype), valid.astype(policy.dtype), math.nan
@@ -238,9 +251,13 @@ class TRPO:
             total = np.zeros(2)
             for inputs, rows in batches():
                 sums = comm.sum(policy.critic_loss(critic, inputs, targets[rows], valid[rows]))
-                self.adam.step(critic.flat, sums[:-2] / sums[-1], stepsize)
+                if sums[-1]:  # a batch of a recurrent critic may hold nothing that counts
+                    adam.step(critic.flat, sums[:-2] / sums[-1], stepsize)
                 total += sums[-2:]
             loss = float(total[0] / total[1])
+        if not all(np.isfinite(array).all() for array in (critic.flat, adam.m, adam.v)):
+            warnings.warn("a fit of the critic was undone: not finite; rewards or vf_stepsize may be too large", stacklevel=5)
+            critic.flat[:], adam.m, adam.v, adam.t = before
         return loss
 
     @guarded
@@ -253,7 +270,7 @@ class TRPO:
         data = expert_arrays(dataset, self.policy)
         losses = imitate(self.policy, *data, n_epochs, learning_rate, self._rng(SHUFFLE), self.comm)
         every = val_interval or max(1, n_epochs // 10)
-        with self._open_logger("pretrain") as logger:
+        with self._open_logger("pretrain", True) as logger:
             for epoch, (fitted, held_out) in enumerate(losses, 1):
                 if epoch % every == 0 or epoch == n_epochs:
                     logger.record("pretrain/epoch", epoch)
@@ -274,12 +291,12 @@ class TRPO:
             return callback.on_step()
         return hook
 
-    def _open_logger(self, name: str) -> Logger:
+    def _open_logger(self, name: str, new: bool) -> Logger:
         if self.comm.rank:
             return Logger([])
         logger = configure(None, ["stdout"] * bool(self.verbose))
         if self.tensorboard_log:
-            logger.outputs += configure(f"{self.tensorboard_log}/{name}", ["tensorboard"]).outputs
+            logger.outputs += configure(run_folder(self.tensorboard_log, name, new), ["tensorboard"]).outputs
         return logger
 
     def _record(self, logger: Logger, rate: float, seconds: float, shares) -> None:
@@ -333,23 +350,21 @@ class TRPO:
         """Return copies of the parameters by name, in the order of the flat vector."""
         return {name: array.copy() for name, array in self.policy.params.items()}
 
-    def load_parameters(self, source, exact_match=True) -> None:
-        """Set parameters from a dict of arrays or a saved file; without `exact_match` some may be missing."""
-        if not isinstance(source, dict):
-            source = dict(read_model(source, self.policy_class, self.policy_kwargs)[0].params)
-        params = self.policy.params
-        if unknown := source.keys() - params.keys():
-            raise ValueError(f"the model has no parameter {sorted(unknown)[0]!r}; its parameters are {', '.join(params)}")
-        if exact_match and (missing := params.keys() - source.keys()):
-            raise ValueError(f"the parameter {sorted(missing)[0]!r} is missing (exact_match=False allows that)")
-        for name, array in source.items():
-            if np.shape(array) != params[name].shape:
-                raise ValueError(f"{name} has shape {np.shape(array)}; {params[name].shape} is needed")
-            if np.asarray(array).dtype.kind not in "fiu" or not np.isfinite(array).all():
-                raise ValueError(f"{name} holds something else than finite numbers")
-        for name, array in source.items():
-            params[name][...] = array
-        self.policy.bound(params)
+    def load_parameters(self, path_or_dict, exact_match=True) -> None:
+        """Set parameters from a dict of arrays or a saved file; without `exact_match` some may be missing.
+
+        A file brings its statistics of observations too. A ValueError says what does not fit; nothing is changed then.
+        """
+        policy, arrays, statistics = self.policy, path_or_dict, None
+        if not isinstance(path_or_dict, dict):
+            other = read_model(path_or_dict, self.policy_class, self.policy_kwargs)[0]
+            arrays, statistics = dict(other.params), other.normalizer.arrays()
+            if other.normalizer.enabled != policy.normalizer.enabled:
+                raise ValueError(f"normalize_observations is {policy.normalizer.enabled} here, in the file it is not")
+        policy.params.assign(arrays, exact_match)
+        policy.bound(policy.params)
+        if statistics:
+            policy.normalizer.restore(statistics)
 
     def save(self, path) -> str:
         """Write the model to `path`.npz, whole or not at all; return the file's path."""
@@ -380,15 +395,7 @@ class TRPO:
         return model
 
 
-def checked_seed(seed) -> int:
-    """Return a seed as an int, a new one for None."""
-    if seed is None:
-        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed is {seed!r}; an integer of at least 0, or None, is needed")
-    return int(seed)
-
-
 NOT_SETTINGS = ("self", "policy", "env", "verbose", "tensorboard_log", "policy_kwargs", "seed", "comm")
 SETTINGS = {name: p.default for name, p in inspect.signature(TRPO.__init__).parameters.items() if name not in NOT_SETTINGS}
+FIXED = ("dtype", "normalize_observations", "normalize_rewards")
 STEP_SETTINGS = ("cg_iters", "cg_damping", "fvp_subsample", "linesearch_steps", "linesearch_shrink", "kl_tolerance")

@@ -21,6 +21,8 @@ EXAMPLE = "for several, [lambda: gymnasium.make('CartPole-v1') for _ in range(4)
 class VecEnv:
     """Environments stepped together; `vector_env` is the gymnasium vector environment underneath."""
 
+    STEPS = ("reset", "step", "step_async", "step_wait")  # what a subclass may do in another way
+
     def __init__(self, vector_env: SyncVectorEnv | AsyncVectorEnv):
         self.vector_env: Any = vector_env
         self.num_envs, self.render_mode, self.metadata = vector_env.num_envs, vector_env.render_mode, vector_env.metadata
@@ -64,17 +66,37 @@ class VecEnv:
         """Close all environments."""
         self.vector_env.close()
 
-    def get_attr(self, attr_name: str) -> list:
-        """Return an attribute of each environment."""
-        return list(self.vector_env.get_attr(attr_name))
+    def get_images(self) -> list:
+        """Return a frame of each environment, made with render_mode="rgb_array"."""
+        return list(self.vector_env.render())
 
-    def set_attr(self, attr_name: str, value: Any) -> None:
-        """Set an attribute of every environment to the same value."""
-        self.vector_env.set_attr(attr_name, [value] * self.num_envs)
+    def get_attr(self, attr_name: str, indices=None) -> list:
+        """Return an attribute of each environment, or of those with these indices (one or a sequence)."""
+        values = self.vector_env.get_attr(attr_name)
+        return [values[i] for i in self._chosen(indices)]
 
-    def env_method(self, method_name: str, *method_args, **method_kwargs) -> list:
+    def set_attr(self, attr_name: str, value: Any, indices=None) -> None:
+        """Set an attribute of every environment, or of those with these indices, to the same value."""
+        values = [value] * self.num_envs
+        if indices is not None:
+            values = list(self.vector_env.get_attr(attr_name))
+            for i in self._chosen(indices):
+                values[i] = value
+        self.vector_env.set_attr(attr_name, values)
+
+    def env_method(self, method_name: str, *method_args, indices=None, **method_kwargs) -> list:
         """Call a method of each environment; return the results."""
+        if indices is not None:
+            raise ValueError(f"{type(self).__name__} calls {method_name!r} of all its environments; DummyVecEnv knows `indices`")
         return list(self.vector_env.call(method_name, *method_args, **method_kwargs))
+
+    def _chosen(self, indices) -> list[int]:
+        if indices is None:
+            return list(range(self.num_envs))
+        chosen = [int(i) for i in np.atleast_1d(indices)]
+        if wrong := [i for i in chosen if not -self.num_envs <= i < self.num_envs]:
+            raise ValueError(f"indices holds {wrong[0]}; there are {self.num_envs} environments, from 0 on")
+        return chosen
 
     def _checked(self, actions):
         if np.ndim(actions) == 0 or len(actions) != self.num_envs:
@@ -93,6 +115,10 @@ class DummyVecEnv(VecEnv):
         if len({id(env.unwrapped) for env in self.envs}) < len(self.envs):
             raise ValueError(f"DummyVecEnv: the functions must not return the same instance of an environment; {EXAMPLE}")
         super().__init__(SyncVectorEnv([lambda env=env: env for env in self.envs]))  # type: ignore[misc]
+
+    def env_method(self, method_name: str, *method_args, indices=None, **method_kwargs) -> list:
+        """Call a method of each environment, or of those with these indices (one or a sequence); return the results."""
+        return [self.envs[i].get_wrapper_attr(method_name)(*method_args, **method_kwargs) for i in self._chosen(indices)]
 
     def step_async(self, actions) -> None:
         self._actions = self._checked(actions)

@@ -65,7 +65,8 @@ class CnnPolicy(Visual):
 
     def segment_values(self, x, seg: Any, last, final) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return V of a segment (T, n), of what comes after it (n,), and of truncated episodes' last observations `final`."""
-        return self.value(x.reshape(-1, *x.shape[2:])).reshape(x.shape[:2]), self.value(last), self.value(final)
+        values = self.value(x.reshape(-1, *x.shape[2:])).reshape(x.shape[:2])
+        return values, self.value(last), self.value(final) if len(final) else values[:0, 0]
 
     def critic_input(self, params, x):
         """What the critic reads: the images, or the policy's features, which it cannot change."""
