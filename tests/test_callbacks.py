@@ -20,6 +20,7 @@ from trpo_np.callbacks import (
     check_ranks,
 )
 from trpo_np.comm import OneProcess
+from trpo_np.vec_env import DummyVecEnv
 
 BATCH = 64
 
@@ -424,9 +425,10 @@ def test_evaluations_measure_what_evaluate_policy_does():
         assert abs(mean - callback.last_mean_reward) < std  # five standard errors
 
 
-def test_evaluating_in_the_environment_of_training_starts_its_episodes_anew():
+@pytest.mark.parametrize("wrap", [lambda env: env, lambda env: DummyVecEnv([lambda: env])])
+def test_evaluating_in_the_environment_of_training_starts_its_episodes_anew(wrap):
     env = Steps()
-    model = make(env)
+    model = make(wrap(env))
     outer = gymnasium.wrappers.TimeLimit(env, 10)
     model.learn(3 * BATCH, EvalCallback(outer, None, 1, BATCH, verbose=0))
     seeded = [seed for seed in env.seeds if seed is not None]

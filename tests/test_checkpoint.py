@@ -1,5 +1,6 @@
 """Model files: what comes back is what was saved, training goes on with the same bits, and what does not fit is refused."""
 
+import io
 import json
 import os
 import pathlib
@@ -14,7 +15,7 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 from test_trpo import ACTIONS, HERE, SMALL, Toy, Vector
 
-from trpo_np import TRPO, archive, load_policy, ops
+from trpo_np import TRPO, archive, load_policy, ops, policies
 from trpo_np.archive import FileError, read_archive, write_archive
 from trpo_np.policies import MlpPolicy
 from trpo_np.settings import LinearSchedule
@@ -412,6 +413,9 @@ POLICY = {  # refused by load_policy and TRPO.load
     "MultiBinary that overflows to what fits": (seen(kind="MultiBinary", shape=[5, 7378697629483820647]),
                                                 "policy.observation_space"),
     "MultiBinary beyond memory": (seen(kind="MultiBinary", shape=[10**9, 10**9]), "policy.observation_space"),
+    "MultiDiscrete of nothing": (seen(kind="MultiDiscrete", nvec=[], shape=[0], start=[]), "policy"),
+    "layers without end": (meta("policy.kwargs.layers", [1] * 10**5), "policy.kwargs.layers names 100000 layers"),
+    "branches without end": (meta("policy.kwargs.net_arch", [{"pi": [1] * 10**5}]), "policy.kwargs.net_arch names 100000 layers"),
     "deep space": (meta("policy.observation_space", nested(30)), "policy.observation_space|parameters/"),
     "rng missing": (meta("policy.rng", ...), "policy.rng"),
     "rng of another kind": (meta("policy.rng", "x"), "policy.rng"),
@@ -584,3 +588,64 @@ def test_golden_file_of_format_1(name, tmp_path):
     assert model.num_timesteps == want["num_timesteps"] + 256
     if archive.FORMAT == 1:  # what is read can be written
         assert state(TRPO.load(model.save(tmp_path / "again"))) == state(model)
+
+
+@pytest.mark.parametrize("path", [5, None, b"model", "", io.BytesIO(), "folder/"])
+def test_what_is_no_path_is_refused(path, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    model = trained()
+    for act in (model.save, TRPO.load, load_policy):
+        with pytest.raises(ValueError, match="its path is needed"):
+            act(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_beside_the_file_does_not_hide_it(tmp_path):
+    (tmp_path / "pong").mkdir()
+    trained().save(tmp_path / "pong")
+    assert load_policy(tmp_path / "pong")
+
+
+def test_arguments_that_a_file_cannot_hold_are_asked_for_again(tmp_path):
+    class Weighted(policies.MlpPolicy):
+        def __init__(self, *spaces, weights, **kwargs):
+            super().__init__(*spaces, **kwargs)
+
+    kwargs = dict(weights={"a": np.arange(3), "b": float("inf"), "c": {1, 2}})
+    path = TRPO(Weighted, "CartPole-v1", policy_kwargs=kwargs).save(tmp_path / "model")
+    with pytest.raises(FileError, match="weights"):
+        TRPO.load(path, policy=Weighted)
+    assert TRPO.load(path, policy=Weighted, policy_kwargs=kwargs)
+
+
+def test_a_small_file_of_large_images_takes_no_memory(tmp_path):
+    space = {"kind": "Box", "shape": [30000, 30000, 3], "low": 0, "high": 255, "dtype": "uint8"}
+    env = gymnasium.make("CartPole-v1")
+    env = gymnasium.wrappers.TransformObservation(env, lambda _: np.zeros((36, 36, 1), np.uint8),
+                                                  gymnasium.spaces.Box(0, 255, (36, 36, 1), np.uint8))
+    for normalize in (False, True):
+        model = TRPO("CnnPolicy", env, normalize_observations=normalize, timesteps_per_batch=8, policy_kwargs=dict(
+            cnn_extractor="trpo_cnn")).learn(8)
+        record, arrays = read_archive(model.save(tmp_path / "model"))
+        record["policy"]["observation_space"] = space
+        write_archive(tmp_path / "large.npz", arrays, record)
+        tracemalloc.start()
+        with pytest.raises(FileError):
+            load_policy(tmp_path / "large.npz")
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+        tracemalloc.stop()
+
+
+def test_parameters_of_a_file_bring_its_statistics(tmp_path):
+    settings = dict(timesteps_per_batch=64, normalize_observations=True)
+    model, other = (TRPO("MlpPolicy", "CartPole-v1", seed=seed, **settings) for seed in (0, 1))
+    other.load_parameters(model.learn(128).save(tmp_path / "model"))
+    obs = np.array([0.1, 2.0, 0.3, 4.0])
+    np.testing.assert_array_equal(other.action_probability(obs), model.action_probability(obs))
+    plain = TRPO("MlpPolicy", "CartPole-v1", seed=2)
+    before = plain.policy.params.flat.copy()
+    with pytest.raises(ValueError, match="normalize_observations is False here"):
+        plain.load_parameters(tmp_path / "model")
+    with pytest.raises(ValueError, match="vf/out/b holds something else than finite numbers of float32"):
+        plain.load_parameters({"vf/out/b": [1e300]}, exact_match=False)
+    assert (plain.policy.params.flat == before).all()

@@ -14,6 +14,7 @@ from trpo_np.comm import OneProcess
 from trpo_np.frames import Frames, Recorder
 from trpo_np.normalize import MeanImage
 from trpo_np.policies import CnnPolicy, Policy
+from trpo_np.rollout import Runner
 from trpo_np.trust_region import fisher_operator
 
 FOUR = gym.Discrete(4)
@@ -364,3 +365,39 @@ def test_the_first_batch_only_brings_the_mean_image():
     np.testing.assert_array_equal(model.policy.params.flat, before)
     model.learn(40, reset_num_timesteps=False)
     assert model.policy.normalizer.count == 40 and np.any(model.policy.params.flat != before)
+
+
+@pytest.mark.parametrize("fun", [lambda x: ops.reshape(x, (x.shape[0], -1)), lambda x: ops.mean(x, axis=(1, 2))])
+def test_functions_that_cannot_take_no_image_at_all(fun):
+    env = Moving()
+    model = TRPO("CnnPolicy", env, timesteps_per_batch=8, policy_kwargs=dict(cnn_extractor=fun), seed=0)
+    assert model.learn(16).num_timesteps == 16
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "float64"])
+def test_bytes_are_bytes_however_the_environment_gives_them(dtype):
+    """What acts, what is stored and what is updated are the same policy."""
+    class Other(Moving):
+        def reset(self, **kwargs):
+            obs, info = super().reset(**kwargs)
+            return obs.astype(dtype), info
+
+        def step(self, action):
+            obs, *rest = super().step(action)
+            return obs.astype(dtype), *rest
+    model = TRPO("CnnPolicy", Other(), timesteps_per_batch=16, policy_kwargs=dict(cnn_extractor="trpo_cnn"), seed=0)
+    policy = model.policy
+    policy.params["pi/out/w"][...] *= 1000
+    noise = policy.dist.noise(np.random.default_rng(0), 16, 1)
+    runner = Runner(policy, model._stepper)
+    runner.restart([0])
+    seg = runner.collect(16, np.random.default_rng(0))
+    drawn = policy.dist.sample(policy.pi(policy.params, np.asarray(seg.obs)[:, 0]), noise[:, 0].astype(policy.dtype))
+    np.testing.assert_array_equal(seg.actions[:, 0], drawn)
+
+
+def test_images_that_are_no_bytes_are_refused():
+    policy = TRPO("CnnPolicy", Moving(), policy_kwargs=dict(cnn_extractor="trpo_cnn")).policy
+    for value in (0.5, 256, -1, np.nan):
+        with pytest.raises(ValueError, match="other numbers than the integers from 0 to 255"):
+            policy.predict(np.full(policy.observation_space.shape, value))

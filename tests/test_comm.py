@@ -99,3 +99,19 @@ def test_what_is_given_is_taken():
     assert connect(ranks) is ranks
     one = OneProcess()
     assert connect(one) is one
+
+
+def test_what_is_no_communicator_is_refused():
+    with pytest.raises(ValueError, match="comm is 3; a communicator of mpi4py is needed"):
+        connect(3)
+
+
+def test_a_scheduler_that_starts_one_process_needs_no_mpi(monkeypatch):
+    for name in LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.setenv("PMI_SIZE", "1")
+    assert isinstance(connect(), OneProcess)
+    monkeypatch.setenv("PMI_SIZE", "2")
+    with pytest.raises(ImportError, match="one of several ranks"):
+        connect()

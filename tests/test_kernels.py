@@ -498,3 +498,14 @@ def test_small_products_are_not_for_another_processors_code(core, may, monkeypat
     else:
         monkeypatch.setenv("OPENBLAS_CORETYPE", core)
     assert kernels.reads_in_place.__wrapped__() == may
+
+
+@pytest.mark.skipif(not NUMBA, reason="needs numba")
+def test_a_damaged_cache_is_no_obstacle(tmp_path):
+    code = "print(kernels.compile_all(['kernels']), kernels.tanh32.compiled is not None)"
+    for _ in range(2):
+        assert python(code, NUMBA_CACHE_DIR=str(tmp_path)).stdout.split() == ["True", "True"]
+        files = [path for path in tmp_path.rglob("*") if path.suffix in (".nbi", ".nbc")]
+        assert files
+        for path in files:
+            path.write_bytes(path.read_bytes()[:50])

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trpo_np import logger
 from trpo_np.logger import (
     FORMATS,
     CSVOutput,
@@ -564,3 +565,24 @@ def test_progress_update_is_cheap():
 
 def test_formats_are_those_that_the_documentation_names():
     assert list(FORMATS) == ["stdout", "log", "csv", "json", "tensorboard"]
+
+
+def test_runs_are_numbered_as_stable_baselines_numbers_them(tmp_path):
+    assert [logger.run_folder(tmp_path, "TRPO", new) for new in (True, False)] == [str(tmp_path / "TRPO_1")] * 2
+    for name in ("TRPO_2", "TRPO_10", "TRPO_x", "TRPO_11b", "DQN_20"):
+        (tmp_path / name).mkdir()
+    assert logger.run_folder(tmp_path, "TRPO", True) == str(tmp_path / "TRPO_11")
+    assert logger.run_folder(tmp_path, "TRPO", False) == str(tmp_path / "TRPO_10")
+    assert logger.run_folder(tmp_path / "none", "TRPO", True) == str(tmp_path / "none" / "TRPO_1")
+
+
+def test_a_progress_whose_terminal_is_gone_can_be_cleared():
+    class Gone(io.StringIO):
+        def isatty(self):
+            return True
+
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+    progress = Progress(10, stream=io.StringIO())
+    progress.stream, progress.width = Gone(), 3
+    progress.clear()

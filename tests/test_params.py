@@ -1,5 +1,8 @@
 """A flat vector and its names are one memory."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -93,3 +96,11 @@ def test_any_shapes_round_trip(shapes, data):
     block = params.select(list(named)[start:stop])
     for name in block:
         np.testing.assert_array_equal(block[name], named[name])
+
+
+def test_copies_are_views_of_their_own_vector():
+    params = Params.pack({"a": np.ones((2, 3)), "b": np.zeros(4)})
+    for other in (copy.deepcopy(params), copy.copy(params), pickle.loads(pickle.dumps(params))):
+        other["a"][0, 1] = 7
+        assert other.flat[1] == 7 and list(other) == ["a", "b"]
+    assert copy.deepcopy(params).flat is not params.flat

@@ -8,10 +8,11 @@ from gymnasium import spaces as gym
 from scipy import stats
 from scipy.special import expit, softmax
 
-from trpo_np import nn, ops
+from trpo_np import TRPO, nn, ops
 from trpo_np.checkpoint import resolve_policy
 from trpo_np.comm import OneProcess
 from trpo_np.nn import parse_activation, parse_net_arch
+from trpo_np.normalize import ObservationNormalizer
 from trpo_np.policies import MlpPolicy, Policy, nearest
 from trpo_np.policy import LOG_STD_BOUNDS
 from trpo_np.spaces import first_bad
@@ -529,3 +530,46 @@ def test_one_observation_that_is_not_finite(bad):
     else:
         with pytest.raises(ValueError, match="row 0, field 1"):
             policy.predict(x)
+
+
+@pytest.mark.parametrize("value", [3, -50, 100.0, np.inf, np.nan, True, "0"])
+def test_a_spread_that_could_not_be_learned_is_refused(value):
+    with pytest.raises(ValueError, match="log_std_init is .* a number from -20 to 2 is needed"):
+        make("Box", log_std_init=value)
+    assert make("Box", log_std_init=np.float32(-0.5)).params["pi/log_std"] == pytest.approx(-0.5)
+
+
+def test_a_normalisation_of_ones_own_is_what_acts():
+    class Halved(ObservationNormalizer):
+        def __call__(self, obs):
+            return super().__call__(obs) * self.dtype.type(0.5)
+
+    class Own(MlpPolicy):
+        def make_normalizer(self, enabled):
+            return Halved(self.observation_space.width, enabled, self.dtype)
+    policy = Own(OBS, ACTIONS["Box"], normalize=True).draw(np.random.default_rng(0))
+    obs, noise = np.ones((1, *OBS.shape), np.float32), np.zeros((1, 1, policy.dist.dim), np.float32)
+    act, actions = policy.actor(noise)
+    act(0, obs, np.ones(1, bool))
+    mean = policy.dist.mode(policy.pi(policy.params, policy.normalizer(obs)))
+    np.testing.assert_allclose(actions[0], mean, rtol=1e-6)
+    np.testing.assert_allclose(policy.predict(obs[0], deterministic=True)[0], policy.to_env(mean)[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kwargs, message", [
+    (dict(dtype="float64"), "policy_kwargs holds 'dtype'; .* are arguments of TRPO"),
+    (dict(normalize=True), "policy_kwargs holds 'normalize'"),
+    (dict(observation_space=3), "policy_kwargs holds 'observation_space'"),
+    (dict(act_fun=[3]), r"act_fun is \[3\]; it can be"), (dict(act_fun=np.tanh), "act_fun is <ufunc 'tanh'>; it can be"),
+    (dict(extractor=3), "extractor is 3; an nn.Layer or a function")])
+def test_arguments_of_policies_that_make_no_sense(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        TRPO("MlpPolicy", "CartPole-v1", policy_kwargs=kwargs)
+
+
+def test_a_policy_without_the_arguments_of_all_policies_is_told():
+    class Narrow(MlpPolicy):
+        def __init__(self, observation_space, action_space):
+            super().__init__(observation_space, action_space)
+    with pytest.raises(ValueError, match=r"Narrow does not take '\w+', as a policy must: .*\*\*kwargs"):
+        TRPO(Narrow, "CartPole-v1")

@@ -541,3 +541,32 @@ def test_an_expert_that_remembers_is_recorded_with_its_state():
             return model.predict(obs, state, mask, deterministic)
     data = generate_expert_data(Watched(), env=Parity(), n_episodes=3, seed=0)
     assert [state is None for state in states] == data["episode_starts"].tolist()
+
+
+def test_long_episodes_are_imitated_in_batches_that_may_be_empty():
+    """There are more batches of rows than episodes."""
+    starts = np.arange(1000) % 500 == 0
+    data = dict(obs=np.random.default_rng(0).uniform(-1, 1, (1000, 3)).astype(np.float32), actions=np.ones(1000, int),
+                episode_starts=starts)
+    model = model_on(Parity())
+    before = model.policy.params.flat.copy()
+    model.pretrain(data, n_epochs=2)
+    assert np.isfinite(model.policy.params.flat).all() and (model.policy.params.flat != before).any()
+    with pytest.raises(ValueError, match="hold one episode; a policy with memory needs at least two"):
+        model.pretrain({key: value[:500] for key, value in data.items()})
+
+
+@pytest.mark.parametrize("settings", [
+    dict(vf_batch_size=16), dict(vf_batch_size=2, policy_kwargs=dict(n_lstm=4, share_features=True))])
+def test_minibatches_without_rows_that_count_do_not_stop_the_critic(settings):
+    """Where an autoreset's rows are many, there are more minibatches than pieces, or some with nothing that counts."""
+    class Short(Parity):
+        def __init__(self):
+            super().__init__(limit=1)
+    env = Together([Short], autoreset_mode=AutoresetMode.NEXT_STEP)
+    model = model_on(env, timesteps_per_batch=1024, **settings)
+    before = model.get_parameters()["vf/out/w"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.learn(1024)
+    assert np.isfinite(model.policy.params.flat).all() and (model.get_parameters()["vf/out/w"] != before).any()

@@ -739,3 +739,121 @@ def test_fisher_products_of_float32_and_of_wrong_sizes(rng):
             model.fisher_vector_product(bad, obs)
     with pytest.raises(ValueError, match="shape"):
         model.fisher_vector_product(w, np.ones((9, 4)))
+
+
+# --- numbers that make no sense ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name, value", [("max_kl", np.nan), ("max_kl", -1.0), ("vf_stepsize", np.inf), ("entcoeff", np.nan)])
+def test_a_schedule_that_gives_no_number_stops_before_the_update(name, value):
+    model = TRPO("MlpPolicy", Toy(), timesteps_per_batch=16, policy_kwargs=SMALL, seed=0, **{name: lambda remaining: value})
+    before = model.policy.params.flat.copy()
+    with pytest.raises(ValueError, match=f"{name} gave {value} where"):
+        model.learn(16)
+    assert (model.policy.params.flat == before).all()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of the plain twins
+def test_a_critic_that_diverges_is_set_back(tmp_path):
+    class Huge(Toy):
+        def step(self, action):
+            obs, _, *rest = super().step(action)
+            return obs, 1e30, *rest
+    model = TRPO("MlpPolicy", Huge(), timesteps_per_batch=64, policy_kwargs=SMALL, seed=0)
+    before = model.policy.params.select(model.policy.critic_weights).flat.copy()
+    with pytest.warns(UserWarning, match="a fit of the critic was undone"):
+        model.learn(64)
+    assert (model.policy.params.select(model.policy.critic_weights).flat == before).all()
+    assert model.adam.t == 0 and np.isfinite(model.adam.v).all()
+    assert TRPO.load(model.save(tmp_path / "model"), env=Toy()).learn(64).skipped_updates == model.skipped_updates
+
+
+def test_a_gradient_that_is_not_finite_is_told():
+    class Wrong(MlpPolicy):
+        def segment_values(self, *args):
+            values, *rest = super().segment_values(*args)
+            return values * np.nan, *rest
+    model = TRPO(Wrong, Toy(), timesteps_per_batch=16, policy_kwargs=SMALL, seed=0, vf_iters=0)
+    before = model.policy.params.flat.copy()
+    with pytest.warns(UserWarning, match="an update was skipped"):
+        model.learn(16)
+    assert model.skipped_updates == 1 and (model.policy.params.flat == before).all()
+
+
+def test_what_learn_refuses_changes_nothing():
+    model = TRPO("MlpPolicy", Toy(), timesteps_per_batch=16, policy_kwargs=SMALL, seed=5).learn(32)
+    for options in (dict(total_timesteps=np.inf), dict(total_timesteps=np.nan), dict(total_timesteps="16"),
+                    dict(total_timesteps=None), dict(total_timesteps=16, log_interval="1"), dict(total_timesteps=16, callback=3),
+                    dict(total_timesteps=16, seed=-1)):
+        with pytest.raises(ValueError, match="is needed"):
+            model.learn(**{"seed": 9} | options)
+        assert (model.seed, model.num_timesteps) == (5, 32)
+
+
+def test_settings_can_be_assigned():
+    model = TRPO("MlpPolicy", Toy(), timesteps_per_batch=16, policy_kwargs=SMALL, seed=0)
+    model.timesteps_per_batch, model.gamma = 32, 0.5
+    assert model.learn(1).num_timesteps == 32 and model.settings["gamma"] == model.reward_normalizer.gamma == 0.5
+    with pytest.raises(ValueError, match="gamma is 2; a number"):
+        model.gamma = 2
+    with pytest.raises(AttributeError, match="dtype is a part of the model"):
+        model.dtype = "float64"
+    assert model.gamma == 0.5 and model.dtype == "float32"
+
+
+@pytest.mark.parametrize("name", ["MlpPolicy", "MlpLstmPolicy"])
+def test_a_copy_is_a_model_of_its_own(name):
+    kwargs = {"n_lstm": 4} if "Lstm" in name else SMALL
+    model = TRPO(name, Toy(), timesteps_per_batch=32, policy_kwargs=kwargs, seed=0, normalize_observations=True).learn(64)
+    obs = np.ones(3, np.float32)
+    model.predict(obs)  # which keeps views of the parameters
+    copy, kept = deepcopy(model), model.action_probability(obs)
+    np.testing.assert_array_equal(copy.action_probability(obs), kept)
+    copy.learn(128, reset_num_timesteps=False)
+    assert (copy.action_probability(obs) != kept).all() and (model.action_probability(obs) == kept).all()
+    assert copy.predict(obs, deterministic=True)[0] == copy.action_space.start + copy.action_probability(obs).argmax()
+    model.learn(128, reset_num_timesteps=False)
+    np.testing.assert_array_equal(model.policy.params.flat, copy.policy.params.flat)
+
+
+def test_an_environment_given_by_its_id_is_handed_out():
+    model = TRPO("MlpPolicy", "CartPole-v1")
+    assert isinstance(model.get_env(), gymnasium.Env) and model.get_env() is model.env and model.env_id == "CartPole-v1"
+
+
+def test_rewards_are_reported_as_they_are():
+    class Ten(Toy):
+        def step(self, action):
+            obs, _, _, _, info = super().step(action)
+            return obs, 1.0, self.steps == 10, False, info
+
+    class Spy:
+        rows = []
+
+        def write(self, row, step):
+            self.rows.append(row)
+    model = TRPO("MlpPolicy", Ten(), timesteps_per_batch=40, policy_kwargs=SMALL, seed=0, normalize_rewards=True,
+                 clip_rewards=True)
+    model.loggers.append(Spy())
+    model.learn(80)
+    assert list(model.recent) == [(10.0, 10)] * 8
+    assert [row["rollout/ep_rew_mean"] for row in Spy.rows] == [10.0, 10.0]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")
+def test_memory_stays_flat_over_updates():
+    code = """
+import resource, sys
+from test_trpo import SMALL, Toy
+from trpo_np import TRPO
+
+def pages():
+    return int(open("/proc/self/statm").read().split()[1])
+
+model = TRPO("MlpPolicy", Toy(), timesteps_per_batch=512, policy_kwargs=SMALL, seed=0).learn(5 * 512)
+before = pages()
+model.learn(60 * 512)
+print((pages() - before) * resource.getpagesize())
+"""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([HERE, os.path.dirname(HERE)])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    assert int(done.stdout) < 2**21

@@ -10,6 +10,7 @@ import pytest
 from gymnasium import spaces
 
 from trpo_np import TRPO, make_vec_env
+from trpo_np.envs import EnvList, adapt
 from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, split, tile
 
 KINDS = [DummyVecEnv, SubprocVecEnv]
@@ -256,3 +257,29 @@ def test_stable_baselines_import_paths():
     assert MlpPolicy.__module__ == "trpo_np.policy" and BaseCallback.__module__ == "trpo_np.callbacks"
     with pytest.raises(AttributeError):
         common.nothing  # noqa: B018
+
+
+def test_attributes_and_methods_of_some_environments():
+    env = DummyVecEnv([lambda: gymnasium.make("CartPole-v1")] * 3)
+    env.set_attr("length", 2.0)
+    env.set_attr("length", 9.0, indices=[2, 0])
+    assert env.get_attr("length") == [9.0, 2.0, 9.0] and env.get_attr("length", 1) == [2.0]
+    env.reset()
+    assert env.env_method("has_wrapper_attr", "length", indices=-1) == [True]
+    assert len(env.env_method("has_wrapper_attr", "length")) == 3
+    with pytest.raises(ValueError, match="indices holds 3; there are 3 environments"):
+        env.get_attr("length", [0, 3])
+
+
+def test_a_subclass_that_steps_in_another_way_is_respected():
+    class Doubled(DummyVecEnv):
+        def step_wait(self):
+            obs, rewards, dones, infos = super().step_wait()
+            return obs, 2 * rewards, dones, infos
+
+    class Named(DummyVecEnv):
+        def __init__(self, n):
+            super().__init__([lambda: gymnasium.make("CartPole-v1")] * n)
+    assert isinstance(adapt(Named(2)), EnvList)
+    model = TRPO("MlpPolicy", Doubled([lambda: gymnasium.make("CartPole-v1")] * 2), timesteps_per_batch=256, seed=0).learn(256)
+    assert model.recent and all(total == 2 * length for total, length in model.recent)

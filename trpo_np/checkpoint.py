@@ -9,7 +9,7 @@ NumPy is all that is needed to load and to predict.
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -96,8 +96,8 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
     about = _field(record, "policy", dict)
     kwargs = dict(_field(about, "kwargs", dict, "policy.")) | changes
     for key, value in kwargs.items():
-        if isinstance(value, dict) and set(value) == {"function"}:
-            raise FileError(f"policy.kwargs.{key} is {value['function']!r}, which a file cannot hold; "
+        if key not in changes and (absent := list(_absent(value))):
+            raise FileError(f"policy.kwargs.{key} is, or has in it, {absent[0]!r}, which a file cannot hold; "
                             f"pass it with policy_kwargs={{{key!r}: ...}}")
     name = _field(about, "class", str, "policy.")
     if policy is None and name not in NAMES:
@@ -147,6 +147,15 @@ def _count(value: Any) -> int:
     if isinstance(value, dict):
         value = list(value.values())
     return sum(map(_count, value)) if isinstance(value, list) else 1
+
+
+def _absent(value: Any) -> Iterator:
+    """Yield what `_to_json` put in the place of what a file cannot hold."""
+    if isinstance(value, dict) and set(value) == {"function"}:
+        yield value["function"]
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _absent(item)
 
 
 def _field(record: dict, key: str, kind: type, prefix: str = ""):

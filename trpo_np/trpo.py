@@ -29,8 +29,7 @@ NOISE, SHUFFLE, ENVS, INIT = range(4)  # independent streams of random numbers
 class TRPO:
     """Train a policy by trust region policy optimization; stable-baselines' interface.
 
-    policy: a policy class or its name, such as "MlpPolicy". env: a gymnasium id, Env or VectorEnv, a DummyVecEnv or SubprocVecEnv
-    (stable-baselines' own, too), an EnvPool, or None.
+    policy: a policy class or its name, such as "MlpPolicy". env: a gymnasium id, Env, VectorEnv, VecEnv, EnvPool, or None.
     gamma: discount, 0.99 to 0.999; nearer 1 where what counts comes late. lam: GAE's trade of variance (1) for bias (0), 0.9
     to 1.
     timesteps_per_batch: environment steps per rank and update, over all of a rank's environments; more is slower and steadier.
@@ -220,7 +219,7 @@ class TRPO:
         adv_spread, spread = np.sqrt(comm.sum(np.array([np.sum(np.square(x)) for x in centred])) / n)
         if s["normalize_advantage"]:
             # equal up to rounding: no reason to move
-            adv = centred[0] / adv_spread if adv_spread > 1e-8 else np.zeros_like(adv)
+            adv = np.zeros_like(adv) if adv_spread <= 1e-8 else centred[0] / adv_spread
         inputs, line_up = policy.inputs(x, seg)
         weights = line_up(valid / n)
         batch = Batch(inputs, line_up(seg.actions), line_up(adv), weights)
@@ -228,7 +227,7 @@ class TRPO:
         head = whole.select(policy.policy_weights)
         flat, info = trust_region_step(policy, head, batch, comm, max_kl=max_kl, entcoeff=entcoeff,
                                        **{name: s[name] for name in STEP_SETTINGS})
-        if not (info["expected_gain"] > 0 or info["gradient_norm"] == 0):
+        if max_kl and info["gradient_norm"] != 0 and not info["expected_gain"] > 0:
             warnings.warn("an update was skipped: gradient or curvature are not finite; rewards may be too large", stacklevel=4)
         head.flat[:] = flat
         value_loss = self._fit_critic(x, seg, line_up(targets), line_up(valid), stepsize)
