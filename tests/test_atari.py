@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -288,3 +289,45 @@ def test_adapted_environments_know_their_game():
     env = atari.make_atari("Pong", 2, **SMALL)
     assert adapt(env).env_id == "PongNoFrameskip-v4"
     env.close()
+
+
+def test_every_setting_of_ales_vector_environment_is_said(monkeypatch):
+    """None is left to its defaults, which differ from the wrappers'."""
+    from ale_py import vector_env
+    asked = {}
+
+    class Recorder(vector_env.AtariVectorEnv):
+        def __init__(self, *args, **kwargs):
+            asked.update(kwargs)
+            super().__init__(*args, **kwargs)
+    monkeypatch.setattr(vector_env, "AtariVectorEnv", Recorder)
+    atari.make_atari("Pong", 2).close()
+    assert asked == dict(num_threads=1, batch_size=0, autoreset_mode=atari.AutoresetMode.SAME_STEP, episodic_life=False,
+                         life_loss_info=True, reward_clipping=False, use_fire_reset=True, noop_max=30,
+                         repeat_action_probability=0.0, frameskip=4, maxpool=True, grayscale=True, stack_num=4, img_height=84,
+                         img_width=84, full_action_space=False, max_num_frames_per_episode=108_000)
+
+
+def test_a_life_that_a_bonus_gave_can_be_lost():
+    class Game(gymnasium.Env):
+        lives = iter([3, 4, 3])
+
+        def reset(self, **kwargs):
+            return 0, {"lives": 3}
+
+        def step(self, action):
+            return 0, 0.0, False, False, {"lives": next(self.lives)}
+    env = atari.EpisodicLife(Game())
+    env.reset()
+    assert [env.step(0)[2] for _ in range(3)] == [False, False, True]
+
+
+def test_help_states_the_environment_in_force(capsys):
+    with pytest.raises(SystemExit):
+        run_atari.work(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for name, value in atari.options("Pong").items():
+        assert f"{name} {value}" in text or f"{name} ({value})" in text, name
+    _, paper = presets.atari("paper")
+    assert paper == dict(height=52, width=40, life_loss=False)
+    assert "The preset paper has life_loss False, height 52 and width 40" in text

@@ -14,9 +14,11 @@ import gymnasium
 import numpy as np
 import pytest
 
-from trpo_np import TRPO, archive, envs, evaluation, jobs, kernels, load_policy, run_mujoco
+from trpo_np import TRPO, archive, envs, evaluation, jobs, kernels, load_policy, presets, run_mujoco
 from trpo_np.callbacks import CallbackList
-from trpo_np.logger import Progress
+from trpo_np.comm import OneProcess
+from trpo_np.logger import EpisodeLog, Progress
+from trpo_np.signals import boundaries
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = [sys.executable, "-m", "trpo_np.run_mujoco"]
@@ -496,3 +498,56 @@ def test_the_environment_is_the_one_given_or_that_of_the_file_or_the_default():
         with pytest.raises(ValueError, match=sentence):
             jobs.find_env(None, path, "B-v0")
     assert "antigravity" not in sys.modules
+
+
+def test_logs_that_began_later_are_set_back_by_what_they_hold():
+    os.mkdir("logs")
+    log = EpisodeLog("logs/", "E", before=10)
+    for reward in range(5):
+        log.write(reward, 1)
+    log.close()
+    jobs.prepare_logs("logs", argparse.Namespace(num_timesteps=0, episodes=12))
+    assert [line[:3] for line in Path("logs/monitor.csv").read_text().splitlines()[2:]] == ["0.0", "1.0"]
+
+
+def test_a_signal_on_a_terminal_that_is_gone_waits_like_any_other():
+    code = """
+import os, pty
+from trpo_np.signals import Signals
+
+parent, child = pty.openpty()
+os.dup2(child, 2)
+os.close(child)
+os.close(parent)
+signals = Signals()
+signals.held = True
+signals.handle()
+print(signals.came)
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.stdout == "True\n"
+
+
+def test_a_signal_that_comes_while_ranks_confer_is_not_forgotten():
+    class Comm(OneProcess):
+        def gather(self, x):
+            signals.came = True
+            return [x]
+    signals = jobs.Signals()
+    model = argparse.Namespace(comm=Comm(), num_timesteps=0, episodes=0, recent=[])
+    assert boundaries(signals, model)._on_update_end() is True and signals.came
+
+
+def test_one_thread_is_set_unless_a_number_was():
+    code = "from trpo_np import jobs; jobs.one_thread(); import os; print([os.environ[name] for name in jobs.THREADS])"
+    env = {name: value for name, value in os.environ.items() if name not in jobs.THREADS} | {"PYTHONPATH": str(ROOT)}
+    for given, expected in [({}, ["1"] * 4), ({"OMP_NUM_THREADS": "3"}, ["3", "1", "1", "1"])]:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env | given, check=True)
+        assert done.stdout.strip() == str(expected)
+
+
+@pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v4", "Swimmer-v4"])
+def test_control_is_tuned_with_a_damped_and_whole_solution(env_id):
+    settings = presets.tuned(env_id)
+    assert (settings["cg_iters"], settings["cg_damping"], settings["fvp_subsample"]) == (10, 0.1, 1)

@@ -522,3 +522,51 @@ def test_mpiexec_with_one_rank_is_one_process(tmp_path):
             print("caught")
         """, tmp_path)
     assert "caught" in out
+
+
+def test_ranks_see_and_do_different_things(tmp_path):
+    run(2, """
+    model, seen = toy(), []
+
+    def keep():
+        segment = model.kept.locals["segment"]
+        seen.append((segment.obs.tobytes(), segment.actions.tobytes()))
+    model.kept = On("_on_rollout_end", keep)
+    model.learn(64, model.kept)
+    for what in zip(*model.comm.gather(seen[0])):
+        assert len(set(what)) == 2
+    """, tmp_path)
+
+
+def test_a_script_with_a_communicator_of_its_own_ends_all(tmp_path):
+    code = """
+    from mpi4py import MPI
+    model = toy(comm=MPI.COMM_WORLD).learn(64)
+    if RANK == 1:
+        raise ValueError("behind the training")
+    model.comm.sum(1.0)
+    """
+    status, out, err = finish(start(2, code, tmp_path), 40)
+    assert status != 0 and "behind the training" in err and "rank 1 of 2 ends the job" in err
+
+
+def test_ranks_that_leave_with_success_end_nothing(tmp_path):
+    code = """
+    toy().learn(1e9, On("_on_rollout_end", lambda: sys.exit(0)))
+    """
+    status, out, err = finish(start(2, code, tmp_path), 40)
+    assert status == 0 and "ends the job" not in err, out + err
+
+
+def test_a_resumed_evaluation_is_rank_0s_on_all_ranks(tmp_path):
+    """Other machines may not see its folder."""
+    run(2, """
+    from trpo_np.callbacks import EvalCallback
+    folder = f"log{RANK}"
+    model = toy()
+    model.learn(128, EvalCallback(Toy(), None, 2, 128, log_path=folder, verbose=0))
+    again = EvalCallback(Toy(), None, 2, 128, log_path=folder, verbose=0)
+    model.learn(0, again, reset_num_timesteps=False)
+    found = model.comm.gather((again.best_mean_reward, again.evaluations_timesteps))
+    assert found[0] == found[1] and found[0][1] == [128] and os.path.exists("log0/evaluations.npz")
+    """, tmp_path)

@@ -359,3 +359,9 @@ def test_truncation_bootstraps_from_the_last_observation_and_termination_does_no
             assert math.isclose(targets[t, i], reward + 0.5 * worth, rel_tol=1e-6)  # lam = 0: the target is r + gamma V(next)
             kinds_seen.add((terminated, truncated))
     assert len(kinds_seen) == 4
+
+
+def test_an_observation_that_is_not_finite_is_refused_also_as_the_last_of_a_segment():
+    runner = runner_of(EnvList([Spoilt(0, 12, "observation", np.nan)]))
+    with pytest.raises(ValueError, match="environment 0 gave an observation with nan"):
+        runner.collect(12, np.random.default_rng(0))

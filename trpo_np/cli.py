@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     jobs.add_options(p, **run_mujoco.OPTIONS)
 
     p = command("atari", run_atari.train, "the same for an Atari game, from pixels", run_atari.DESCRIPTION)
+    p.epilog = run_atari.EPILOG
     run_atari.add_options(p)
 
     p = command("eval", evaluate, "print the mean return of a saved policy",

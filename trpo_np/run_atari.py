@@ -14,6 +14,13 @@ OPTIONS: dict[str, Any] = {"env": "BreakoutNoFrameskip-v4", "timesteps": "1e7", 
 DESCRIPTION = """Train TRPO on an Atari game, save the model and evaluate it. A short name such as Pong means
 PongNoFrameskip-v4. Progress is shown with steps per second and the time left; Ctrl-C saves before it stops."""
 
+EPILOG = f"""The environment's settings, none left to a default of ALE or gymnasium: sticky 0.0 (the probability that the
+emulator repeats the last action, 0.25 for an id such as ALE/Pong-v5), frame_skip 4 (max_pool True: the maximum of the last
+two is seen), noop_max 30 and fire_reset True (at the start of a game), life_loss True (a lost life ends an episode for the
+learner; the game and its score go on), height 84, width 84, stack 4 frames (1 for a policy with an LSTM),
+full_action_space False, max_frames 108000. The preset paper has life_loss False, height 52 and width 40. Rewards are
+clipped to -1 .. 1 for the learner alone, not with the preset paper. {jobs.EPILOG}"""
+
 
 def add_options(p: argparse.ArgumentParser) -> None:
     """Add the options of all jobs, and the network."""
@@ -28,7 +35,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
 
 def work(argv: list[str] | None = None) -> int:
     """Parse the options and run the job; return the exit status."""
-    p = argparse.ArgumentParser(prog=PROG, description=DESCRIPTION, epilog=jobs.EPILOG, formatter_class=jobs.layout)
+    p = argparse.ArgumentParser(prog=PROG, description=DESCRIPTION, epilog=EPILOG, formatter_class=jobs.layout)
     add_options(p)
     return train(p.parse_args(argv))
 
