@@ -162,3 +162,18 @@ def test_tanh_layers_refuse_what_does_not_fit(shapes):
     x, weights = np.zeros((5, 3), np.float32), [np.zeros(shape, np.float32) for shape in shapes]
     with pytest.raises(ValueError, match="affine: .* are needed, not"):
         linearize(lambda *w: ops.tanh_layers(x, *w), *weights)
+
+
+def test_what_numpy_does_by_default_is_done_by_default():
+    a, b = np.arange(6.0).reshape(2, 3), np.ones((2, 3))
+    np.testing.assert_array_equal(ops.concatenate([a, b]), np.concatenate([a, b]))
+    np.testing.assert_array_equal(ops.stack([a, b]), np.stack([a, b]))
+    np.testing.assert_array_equal(ops.clip(np.array([1, 5, 9]), 1.5, 7.5), [1.5, 5, 7.5])
+    assert ops.mean([1, 2]) == 1.5 and ops.clip([3, 4], 0, 1).tolist() == [1, 1]
+
+
+def test_a_power_has_a_derivative_at_zero():
+    x = np.array([0.0, 2.0, -1.0], np.float32)
+    for c, expected in [(0, [0, 0, 0]), (1, [1, 1, 1]), (2, [0, 4, -2]), (np.array([0, 1, 2], np.float32), [0, 1, -2])]:
+        _, J = linearize(lambda x, c=c: x**c, x)
+        assert J.push(np.ones(3, np.float32)).tolist() == expected

@@ -573,3 +573,14 @@ def test_a_policy_without_the_arguments_of_all_policies_is_told():
             super().__init__(observation_space, action_space)
     with pytest.raises(ValueError, match=r"Narrow does not take '\w+', as a policy must: .*\*\*kwargs"):
         TRPO(Narrow, "CartPole-v1")
+
+
+def test_slips_of_callers_are_named():
+    policy = make("Discrete")
+    obs = np.zeros(OBS.shape, np.float32)
+    with pytest.raises(ValueError, match=r"\(observation, info\), it is the first"):
+        policy.predict((obs, {}))
+    with pytest.raises(ValueError, match=r"actions have shape \(2,\); 3 of shape \(\), one an observation"):
+        policy.action_probability(np.stack([obs] * 3), actions=[0, 1])
+    with pytest.raises(ValueError, match="the batch holds no observation"):
+        policy.sample_inputs(np.zeros((0, *OBS.shape), np.float32))

@@ -159,7 +159,7 @@ def _pack(arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> list[Any]:
 def _replace(path: str, pieces: list[Any]) -> None:
     """Write beside `path`, force to the disk, rename: a kill leaves the old file or the new one."""
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name[:60]}.{os.urandom(8).hex()}.tmp")
+    temporary = os.path.join(folder, f".{os.fsdecode(os.fsencode(name)[:60])}.{os.urandom(8).hex()}.tmp")
     try:
         if os.path.exists(path) and not os.path.isfile(path):     # root's rename would replace /dev/null too
             raise OSError(errno.EINVAL, "a folder, pipe or device has this name")

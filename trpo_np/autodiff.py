@@ -186,6 +186,11 @@ def itself(y, x, *_args) -> Linear:
     return Linear(lambda dx: np.broadcast_to(dx, out), lambda g: unbroadcast(g, shape))
 
 
+def _power_x(y, x, c):
+    below = np.where(c == 0, 1, c - 1) if np.ndim(c) else c - 1 if c else 1  # x^0 has the derivative 0, also at 0
+    return scale(c * x ** below, y, x)
+
+
 def _swap(x):
     return np.swapaxes(x, -1, -2) if np.ndim(x) > 1 else x
 
@@ -231,7 +236,7 @@ subtract = primitive(np.subtract, itself, lambda y, a, b: scale(-1, y, b))
 multiply = primitive(np.multiply, lambda y, a, b: scale(b, y, a), lambda y, a, b: scale(a, y, b))
 divide = primitive(np.divide, lambda y, a, b: scale(1 / b, y, a), lambda y, a, b: scale(-y / b, y, b))
 negative = primitive(np.negative, lambda y, x: scale(-1, y, x))
-power = primitive(np.power, lambda y, x, c: scale(c * x ** (c - 1), y, x))
+power = primitive(np.power, _power_x)
 matmul = primitive(_matmul, lambda y, x, w: Linear(lambda dx: dx @ w, lambda g: g @ w.T), _matmul_w)
 transpose = primitive(np.transpose, _transpose_x)
 getitem = primitive(_getitem, _getitem_x)

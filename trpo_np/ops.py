@@ -115,7 +115,9 @@ minimum = primitive(_minimum,
 
 def _clip(x, low, high):
     """x, but not below `low` nor above `high`, two plain numbers or arrays."""
-    return np.where(np.real(x) < low, low, np.where(np.real(x) > high, high, x)).astype(x.dtype)
+    x = np.asarray(x)
+    dtype = x.dtype if x.dtype.kind in "fc" else np.result_type(x, low, high)
+    return np.where(np.real(x) < low, low, np.where(np.real(x) > high, high, x)).astype(dtype)
 
 
 clip = primitive(_clip, lambda y, x, low, high: scale(_mask((np.real(x) >= low) & (np.real(x) <= high), y), y, x))
@@ -296,7 +298,7 @@ sum = primitive(_sum, _sum_x)
 def mean(x, axis=None, keepdims=False):
     """Average over `axis` (an int, a tuple, or None for all)."""
     total = sum(x, axis=axis, keepdims=keepdims)
-    return total * (total.size / x.size)
+    return total * (total.size / np.size(x))
 
 
 def var(x, axis=None, keepdims=False):

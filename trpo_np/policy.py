@@ -309,6 +309,8 @@ class Policy:
     def sample_inputs(self, obs: Any, state=None, mask=None) -> tuple[Any, int]:
         """Return what `pi` takes of observations that are not from a rollout, and their number."""
         x, _ = self.observe(obs)
+        if not len(x):
+            raise ValueError("the batch holds no observation; at least one is needed")
         return x, len(x)
 
     def observe(self, obs: Any) -> tuple[np.ndarray, bool]:
@@ -335,6 +337,8 @@ class Policy:
     def from_env(self, actions: Any, n: int) -> np.ndarray:
         """Make raw actions (n, ...) of actions of the action space: the inverse of `to_env`, but for clipping."""
         space, actions = self.action_space, np.asarray(actions)
+        if actions.size != n * math.prod(space.shape):
+            raise ValueError(f"actions have shape {actions.shape}; {n} of shape {space.shape}, one an observation, are needed")
         if isinstance(space, spaces.Discrete):
             return spaces.count_from_zero(actions.reshape(n, 1), [space.n], [space.start], "action")[:, 0]
         if isinstance(space, spaces.MultiDiscrete):

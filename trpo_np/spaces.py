@@ -17,7 +17,11 @@ import numpy as np
 
 
 def _leaf_count(space, x) -> int | None:
-    shape = x.shape if type(x) is np.ndarray else np.shape(x)
+    try:
+        shape = x.shape if type(x) is np.ndarray else np.shape(x)
+    except ValueError:
+        raise ValueError(f"an observation of shape {space.shape} is needed, not a {type(x).__name__} of parts that differ; of "
+                         "what reset() returns, (observation, info), it is the first") from None
     if shape == space.shape:
         return None
     if len(shape) == len(space.shape) + 1 and shape[1:] == space.shape:
