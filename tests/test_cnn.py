@@ -265,7 +265,7 @@ KWARGS = dict(cnn_extractor="trpo_cnn")
 def test_it_learns_to_see(layout, dtype, tmp_path):
     model = TRPO("CnnPolicy", Moving(layout, dtype), seed=0, timesteps_per_batch=256, gamma=0.5, max_kl=0.05,
                  policy_kwargs=KWARGS)
-    model.learn(2048)
+    model.learn(4096)
     assert np.mean([total for total, _ in list(model.recent)[-12:]]) > 18
     path = model.save(tmp_path / "m")
     obs = np.stack([Moving(layout, dtype).reset(seed=i)[0] for i in range(5)])
@@ -274,7 +274,7 @@ def test_it_learns_to_see(layout, dtype, tmp_path):
     assert model.predict(obs[0], deterministic=True)[0] == model.predict(obs, deterministic=True)[0][0]
     again = TRPO.load(path, env=Moving(layout, dtype))
     again.learn(256, reset_num_timesteps=False)
-    assert again.num_timesteps == 2304
+    assert again.num_timesteps == 4352
 
 
 def test_stored_once_or_four_times_is_the_same_training(monkeypatch):
