@@ -1,13 +1,16 @@
 """Write bench/README.md: a table of every result in bench/results/, with its command, date, machine and versions.
 
 Of each command the latest line of each kind of CPU counts. Three numbers or more are shown as their median and, in brackets,
-their range. With matplotlib a plot shows how many times as fast as the peer each thing was when last measured.
+their range. With matplotlib a plot shows how many times as fast as the peer each thing was when last measured, and others the
+learning curves.
 """
 
+import importlib.util
 import json
 import statistics
 
 import _timing
+import numpy as np
 
 HEAD = """# Results
 
@@ -77,11 +80,7 @@ def ratios(lines):
 
 def plot(ratio_of: dict, path):
     """Draw the ratios as bars on a logarithmic axis."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("matplotlib is not installed: no plot")
-        return
+    from matplotlib.figure import Figure
     labels, values = zip(*sorted(ratio_of.items(), key=lambda pair: pair[1]))
     figure = Figure(figsize=(9, 0.32 * len(values) + 1), layout="constrained")
     axes = figure.subplots()
@@ -92,6 +91,18 @@ def plot(ratio_of: dict, path):
     axes.set(xscale="log", yticks=range(len(values)), yticklabels=labels, xlabel="times as fast as PyTorch")
     axes.margins(x=0.1)
     figure.savefig(path, dpi=110)
+
+
+def pictures(lines):
+    """Draw the learning curves that curves.py summed up, a picture a game, mean and spread over seeds."""
+    from trpo_np import plots
+    games: dict = {}
+    for run in (run for (stem, *_), line in lines.items() if stem == "curves" for run in line["runs"]):
+        games.setdefault(run["env"], {}).setdefault(plots.without_seed(run["run"]), []).append(np.array(run["curve"], float).T)
+    for env, groups in games.items():
+        curves = [plots.Curve(name, *plots.average(runs), len(runs)) for name, runs in groups.items()]
+        figure = plots.draw(curves, title=env, what="return, mean of 100 episodes")
+        plots.save(figure, str(_timing.RESULTS / f"curves_{env.partition('NoFrameskip')[0]}.png"))
 
 
 def section(line: dict) -> str:
@@ -117,7 +128,11 @@ def main():
     if args.quick:
         _timing.save(args, {"results": len(latest)})
     else:
-        plot(dict(ratios(latest)), _timing.RESULTS / "ratios.png")
+        if importlib.util.find_spec("matplotlib"):
+            plot(dict(ratios(latest)), _timing.RESULTS / "ratios.png")
+            pictures(latest)
+        else:
+            print("matplotlib is not installed: no plots")
         (_timing.RESULTS.parent / "README.md").write_text("".join(parts))
 
 
