@@ -150,6 +150,12 @@ def test_episodes_stand_at_the_steps_that_the_table_states(place):
     assert plots.read_run("run").x["steps"].tolist() == [50, 100, 150, 200, 210, 220]  # the last two are in no table yet
     write_progress("run/progress.csv", [(100, 1.5, 2, 2), (200, 3.0, 7, 4)])  # of more episodes: not theirs
     assert plots.read_run("run").x["steps"].tolist() == [10, 20, 30, 40, 50, 60]
+    monitor = Path("run/monitor.csv").read_text().replace("{", '{"episodes_before": 10, ', 1)
+    Path("run/monitor.csv").write_text(monitor)  # of a model that had learned before
+    write_progress("run/progress.csv", [(1000, 1.5, 12, 2), (1200, 3.0, 16, 4)])
+    assert plots.read_run("run").x["steps"].tolist() == [pytest.approx(1000 * 11 / 12), 1000, 1050, 1100, 1150, 1200]
+    assert plots.read_run("run").x["episodes"].tolist() == [11, 12, 13, 14, 15, 16]
+    write_monitor("run/monitor.csv", [(r, 10, r) for r in range(1, 7)])
     Path("run/progress.csv").write_text("step\n100\n")
     assert plots.read_run("run").x["steps"].tolist() == [10, 20, 30, 40, 50, 60]
 

@@ -101,25 +101,25 @@ def read_run(folder: str) -> Run:
     run = read_monitors(folder, paths)
     if table.exists():
         with suppress(ValueError):  # no row of it has a return yet
-            run.x["steps"] = placed(run.x["steps"], read_progress(folder, table).x)
+            run.x["steps"] = placed(run.x["steps"], run.x["episodes"], read_progress(folder, table).x)
     return run
 
 
-def placed(steps: np.ndarray, table: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the steps after which episodes ended, given the sums of lengths, which lack episodes that a new start cut.
+def placed(steps: np.ndarray, episodes: np.ndarray, table: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the steps after which `episodes` ended, given the sums of lengths, which lack episodes that a new start cut.
 
     A table counts all steps; between two of its rows the episodes are spread evenly, and after the last by their lengths.
     """
-    told = int(np.nan_to_num(table["episodes"][-1]))
-    if not 0 < told <= len(steps) or np.isnan(table["episodes"]).any():  # not the table of these episodes
+    told = int(np.searchsorted(episodes, table["episodes"][-1], side="right"))
+    if np.isnan(table["episodes"]).any() or not told or table["episodes"][-1] > episodes[-1]:  # not the table of these episodes
         return steps
-    early = np.interp(np.arange(1.0, told + 1), [0, *table["episodes"]], [0, *table["steps"]])
+    early = np.interp(episodes[:told], [0, *table["episodes"]], [0, *table["steps"]])
     return np.concatenate([early, early[-1] + steps[told:] - steps[told - 1]])
 
 
 def read_monitors(folder: str, paths: list[Path]) -> Run:
     """Read Monitor files, one for each environment of a run, as one run: episodes in the order in which they ended."""
-    parts, starts, env_id = [], [], ""
+    parts, starts, env_id, before = [], [], "", 0
     for path in paths:
         head, _, text = whole_lines(path).partition("\n")
         try:
@@ -129,12 +129,12 @@ def read_monitors(folder: str, paths: list[Path]) -> Run:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no Monitor file ({type(error).__name__}: {error})") from None
         parts.append(np.array(rows).reshape(-1, 3) + [0, 0, starts[-1]])
-        env_id = str(header.get("env_id") or "")
+        env_id, before = str(header.get("env_id") or ""), int(header.get("episodes_before", 0))
     returns, lengths, times = np.concatenate(parts).T
     if not len(returns):
         raise ValueError(f"{folder}: no episode has finished yet")
     order = np.argsort(times, kind="stable")
-    x = {"steps": np.cumsum(lengths[order]), "episodes": np.arange(1.0, len(order) + 1),
+    x = {"steps": np.cumsum(lengths[order]), "episodes": before + np.arange(1.0, len(order) + 1),
          "time": times[order] - min(starts)}
     return Run(folder, env_id, x, returns[order], 1)
 
