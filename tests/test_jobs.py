@@ -510,6 +510,7 @@ def test_logs_that_began_later_are_set_back_by_what_they_hold():
     assert [line[:3] for line in Path("logs/monitor.csv").read_text().splitlines()[2:]] == ["0.0", "1.0"]
 
 
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal of POSIX")
 def test_a_signal_on_a_terminal_that_is_gone_waits_like_any_other():
     code = """
 import os, pty
