@@ -10,7 +10,7 @@ import pytest
 
 ale_py = pytest.importorskip("ale_py")
 
-from trpo_np import TRPO, atari, cli, presets, run_atari, run_mujoco  # noqa: E402
+from trpo_np import TRPO, atari, cli, evaluate_policy, presets, run_atari, run_mujoco  # noqa: E402
 from trpo_np.envs import FRAME, adapt  # noqa: E402
 from trpo_np.rollout import Runner  # noqa: E402
 
@@ -306,6 +306,24 @@ def test_every_setting_of_ales_vector_environment_is_said(monkeypatch):
                          life_loss_info=True, reward_clipping=False, use_fire_reset=True, noop_max=30,
                          repeat_action_probability=0.0, frameskip=4, maxpool=True, grayscale=True, stack_num=4, img_height=84,
                          img_width=84, full_action_space=False, max_num_frames_per_episode=108_000)
+
+
+def test_an_evaluation_does_not_go_on_with_the_game_of_training():
+    class Game(gymnasium.Env):
+        observation_space, action_space = gymnasium.spaces.Box(0, 1, (1,)), gymnasium.spaces.Discrete(2)
+
+        def reset(self, **kwargs):
+            self.steps = 0
+            return np.zeros(1, np.float32), {"lives": 2, FRAME: 0}
+
+        def step(self, action):
+            self.steps += 1
+            return np.zeros(1, np.float32), 1.0, self.steps == 4, False, {"lives": 2 - self.steps // 2, FRAME: self.steps}
+    env = gymnasium.wrappers.TimeLimit(atari.EpisodicLife(Game()), 100)
+    env.reset()
+    assert [env.step(0)[2] for _ in range(2)] == [False, True]  # a life is lost
+    model = TRPO("MlpPolicy", env)
+    assert evaluate_policy(model, env, 3, return_episode_rewards=True)[0] == [4.0] * 3
 
 
 def test_a_life_that_a_bonus_gave_can_be_lost():

@@ -38,6 +38,7 @@ def evaluate_policy(model, env, n_eval_episodes=10, deterministic=True, render=F
         seeds = [None if seed is None else int(seed) + i for i in range(stepper.num_envs)]
         if isinstance(stepper, EnvList):  # one after the other: batches of them would gain little
             for one, target, its_seed in zip(stepper.envs, targets, seeds):
+                one.set_wrapper_attr("going_on", None, force=False)  # nor in the midst of a game, see atari.EpisodicLife
                 tap = Tap(one)
                 episodes += run(model, EnvList([tap]), tap, [target], [its_seed], deterministic, callback, render)
         else:
