@@ -106,6 +106,9 @@ def test_named_lets_a_layer_be_used_twice(rng):
 
 
 def test_function_of_a_batch(rng):
+    for wrong in (lambda x: ops.concatenate([x, x]), lambda x: ops.sum(x)):
+        with pytest.raises(ValueError, match=r"of a batch \(1, 3\); it must keep the rows apart"):
+            nn.function(wrong).init((3,))
     layer = nn.function(lambda x: ops.concatenate([x, ops.square(x[:, :1])], -1))
     assert layer.init((3,)) == ((4,), {}) and nn.function(lambda x: ops.reshape(x, (-1, 2, 3))).init((6,)) == ((2, 3), {})
     x = rng.standard_normal((5, 3))

@@ -124,7 +124,11 @@ def elementwise(fun: Callable) -> Layer:
 def function(fun: Callable) -> Layer:
     """Make a layer without parameters of a function of a batch, (n, *shape) to (n, ...), written with ops."""
     def init(shape):
-        return np.shape(fun(np.zeros((1, *shape), np.float32)))[1:], {}
+        rows, *out = np.shape(fun(np.zeros((1, *shape), np.float32))) or (0,)
+        if rows != 1:
+            raise ValueError(f"a function of ops made ({rows}, ...) of a batch (1, {', '.join(map(str, shape))}); it must keep "
+                             "the rows apart (ops.concatenate(..., -1) puts columns side by side)")
+        return tuple(out), {}
     return Layer(init, lambda params, x: fun(x))
 
 
