@@ -283,3 +283,11 @@ def test_a_subclass_that_steps_in_another_way_is_respected():
     assert isinstance(adapt(Named(2)), EnvList)
     model = TRPO("MlpPolicy", Doubled([lambda: gymnasium.make("CartPole-v1")] * 2), timesteps_per_batch=256, seed=0).learn(256)
     assert model.recent and all(total == 2 * length for total, length in model.recent)
+
+
+@pytest.mark.parametrize("options, message", [
+    (dict(n_envs=0), "n_envs is 0; an integer of at least 1"), (dict(n_envs="2"), "n_envs is '2'"),
+    (dict(n_envs=2, seed="a"), "seed is 'a'; an integer"), (dict(n_envs=2, seed=-1), "seed is -1")])
+def test_numbers_of_make_vec_env_that_make_no_sense(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_vec_env("CartPole-v1", **options)

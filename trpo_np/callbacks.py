@@ -20,8 +20,9 @@ import numpy as np
 
 from .archive import read_archive, write_archive
 from .envs import adapt, innermost, make_env
-from .evaluation import check_count, check_spaces, evaluate_policy
+from .evaluation import check_spaces, evaluate_policy
 from .logger import EpisodeLog, Logger
+from .settings import check_count
 
 EVALUATION = 4  # a stream of random numbers beside those of trpo.py
 
@@ -308,7 +309,7 @@ class EvalCallback(EveryNTimesteps):
         self.logger.dump(self.num_timesteps)
         return super()._on_event() if is_best else True
 
-    def _evaluate(self) -> tuple[list, list]:
+    def _evaluate(self) -> tuple[list, ...]:
         """Return the returns and the lengths of the episodes of all ranks."""
         model, comm = self.model, self.model.comm
         share = (self.n_eval_episodes + comm.rank) // comm.size
@@ -317,8 +318,7 @@ class EvalCallback(EveryNTimesteps):
                                seed=int(seeds.generate_state(1)[0] >> 1)) if share else ([], [])
         ours, training = (set(map(id, innermost(env))) for env in (self.eval_env, self.training_env))
         model.restart_pending |= not ours.isdisjoint(training)  # if so, an episode there was interrupted
-        returns, lengths = zip(*comm.gather(mine))
-        return sum(returns, []), sum(lengths, [])
+        return tuple(sum(parts, []) for parts in zip(*comm.gather(mine)))
 
     def _write(self, is_best: bool) -> None:
         if self.model.comm.rank:

@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from . import spaces
+from .settings import check_count, checked_seed
 from .vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, row
 
 FRAME = "episode_frame_number"  # in ALE's infos: falls when a game starts anew, rises where only a life was lost
@@ -265,7 +266,8 @@ def make_vec_env(env_id: str | Callable[..., gymnasium.Env], n_envs: int = 1, se
     At the first reset environment i is seeded with `seed + start_index + i`, and so are the samples of its action space.
     wrapper_class: applied to each. env_kwargs: arguments of the id or function. vec_env_cls: SubprocVecEnv, for example.
     """
-    kwargs = env_kwargs or {}
+    check_count("n_envs", n_envs)
+    kwargs, seed = env_kwargs or {}, None if seed is None else checked_seed(seed)
 
     def maker(index: int) -> Callable[[], gymnasium.Env]:
         def make() -> gymnasium.Env:

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import spaces
 from .envs import EnvList, adapt, make_env
+from .settings import check_count
 
 
 def evaluate_policy(model, env, n_eval_episodes=10, deterministic=True, render=False, callback=None,
@@ -104,12 +105,6 @@ def run(model, stepper, tap: Tap, targets: list, seeds: list, deterministic: boo
             episode_reward[i], episode_length[i] = 0.0, 0
         mask = step.terminated | step.truncated | ~step.valid
     return episodes
-
-
-def check_count(name: str, value: Any) -> None:
-    """Raise a ValueError unless a setting is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} is {value!r}; an integer of at least 1 is needed")
 
 
 def check_spaces(model: Any, stepper: Any) -> None:

@@ -34,6 +34,12 @@ def now(settings: dict, name: str, remaining: float) -> float:
     return value
 
 
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise a ValueError unless a setting is an integer of at least so many."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} is {value!r}; an integer of at least {least} is needed")
+
+
 def checked_seed(seed: Any) -> int:
     """Return a seed as an int, a new one for None."""
     if seed is None:
@@ -47,9 +53,7 @@ def checked(settings: dict) -> dict:
     """Return the settings as plain Python values; a ValueError names the first one that makes no sense."""
     result: dict[str, Any] = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
     for name, least in WHOLE.items():
-        value = result[name]
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} is {value!r}; an integer of at least {least} is needed")
+        check_count(name, result[name], least)
     for name, (low, high) in RANGES.items():
         value = result[name]
         if callable(value) and name in SCHEDULED:
