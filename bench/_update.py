@@ -33,7 +33,9 @@ SETTINGS = dict(cg_iters=10, cg_damping=0.1, fvp_subsample=1, vf_iters=3, vf_bat
 
 def model(widths, batch, num_envs=1):
     """Return a TRPO of tanh layers (observations, hidden ..., actions), compiled, and a segment of `batch` steps for it."""
-    from trpo_np import TRPO, kernels, memory
+    from trpo_np import TRPO
+    from trpo_np.kernels import compile as kernels
+    from trpo_np.kernels import malloc as memory
     learner = TRPO("MlpPolicy", Noise(widths[0], widths[-1]), seed=0, timesteps_per_batch=batch,
                    policy_kwargs=dict(layers=list(widths[1:-1])), **SETTINGS)
     kernels.compile_all()

@@ -17,7 +17,8 @@ POLICIES = ["MlpPolicy", "CnnPolicy", "MlpLstmPolicy", "CnnLnLstmPolicy"]
 
 
 def worker(name):
-    from trpo_np import kernels, policies
+    from trpo_np import policies
+    from trpo_np.kernels import compile as kernels
     cls = getattr(policies, name)
     files = {file for base in cls.__mro__ for file in vars(base).get("loops", ())}
     started = time.perf_counter()

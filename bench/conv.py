@@ -13,9 +13,9 @@ import sys
 import _timing
 import numpy as np
 
-from trpo_np import kernels
 from trpo_np.autodiff import linearize
-from trpo_np.memory import keep_freed
+from trpo_np.kernels import compile as kernels
+from trpo_np.kernels.malloc import keep_freed
 from trpo_np.policies import CnnPolicy
 from trpo_np.spaces import Box, Discrete
 

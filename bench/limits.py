@@ -35,7 +35,7 @@ class Costs:
 
     @classmethod
     def dense(cls, widths, n=0):
-        from trpo_np.dense import has_few_outputs
+        from trpo_np.kernels.mlp import has_few_outputs
         few = widths[-1] if n and has_few_outputs(n, widths) else 0
         return cls([a * b for a, b in zip(widths, widths[1:])], list(widths[:-1]), list(widths[1:]), few)
 
@@ -66,9 +66,10 @@ class Costs:
 
 def phases(learner, segment, actor: Costs, critic: Costs, seconds):
     """Yield (name, how often in an update, seconds, multiplications and additions, bytes) for the whole batch."""
-    from trpo_np import dense, kernels
     from trpo_np.autodiff import linearize
     from trpo_np.comm import OneProcess
+    from trpo_np.kernels import compile as kernels
+    from trpo_np.kernels import mlp as dense
     from trpo_np.trust_region import fisher_operator
     policy, n = learner.policy, segment.valid.size
     inputs, _ = policy.inputs(policy.normalizer(segment.obs), segment)
@@ -102,7 +103,9 @@ def phases(learner, segment, actor: Costs, critic: Costs, seconds):
 
 def pixels(batch):
     """Return a TRPO with NatureCNN and a made-up segment of images for it."""
-    from trpo_np import TRPO, kernels, memory
+    from trpo_np import TRPO
+    from trpo_np.kernels import compile as kernels
+    from trpo_np.kernels import malloc as memory
     from trpo_np.rollout import Segment
     rng, steps = np.random.default_rng(0), batch
     learner = TRPO("CnnPolicy", _update.Pictures(), seed=0, timesteps_per_batch=batch, **_update.SETTINGS)

@@ -11,8 +11,8 @@ import numpy as np
 
 def ours(op, x, weights, g, v):
     """Return (value, gradient, product) and a function for each."""
-    from trpo_np import kernels
     from trpo_np.autodiff import linearize
+    from trpo_np.kernels import compile as kernels
     kernels.compile_all()
     starts, state = np.zeros(x.shape[:2], bool), np.zeros((x.shape[1], 2 * g.shape[2]), np.float32)
     _, J = linearize(lambda *w: op(x, starts, state, *w)[0], *weights)
@@ -70,8 +70,8 @@ def main():
                              rounds=dict(type=int, default=5))
     if args.quick:
         args.cells, args.steps, args.rounds = 16, 8, 1
-    from trpo_np.lstm import lnlstm, lstm
-    from trpo_np.memory import keep_freed
+    from trpo_np.kernels.malloc import keep_freed
+    from trpo_np.ops.lstm import lnlstm, lstm
     rng, h = np.random.default_rng(0), args.cells
 
     def draw(*shape):

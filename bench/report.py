@@ -95,7 +95,7 @@ def plot(ratio_of: dict, path):
 
 def pictures(lines):
     """Draw the learning curves that curves.py summed up, a picture a game, mean and spread over seeds."""
-    from trpo_np import plots
+    from trpo_np.app import plots
     games: dict = {}
     for run in (run for (stem, *_), line in lines.items() if stem == "curves" for run in line["runs"]):
         games.setdefault(run["env"], {}).setdefault(plots.without_seed(run["run"]), []).append(np.array(run["curve"], float).T)

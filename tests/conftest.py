@@ -13,14 +13,14 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-from trpo_np import dense, kernels, pixels, recurrence  # noqa: E402, F401  (all that have kernels)
+from trpo_np.kernels import act, compile, image, lstm, mlp, scalar  # noqa: E402, F401  (all that have kernels)
 
 settings.register_profile("trpo_np", max_examples=25, deadline=None, derandomize=True, database=None)
 settings.load_profile("trpo_np")
 
 
 def pytest_report_header():
-    return f"trpo_np kernels: {'compiled' if kernels.available() else 'plain NumPy'}"
+    return f"trpo_np kernels: {'compiled' if compile.available() else 'plain NumPy'}"
 
 
 # a shell's background job ignores Ctrl-C, one under nohup SIGHUP, and so would the processes that the tests interrupt
@@ -32,13 +32,13 @@ if hasattr(signal, "SIGHUP"):
 @pytest.fixture(scope="session", autouse=True)
 def kernel_mode():
     """Compile every kernel before the first test, or none."""
-    assert kernels.compile_all() == kernels.available()
+    assert compile.compile_all() == compile.available()
 
 
 @pytest.fixture
 def plain_kernels(monkeypatch):
     """Run one test with the plain NumPy twins, whatever the mode of the suite."""
-    for kernel in kernels.ALL:
+    for kernel in compile.KERNELS:
         monkeypatch.setattr(kernel, "compiled", None)
 
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from trpo_np import TRPO, evaluate_policy, load_policy
-from trpo_np.archive import read_archive
 from trpo_np.callbacks import (
     BaseCallback,
     CallbackList,
@@ -20,6 +19,7 @@ from trpo_np.callbacks import (
     check_ranks,
 )
 from trpo_np.comm import OneProcess
+from trpo_np.files.archive import read_archive
 from trpo_np.vec_env import DummyVecEnv
 
 BATCH = 64

@@ -11,10 +11,12 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
-from test_jobs import check_help
+from help_checks import check_help
 from test_plots import png_size, write_monitor
 
-from trpo_np import TRPO, archive, cli, envs, evaluation, jobs, load_policy
+from trpo_np import TRPO, cli, envs, evaluation, load_policy
+from trpo_np.app import jobs
+from trpo_np.files import archive
 
 ROOT = Path(__file__).parents[1]
 
@@ -206,7 +208,7 @@ def test_recording_without_a_display_asks_mujoco_for_egl(monkeypatch):
 
 def test_plot_draws_the_mean_over_seeds_and_says_where_it_ends(capsys, monkeypatch):
     pytest.importorskip("matplotlib")
-    from trpo_np import plots
+    from trpo_np.app import plots
     figures = []
     monkeypatch.setattr(plots, "draw", lambda *args, real=plots.draw: figures.append(real(*args)) or figures[-1])
     for name, rise in [("a_seed0", 1.0), ("a_seed1", 3.0), ("b_seed0", 0.0)]:

@@ -17,7 +17,7 @@ from trpo_np import nn, ops, policies
 from trpo_np.autodiff import linearize, value_and_grad
 from trpo_np.comm import OneProcess
 from trpo_np.policies import MlpPolicy
-from trpo_np.recurrent import Sequence
+from trpo_np.policies.recurrent import Sequence
 from trpo_np.trpo import TRPO
 from trpo_np.trust_region import fisher_operator
 

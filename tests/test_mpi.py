@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from test_comm import MPIEXEC, needs_mpi
 
-from trpo_np import archive
+from trpo_np.files import archive
 
 ROOT = Path(__file__).parents[1]
 pytestmark = needs_mpi
@@ -248,7 +248,7 @@ def test_one_two_and_four_ranks_give_the_same_step(tmp_path):
 # --- they stay together -----------------------------------------------------------------------------------------------
 
 LONG = """
-from trpo_np.resume import fingerprint
+from trpo_np.files.training import fingerprint
 
 env = Vector([lambda: Toy(1), lambda: Toy(50)]) if RANK else Toy(20)  # rank 1: autoreset rows, which count in nothing
 watched = []
@@ -389,7 +389,8 @@ def test_a_rank_that_fails_ends_all(tmp_path, where):
 
 
 JOB = """
-from trpo_np import envs, jobs, run_mujoco
+from trpo_np import envs, run_mujoco
+from trpo_np.app import jobs
 
 class Bad(Toy):
     def step(self, action):
@@ -455,10 +456,10 @@ def test_a_gradient_of_nan_on_one_rank_changes_nothing_on_any(tmp_path):
 # --- how ranks begin --------------------------------------------------------------------------------------------------
 
 COLD = """
-from trpo_np import kernels
+from trpo_np.kernels import compile as kernels
 
 model = toy(vf_iters=0).learn(256)
-compiled = [kernel.compiled for kernel in kernels.ALL if kernel.compiled is not None]
+compiled = [kernel.compiled for kernel in kernels.KERNELS if kernel.compiled is not None]
 hits = [sum(kernel.stats.cache_hits.values()) for kernel in compiled]
 said = model.comm.gather(hits)
 print(f"kernels {len(compiled)} found {[sum(hits) for hits in said]}" * (RANK == 0), flush=True)

@@ -10,8 +10,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trpo_np import kernels
 from trpo_np.envs import EnvList, Vector, adapt
+from trpo_np.kernels import scalar
 from trpo_np.policies import MlpPolicy
 from trpo_np.rollout import Runner, advantages
 from trpo_np.trpo import TRPO
@@ -332,9 +332,9 @@ def test_advantages_match_their_definition(steps, n, gamma, lam, ends, bootstrap
     adv, targets = advantages(*given_)
     np.testing.assert_allclose(adv, slow_advantages(*given_), rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(targets, adv + values)
-    loop = kernels.discounted_sum.loop  # what numba compiles, as plain Python
+    loop = scalar.discounted_sum.loop  # what numba compiles, as plain Python
     delta, cut = rng.standard_normal((steps, n)), (terminated | truncated).astype(float)
-    np.testing.assert_allclose(loop(delta, cut, gamma * lam), kernels.discounted_sum.plain(delta, cut, gamma * lam), rtol=1e-10)
+    np.testing.assert_allclose(loop(delta, cut, gamma * lam), scalar.discounted_sum.plain(delta, cut, gamma * lam), rtol=1e-10)
 
 
 @pytest.mark.parametrize("bootstrap", [True, False])

@@ -17,10 +17,11 @@ from checks import STEP, hessian
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from trpo_np import TRPO, kernels, ops, trpo, trust_region
+from trpo_np import TRPO, ops, trpo, trust_region
 from trpo_np.autodiff import Var
 from trpo_np.callbacks import BaseCallback
 from trpo_np.comm import OneProcess
+from trpo_np.kernels import compile as kernels
 from trpo_np.optim import conjugate_gradient
 from trpo_np.policies import MlpPolicy
 from trpo_np.settings import LinearSchedule
@@ -645,7 +646,7 @@ def train(seed, steps=512):
             flats.append(self.model.policy.params.flat.tolist())
     model = TRPO("MlpPolicy", SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")] * 2), timesteps_per_batch=256, seed=seed,
                  vf_iters=5, normalize_observations=True).learn(steps, Watch())
-    return {"actions": actions, "compiled": kernels.ALL[0].compiled is not None, "first": flats[:1] and flats[0],
+    return {"actions": actions, "compiled": kernels.KERNELS[0].compiled is not None, "first": flats[:1] and flats[0],
             "flat": model.policy.params.flat.tolist(),
             "draws": [int(model.predict(np.zeros(4))[0]) for _ in range(20)]}
 

@@ -7,7 +7,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_HOME = {"TRPO": "trpo", "load_policy": "checkpoint", "evaluate_policy": "evaluation", "make_vec_env": "envs"}
+_HOME = {"TRPO": "trpo", "load_policy": "files.model", "evaluate_policy": "evaluation", "make_vec_env": "envs"}
 __all__ = [*_HOME]
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from .archive import read_archive, write_archive
 from .envs import adapt, innermost, make_env
 from .evaluation import check_spaces, evaluate_policy
+from .files.archive import read_archive, write_archive
 from .logger import EpisodeLog, Logger
 from .settings import check_count
 

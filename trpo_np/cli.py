@@ -5,12 +5,11 @@
 """
 
 import argparse
-import json
 import os
-import textwrap
 from typing import Any
 
-from . import jobs, run_atari, run_mujoco
+from . import run_atari, run_mujoco
+from .app import jobs
 
 PROG = "trpo-np"
 
@@ -87,9 +86,9 @@ def load(args: argparse.Namespace) -> tuple:
     jobs.one_thread()
     env_id = jobs.find_env(args.env, args.file)
     from . import atari
-    from .checkpoint import load_policy
     from .envs import make_env
-    from .visual import Visual
+    from .files.model import load_policy
+    from .policies.images import Visual
 
     policy = load_policy(args.file)
     space: Any = policy.observation_space
@@ -119,7 +118,7 @@ def play(args: argparse.Namespace) -> int:
 
 def plot(args: argparse.Namespace) -> int:
     """Draw learning curves; print the last point of each."""
-    from . import plots
+    from .app import plots
 
     curves, title, what = plots.learning_curves(args.folders, args.x, args.smooth, args.group)
     for curve in curves:
@@ -130,11 +129,10 @@ def plot(args: argparse.Namespace) -> int:
     return 0
 
 
-# --- info -------------------------------------------------------------------------------------------------------------
-
 def info(args: argparse.Namespace) -> int:
     """Print what a model's file holds."""
-    from .archive import read_archive
+    from .app.info import description
+    from .files.archive import read_archive
 
     record, arrays = read_archive(args.file)
     try:
@@ -142,90 +140,6 @@ def info(args: argparse.Namespace) -> int:
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"{args.file} is an archive, but not of a model ({type(error).__name__}: {error})") from error
     return 0
-
-
-def description(path: str, record: dict, arrays: dict) -> str:
-    """Describe a model in lines of text."""
-    from . import spaces
-
-    about, progress = record["policy"], record["progress"]
-    returns = [episode[0] for episode in progress["recent"]]
-    prefix = "parameters/"
-    weights = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-    mean = f", the last {len(returns)} with a mean return of {sum(returns) / len(returns):.2f}" if returns else ""
-    lines = [path, *columns({
-        "policy": f"{shown(about['class'])}, {shown(about['dtype'])}",
-        "arguments": settings(about["kwargs"]) or "none",
-        "environment": shown(record["env_id"]) if record.get("env_id") else "not named",
-        "observation": outline(spaces.from_json(about["observation_space"])) + ", normalised" * about["normalize"],
-        "action": outline(spaces.from_json(about["action_space"])),
-        **{f"network {part}": chain for part, chain in networks(weights).items()},
-    }), "", "training", *columns({
-        "steps": f"{progress['num_timesteps']:,}",
-        "updates": f"{progress['updates']:,}, of which {progress['skipped_updates']:,} found no better policy",
-        "episodes": f"{progress['episodes']:,}{mean}",
-        "seed": shown(progress["seed"]),
-        "settings": settings(record["algorithm"]),
-    }), "", *table(weights)]
-    return "\n".join(lines)
-
-
-def shown(value) -> str:
-    """Show a value of a file; as JSON, so that it cannot control the terminal."""
-    return json.dumps(value).strip('"')
-
-
-def settings(values: dict) -> str:
-    return ", ".join(f"{shown(key)} {shown(value)}" for key, value in values.items())
-
-
-def columns(rows: dict) -> list:
-    """Align names and texts; wrap what is long."""
-    width = max(map(len, rows)) + 4
-    return [textwrap.fill(f"  {key:{width - 2}}{text}", 100, subsequent_indent=" " * width, break_on_hyphens=False)
-            for key, text in rows.items()]
-
-
-def outline(space) -> str:
-    """Describe a space in a few words."""
-    kind = type(space).__name__
-    if kind == "Fields":
-        parts = (f"{shown(key)}: {outline(part)}" for key, part in zip(space.keys, space.spaces))
-        return f"{space.kind} of {'; '.join(parts)}"
-    if kind == "Discrete":
-        return f"Discrete, {space.n} values from {space.start}"
-    size = " x ".join(map(str, space.shape))
-    if kind == "Box":
-        return f"Box, {size or 1} {space.dtype}, from {float(space.low.min()):.4g} to {float(space.high.max()):.4g}"
-    if kind == "MultiDiscrete":
-        return f"MultiDiscrete, {size} of {', '.join(map(str, space.nvec))} values"
-    return f"{kind}, {size}"
-
-
-def networks(weights: dict) -> dict:
-    """Return the widths of the layers of each network, by the first part of their parameters' names."""
-    chains: dict = {}
-    for name, array in weights.items():
-        if name.endswith("/lstm/wh"):
-            chains[name.split("/")[0]][-1] = f"{array.shape[0]} (LSTM)"
-        elif array.ndim > 1:
-            kernel = " x ".join(map(str, array.shape[:-2]))
-            chain = chains.setdefault(name.split("/")[0], [str(array.shape[-2])])
-            chain.append(f"{array.shape[-1]}" + f" ({kernel})" * bool(kernel))
-    return {part: " -> ".join(chain) for part, chain in chains.items()}
-
-
-def table(weights: dict) -> list:
-    """Return the lines of the table of parameters, with sums for policy and critic."""
-    rows = [("parameter", "shape", "number")]
-    rows += [(name, " x ".join(map(str, array.shape)), f"{array.size:,}") for name, array in weights.items()]
-    critic = sum(array.size for name, array in weights.items() if name.startswith("vf/"))
-    total = sum(array.size for array in weights.values())
-    rows += [("policy", "", f"{total - critic:,}"), ("critic", "", f"{critic:,}"), ("all", "", f"{total:,}")]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = [f"{name:{widths[0]}}  {shape:{widths[1]}}  {number:>{widths[2]}}" for name, shape, number in rows]
-    rule = "-" * len(lines[0])
-    return [lines[0], rule, *lines[1:-3], rule, *lines[-3:]]
 
 
 def main(argv: list[str] | None = None) -> None:

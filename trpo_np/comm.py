@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels
+from .kernels.threads import blas_threads, cores
 
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 LAUNCHED = (*SIZES, "PMI_RANK", "PMIX_RANK")
@@ -121,7 +121,7 @@ class Ranks:
 
     def check_threads(self) -> None:
         """Warn where the ranks of a machine run more BLAS threads than it has cores for them."""
-        found = self._machine.allgather((kernels.blas_threads(), kernels.cores()))
+        found = self._machine.allgather((blas_threads(), cores()))
         threads, available = sum(n for n, _ in found), len(set().union(*(own for _, own in found)))
         if self._machine.rank == 0 and threads > max(available, len(found)):
             warnings.warn(f"{len(found)} ranks on this machine run {threads} BLAS threads on {available} cores, which is "

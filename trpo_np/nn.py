@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import ops
+from .ops.mlp import tanh_layers
 
 ACTIVATIONS = {"tanh": ops.tanh, "relu": ops.relu, "elu": ops.elu, "sigmoid": ops.sigmoid}
 
@@ -25,7 +26,7 @@ class Weight(NamedTuple):
 class Layer(NamedTuple):
     """A pure function with parameters: which ones it needs and how it is applied.
 
-    One that `takes_bytes` reads an image's bytes as the 255th parts of 1 that they mean, and knows `conv.Centred`; others are
+    One that `takes_bytes` reads an image's bytes as the 255th parts of 1 that they mean, and knows `ops.conv.Centred`; others are
     given these parts.
     """
 
@@ -63,7 +64,7 @@ def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
 
     Each gate's weights are orthogonal, and the forget gate's bias is 1: a new network remembers (Jozefowicz et al. 2015).
     """
-    from . import lstm as recurrent_ops  # loaded by who uses it
+    from .ops import lstm as recurrent_ops  # loaded by who uses it
 
     zeros, ones = (lambda rng, s: np.zeros(s)), (lambda rng, s: np.ones(s))
     names = ["wx", "gx", "bx", "wh", "gh", "bh", "b", "gc", "bc"] if layer_norm else ["wx", "wh", "b"]
@@ -90,10 +91,10 @@ def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
 def conv(name: str, n_out: int, size, stride=1, padding: str = "valid", relu: bool = False, gain: float = np.sqrt(2)) -> Layer:
     """Convolution of images (n, h, w, c) to (n, oh, ow, n_out), with orthogonal w (kh, kw, c, n_out) and zero b; see conv2d.
 
-    Of images less their mean, `conv.Centred`, the mean is convolved once for all, so that bytes can stay bytes.
+    Of images less their mean, `ops.conv.Centred`, the mean is convolved once for all, so that bytes can stay bytes.
     `size` and `stride` are numbers or pairs (down, across); `relu` takes the positive part of the result.
     """
-    from .conv import Centred, conv2d, windows  # loaded by who uses it
+    from .ops.conv import Centred, conv2d, windows  # loaded by who uses it
 
     w, b = f"{name}/w", f"{name}/b"
     size = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
@@ -171,7 +172,7 @@ def serial(*layers: Layer) -> Layer:
 def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> Layer:
     """Stack dense layers `name0`, `name1`, ... of `widths`, each followed by `activation`.
 
-    `out` (name, width, gain) is one more without; a network of tanh is then one op, `ops.tanh_layers`.
+    `out` (name, width, gain) is one more without; a network of tanh is then one op, `ops.mlp.tanh_layers`.
     """
     names, layers = [f"{name}{i}" for i in range(len(widths))], []
     for each, width in zip(names, widths):
@@ -182,7 +183,7 @@ def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> La
     weights = [f"{each}/{part}" for each in (*names, out[0]) for part in "wb"]
 
     def fused(params, x):
-        return ops.tanh_layers(x, *(params[weight] for weight in weights))
+        return tanh_layers(x, *(params[weight] for weight in weights))
     return Layer(composed.init, fused) if activation is ops.tanh else composed
 
 

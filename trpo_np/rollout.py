@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels, spaces
-from .policy import Policy
+from . import spaces
+from .kernels import scalar
+from .policies.base import Policy
 
 
 @dataclass
@@ -116,5 +117,5 @@ def advantages(rewards, values, last_value, final_values, terminated, truncated,
     following = np.concatenate([values[1:], last_value[None]]).astype(np.float64)
     following = np.where(done, np.where(terminated, 0.0, final_values), following)
     delta = rewards + gamma * following - values
-    adv = kernels.discounted_sum(delta, done.astype(np.float64), gamma * lam)
+    adv = scalar.discounted_sum(delta, done.astype(np.float64), gamma * lam)
     return adv, adv + values

@@ -6,7 +6,7 @@
 import argparse
 from typing import Any
 
-from . import jobs
+from .app import jobs
 
 PROG = "python -m trpo_np.run_atari"
 OPTIONS: dict[str, Any] = {"env": "BreakoutNoFrameskip-v4", "timesteps": "1e7", "presets": ["tuned", "baselines", "paper"],
@@ -44,8 +44,8 @@ def train(args: argparse.Namespace) -> int:
     """Run the job of these options; return the exit status."""
     jobs.one_thread()
     from . import atari, presets
-    from .checkpoint import load_policy
-    from .visual import Visual
+    from .files.model import load_policy
+    from .policies.images import Visual
 
     args.env = atari.find_game(jobs.find_env(args.env, args.load, OPTIONS["env"])).id
     preset, changes = presets.atari(args.preset)

@@ -6,7 +6,7 @@
 import argparse
 from typing import Any
 
-from . import jobs
+from .app import jobs
 
 PROG = "python -m trpo_np.run_mujoco"
 OPTIONS: dict[str, Any] = {"env": "Reacher-v5", "timesteps": "1e6", "presets": ["tuned", "baselines"]}

@@ -9,16 +9,18 @@ from contextlib import closing
 
 import numpy as np
 
-from . import callbacks, kernels, memory, spaces
-from .checkpoint import FileError, read_model, resolve_policy, write_model
+from . import callbacks, spaces
 from .comm import check_agreement, connect, guarded
 from .envs import adapt, make_env
+from .files.model import FileError, read_model, resolve_policy, write_model
+from .files.training import check_training, fingerprint, restore, training_record
+from .kernels.compile import compile_all
+from .kernels.malloc import keep_freed
 from .logger import Logger, Progress, configure, run_folder
 from .normalize import RewardNormalizer
 from .optim import Adam
 from .policies import construct
 from .pretrain import expert_arrays, imitate
-from .resume import check_training, fingerprint, restore, training_record
 from .rollout import Runner, Segment, advantages
 from .settings import checked, checked_seed, now
 from .trust_region import Batch, fisher_operator, trust_region_step
@@ -143,8 +145,8 @@ class TRPO:
         for name, value, least in (("total_timesteps", total_timesteps, 0), ("log_interval", log_interval, 1)):
             if not (isinstance(value, (int, float, np.number)) and least <= value < math.inf):
                 raise ValueError(f"{name} is {value!r}; a number of at least {least} is needed")
-        comm.first_on_machine(lambda: kernels.compile_all(policy.kernel_files))
-        memory.keep_freed()
+        comm.first_on_machine(lambda: compile_all(policy.kernel_files))
+        keep_freed()
         self.seed, self.num_timesteps = new_seed, 0 if reset_num_timesteps else self.num_timesteps
         start_timesteps, total = self.num_timesteps, self.num_timesteps + int(total_timesteps)
         runner, steps = Runner(policy, stepper), -(-self.settings["timesteps_per_batch"] // stepper.num_envs)

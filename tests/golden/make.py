@@ -11,7 +11,8 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
 
-from trpo_np import TRPO, archive
+from trpo_np import TRPO
+from trpo_np.files import archive
 from trpo_np.settings import LinearSchedule
 
 HERE = os.path.dirname(os.path.abspath(__file__))

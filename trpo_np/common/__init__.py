@@ -1,4 +1,4 @@
-"""stable-baselines' import paths: `trpo_np.common.policies`, `.vec_env`, `.callbacks`, `.evaluation`, `.cmd_util`."""
+"""stable-baselines' import paths, each a re-export: `policies`, `vec_env`, `callbacks`, `evaluation`, `cmd_util`."""
 
 
 def __getattr__(name):

@@ -1,0 +1,548 @@
+"""The training job: real processes are killed and interrupted; within this process real signals come at chosen moments."""
+
+import argparse
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from help_checks import check_help
+
+from trpo_np import TRPO, envs, evaluation, load_policy, presets, run_mujoco
+from trpo_np.app import jobs
+from trpo_np.app.signals import boundaries
+from trpo_np.callbacks import CallbackList
+from trpo_np.comm import OneProcess
+from trpo_np.files import archive
+from trpo_np.kernels import compile as kernels
+from trpo_np.logger import EpisodeLog, Progress
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = [sys.executable, "-m", "trpo_np.run_mujoco"]
+SMALL = ["--env", "CartPole-v1", "--preset", "baselines", "--eval-episodes", "0"]  # 1024 steps a batch
+BATCH = 1024
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path):
+    """Each test works in a folder of its own, without a display, and leaves the handlers of signals as they were."""
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.MonkeyPatch.context() as patch:  # not the test's own: some undo that
+        patch.chdir(tmp_path)
+        for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+            patch.delenv(name, raising=False)
+        yield
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def start(*options, code=None):
+    command = [sys.executable, "-c", code] if code else PROGRAM
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
+
+
+def contents(path):
+    meta, arrays = archive.read_archive(path)
+    return meta, {name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()}
+
+
+def steps(path):
+    return archive.read_archive(path)[0]["progress"]["num_timesteps"]
+
+
+def files():
+    return sorted(os.listdir())
+
+
+def wait_for(path, process, seconds=60):
+    end = time.monotonic() + seconds
+    while not os.path.exists(path):
+        assert process.poll() is None and time.monotonic() < end, process.communicate()
+        time.sleep(0.005)
+
+
+# --- a whole job ------------------------------------------------------------------------------------------------------
+
+def test_the_default_job(monkeypatch):
+    seen = []
+    monkeypatch.setattr(jobs, "run", lambda args, make_env, policy, preset: seen.append((args, policy, preset)) or 0)
+    assert run_mujoco.work([]) == 0
+    (args, policy, preset), = seen
+    assert (args.env, args.num_timesteps, args.seed, args.num_envs, policy) == ("Reacher-v5", 1_000_000, 0, 1, "MlpPolicy")
+    assert preset["max_kl"] == 0.02 and preset["normalize_observations"]
+    run_mujoco.work(["--preset", "baselines", "--num-timesteps", "2e5", "--env", "Hopper-v5"])
+    assert seen[1][0].num_timesteps == 200_000 and seen[1][0].env == "Hopper-v5" and seen[1][2]["vf_batch_size"] == 64
+
+
+def test_a_job_tells_trains_logs_saves_and_evaluates(capsys):
+    options = ["--num-timesteps", "4e3", "--num-envs", "2", "--log-interval", "2", "--log-dir", "logs"]
+    assert run_mujoco.work([*SMALL, *options, "--eval-episodes", "3", "--seed", "7"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("TRPO on CartPole-v1: 4,000 steps, seed 7, 2 environments, 1 rank")
+    assert "baselines: timesteps_per_batch 1024, " in out and "saved every 100,000 steps" in out
+    tables = re.findall(r"total_timesteps *\| (\d+)", out)
+    assert tables == ["2048", "4096"]
+    for row in ("ep_rew_mean", "ep_len_mean", "kl", "entropy", "expected_gain", "gain", "step_fraction",
+                "explained_variance", "fps", "share_environment", "share_policy", "share_update"):
+        assert len(re.findall(rf"\|    {row} +\| \S+ *\|", out)) == 2, row
+    assert re.search(r"\n4,096 steps in [\d.]+ s, [\d,]+ steps/s; saved to trpo_CartPole-v1_seed7.npz\n", out)
+    line = re.search(r"deterministic return of 3 episodes: ([\d.]+) \+- ([\d.]+) \(lowest ([\d.]+), highest ([\d.]+); "
+                     r"mean length ([\d.]+)\)\n$", out)
+    policy, env = load_policy("trpo_CartPole-v1_seed7.npz"), gymnasium.make("CartPole-v1")
+    returns = evaluation.evaluate_policy(policy, env, 3, seed=1_000_007, return_episode_rewards=True)[0]
+    expected = [np.mean(returns), np.std(returns), min(returns), max(returns), np.mean(returns)]
+    assert line and np.allclose([float(x) for x in line.groups()], expected, atol=0.051)
+    assert files() == ["logs", "trpo_CartPole-v1_seed7.npz"]
+
+    record = archive.read_archive("trpo_CartPole-v1_seed7.npz")[0]["progress"]
+    monitor = Path("logs/monitor.csv").read_text().splitlines()
+    assert len(monitor) == 2 + record["episodes"] and '"env_id": "CartPole-v1"' in monitor[0] and record["num_timesteps"] == 4096
+    assert [row["step"] for row in csv.DictReader(open("logs/progress.csv"))] == ["2048", "4096"]
+    assert len(Path("logs/progress.json").read_text().splitlines()) == 2
+
+
+def test_progress_shows_speed_and_the_time_left(monkeypatch, capsys):
+    class Fast(Progress):
+        def __init__(self, total, enabled=True):
+            super().__init__(total, enabled)
+            self.pause = self.due = 0.0
+    monkeypatch.setattr("trpo_np.trpo.Progress", Fast)
+    run_mujoco.work([*SMALL, "--num-timesteps", "3000", "--save-every", "0"])
+    lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"1024/3000  34%  [\d.]+ steps/s  0:\d\d left  0:\d\d elapsed", lines[0]) and len(lines) == 3
+
+
+def test_same_seed_same_file():
+    for name, seed in [("a", "3"), ("b", "3"), ("c", "4")]:
+        run_mujoco.work([*SMALL, "--num-timesteps", "2000", "--seed", seed, "--save", name])
+    assert contents("a.npz") == contents("b.npz") != contents("c.npz")
+
+
+def test_zero_steps_with_load_only_evaluate(capsys):
+    run_mujoco.work([*SMALL, "--num-timesteps", "1000"])
+    before = Path("trpo_CartPole-v1_seed0.npz").read_bytes()
+    capsys.readouterr()
+    options = ["--load", "trpo_CartPole-v1_seed0.npz", "--num-timesteps", "0", "--eval-episodes", "2", "--log-dir", "new"]
+    assert run_mujoco.work(SMALL + options) == 0
+    out = capsys.readouterr().out
+    assert "deterministic return of 2 episodes" in out and "nothing to train" in out and "steps/s" not in out
+    assert Path("trpo_CartPole-v1_seed0.npz").read_bytes() == before and files() == ["trpo_CartPole-v1_seed0.npz"]
+    assert run_mujoco.work([*SMALL, *options[:4], "--save", "copy"]) == 0
+    assert contents("copy.npz") == contents("trpo_CartPole-v1_seed0.npz")
+
+
+def test_load_goes_on_with_the_models_own_settings_in_its_file(capsys):
+    run_mujoco.work([*SMALL, "--num-timesteps", "1000", "--save", "m"])
+    run_mujoco.work([*SMALL, "--preset", "tuned", "--num-timesteps", "2000", "--load", "m.npz"])
+    out = capsys.readouterr().out
+    assert "m.npz: 1,024 steps so far, its own settings" in out and "\n1,024 steps in" in out
+    meta, _ = archive.read_archive("m.npz")
+    assert meta["progress"]["num_timesteps"] == 2048 and meta["algorithm"]["vf_batch_size"] == 64 and files() == ["m.npz"]
+
+
+# --- a killed job -----------------------------------------------------------------------------------------------------
+
+def test_a_killed_job_goes_on_to_the_same_bits():
+    options = [*SMALL, "--num-timesteps", "9000", "--save-every", "2000", "--log-interval", "1"]
+    killed = start(*options, "--save", "killed.npz", "--log-dir", "killed")
+    wait_for("killed.npz", killed)
+    time.sleep(0.05)  # into what will be lost
+    killed.kill()
+    killed.communicate()
+    assert run_mujoco.work([*options, "--save", "whole.npz", "--log-dir", "whole"]) == 0
+    found = steps("killed.npz")
+    assert found % BATCH == 0 and 2000 < found < 9000 and steps("whole.npz") == 9 * BATCH
+    assert contents("killed.npz")[1] != contents("whole.npz")[1]
+    process = start(*options, "--load", "killed.npz", "--log-dir", "killed")
+    assert process.communicate() and process.returncode == 0
+    assert contents("killed.npz") == contents("whole.npz")  # parameters, Adam, statistics, counters, generators
+    assert files() == ["killed", "killed.npz", "whole", "whole.npz"]
+    for name, columns in [("monitor.csv", 2), ("progress.csv", 12)]:  # all but the times
+        texts = [Path(run, name).read_text() for run in ("whole", "killed")]
+        rows = [[line.split(",")[:columns] for line in text.splitlines()[1:]] for text in texts]
+        assert rows[0] == rows[1] and len(rows[0]) > 8
+
+
+def test_a_schedule_goes_on_too():
+    from trpo_np.settings import LinearSchedule
+    preset = dict(timesteps_per_batch=256, max_kl=LinearSchedule(0.02, 0.001), vf_stepsize=LinearSchedule(1e-3))
+
+    def job(*options):
+        parser = jobs.parser("job", "", "CartPole-v1", "2048", ["none"])
+        args = parser.parse_args(["--env", "CartPole-v1", "--eval-episodes", "0", *options])
+        return jobs.run(args, lambda **kw: envs.make_env("CartPole-v1", **kw), "MlpPolicy", preset)
+
+    assert job("--save", "whole", "--save-every", "1024") == 0
+    real = TRPO.save
+    with pytest.MonkeyPatch.context() as patch:
+        def save_then_fail(self, path):
+            real(self, path)
+            patch.setattr(TRPO, "save", lambda *_: pytest.fail("saved after the kill"))
+            raise SystemExit(9)  # as a kill: nothing of ours runs after it
+        patch.setattr(TRPO, "save", save_then_fail)
+        with pytest.raises(SystemExit):
+            job("--save", "part", "--save-every", "1024")
+    assert steps("part.npz") == 1024
+    assert job("--load", "part.npz", "--save-every", "1024") == 0
+    assert contents("part.npz") == contents("whole.npz")
+
+
+# --- signals ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signalled_process_saves_and_ends_with_status_130(number):
+    process = start(*SMALL, "--num-timesteps", "1e7", "--save", "m.npz", "--save-every", "1000")
+    wait_for("m.npz", process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    done = int(re.search(r"([\d,]+) steps in .*; saved to m.npz, from where --load goes on\nstopped\n$", out)[1].replace(",", ""))
+    assert steps("m.npz") == done >= BATCH and done % BATCH == 0
+    assert "Traceback" not in err and files() == ["m.npz"]
+
+
+def send_at(monkeypatch, owner, name, call, number=signal.SIGTERM, after=False):
+    """Send this process a signal in the given call of a function, before or after its work."""
+    real, calls = getattr(owner, name), [0]
+
+    def tapped(*args, **kwargs):
+        calls[0] += 1
+        if calls[0] == call and not after:
+            os.kill(os.getpid(), number)
+        result = real(*args, **kwargs)
+        if calls[0] == call and after:
+            os.kill(os.getpid(), number)
+        return result
+    monkeypatch.setattr(owner, name, tapped)
+
+
+def plain_run(updates, path="plain"):
+    assert run_mujoco.work([*SMALL, "--num-timesteps", str(updates * BATCH), "--save", path]) == 0
+    return contents(f"{path}.npz")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_signal_during_an_update_waits_for_its_end(monkeypatch, number, after):
+    send_at(monkeypatch, TRPO, "_fit_critic", 2, number, after)
+    assert run_mujoco.work([*SMALL, "--num-timesteps", "20000", "--save", "m"]) == 130
+    monkeypatch.undo()
+    assert contents("m.npz") == plain_run(2)
+
+
+def test_a_signal_during_a_rollout_acts_at_once(monkeypatch, capsys):
+    monkeypatch.setattr(envs, "make_env", lambda *args, **kwargs: Counting(gymnasium.make(*args, **kwargs)))
+    Counting.total, Counting.act_at = 0, 2 * BATCH + 300
+    Counting.act = lambda: os.kill(os.getpid(), signal.SIGINT)
+    assert run_mujoco.work([*SMALL, "--num-timesteps", "20000", "--save", "m"]) == 130
+    assert Counting.total <= 2 * BATCH + 302 and "2,048 steps in" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert contents("m.npz") == plain_run(2)
+
+
+class Counting(gymnasium.Wrapper):
+    """Do something in one step of all."""
+
+    def step(self, action):
+        cls = type(self)
+        cls.total += 1
+        if cls.total == cls.act_at:
+            cls.act()
+        return super().step(action)
+
+
+def test_a_signal_between_rollout_and_update_leaves_the_counters_of_the_last_update(monkeypatch):
+    send_at(monkeypatch, CallbackList, "on_rollout_end", 2)
+    assert run_mujoco.work([*SMALL, "--num-timesteps", "20000", "--save", "m"]) == 130
+    monkeypatch.undo()
+    assert contents("m.npz") == plain_run(1)
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_signal_during_a_save_leaves_a_whole_file(monkeypatch, call):
+    send_at(monkeypatch, os, "fsync", 2 * call - 1)  # of the file; then of its folder
+    options = ["--num-timesteps", str(2 * BATCH), "--save-every", str(2 * BATCH), "--eval-episodes", "1"]
+    status = run_mujoco.work([*SMALL, *options, "--save", "m"])
+    monkeypatch.undo()
+    assert status == 130 and contents("m.npz") == plain_run(2) and files() == ["m.npz", "plain.npz"]
+
+
+def test_a_signal_while_kernels_compile_keeps_an_older_file(monkeypatch, capsys):
+    Path("m.npz").write_bytes(b"a trained model")
+    send_at(monkeypatch, kernels, "compile_all", 1)
+    assert run_mujoco.work([*SMALL, "--save", "m"]) == 130
+    assert Path("m.npz").read_bytes() == b"a trained model" and files() == ["m.npz"]
+    assert "0 steps in 0.0 s, 0 steps/s; nothing to save" in capsys.readouterr().out
+
+
+def test_a_signal_that_got_lost_in_foreign_code_acts_at_the_next_rollout(monkeypatch):
+    def compile_all(files):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            pass
+    monkeypatch.setattr(kernels, "compile_all", compile_all)
+    monkeypatch.setattr("trpo_np.rollout.Runner.collect", lambda *_: pytest.fail("the job went on"))
+    assert run_mujoco.work(SMALL) == 130
+
+
+def test_a_signal_during_the_final_evaluation_leaves_the_saved_model(monkeypatch, capsys):
+    send_at(monkeypatch, evaluation, "evaluate_policy", 1, signal.SIGINT)
+    assert run_mujoco.work([*SMALL, "--num-timesteps", str(BATCH), "--save", "m", "--eval-episodes", "5"]) == 130
+    monkeypatch.undo()
+    assert capsys.readouterr().out.endswith("saved to m.npz\nstopped\n") and contents("m.npz") == plain_run(1)
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    try:
+        with jobs.Signals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN and not signals.came
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_an_environment_that_fails_costs_one_batch(monkeypatch):
+    def fail():
+        raise ZeroDivisionError("in the environment")
+    monkeypatch.setattr(envs, "make_env", lambda *args, **kwargs: Counting(gymnasium.make(*args, **kwargs)))
+    Counting.total, Counting.act_at, Counting.act = 0, 2 * BATCH + 300, fail
+    with pytest.raises(ZeroDivisionError):
+        run_mujoco.work([*SMALL, "--num-timesteps", "20000", "--save", "m"])
+    monkeypatch.undo()
+    assert contents("m.npz") == plain_run(2)
+
+
+def test_an_update_that_fails_halfway_is_not_saved(monkeypatch):
+    calls, real = [], TRPO._fit_critic
+    monkeypatch.setattr(TRPO, "_fit_critic", lambda *args: calls.append(1) or (real(*args) if len(calls) < 3 else 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        run_mujoco.work([*SMALL, "--num-timesteps", "20000", "--save", "m"])
+    assert files() == []
+
+
+# --- what is refused, and how -----------------------------------------------------------------------------------------
+
+def refusal(*options):
+    """Run the job as the command does; return its one sentence."""
+    with pytest.raises(SystemExit) as caught:
+        jobs.main(lambda: run_mujoco.work(list(options)), "job")
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert isinstance(caught.value.code, str) and "\n" not in caught.value.code
+    return caught.value.code
+
+
+@pytest.mark.parametrize("path, reason", [
+    ("file/m", "file/m.npz: cannot save there: Not a directory; name another file by --save"),
+    ("folder.npz", "folder.npz: cannot save there: a folder, pipe or device has this name"),
+    ("/proc/none/m", "/proc/none/m.npz: cannot save there: "),
+    ("x" * 300, "cannot save there: File name too long")])
+def test_a_path_that_cannot_be_written_is_refused_before_training(path, reason, monkeypatch):
+    Path("file").write_text("mine")
+    Path("folder.npz").mkdir()
+    monkeypatch.setattr(TRPO, "learn", lambda *args, **kwargs: pytest.fail("trained"))
+    assert reason in refusal(*SMALL, "--save", path)
+    assert files() == ["file", "folder.npz"] and Path("file").read_text() == "mine"
+
+
+def test_the_check_of_the_path_leaves_nothing_and_changes_nothing():
+    Path("old.npz").write_text("old")
+    os.utime("old.npz", (1, 1))
+    jobs.check_writable("old.npz")
+    jobs.check_writable("new/deep/m.npz")
+    assert Path("old.npz").read_text() == "old" and os.stat("old.npz").st_mtime == 1
+    assert files() == ["new", "old.npz"] and os.listdir("new/deep") == []
+
+
+def test_an_environment_with_other_spaces_than_the_models_is_named_by_the_field():
+    run_mujoco.work([*SMALL, "--num-timesteps", "1000", "--save", "m"])
+    sentence = refusal("--load", "m.npz", "--env", "Pendulum-v1")
+    assert re.search(r"the environment's observation_space does not fit the model: (shape|low|high) is .* is needed$", sentence)
+
+
+def test_logs_of_another_run_are_not_mixed():
+    run_mujoco.work([*SMALL, "--num-timesteps", "1000", "--log-dir", "logs"])
+    before = Path("logs/monitor.csv").read_bytes()
+    sentence = refusal(*SMALL, "--log-dir", "logs", "--seed", "1")
+    assert "is the log of a run; give another --log-dir, or go on with that run by --load" in sentence
+    assert Path("logs/monitor.csv").read_bytes() == before
+
+
+def test_logs_without_rows_are_no_obstacle():
+    os.mkdir("logs")
+    Path("logs/progress.csv").write_text("")
+    Path("logs/monitor.csv").write_text('#{"t_start": 5.0, "env_id": "E"}\nr,l,t\n')
+    jobs.prepare_logs("logs")
+    assert {path.read_text() for path in Path("logs").iterdir()} == {""} and len(list(Path("logs").iterdir())) == 2
+
+
+def test_logs_are_set_back_to_the_state_that_a_run_goes_on_from():
+    os.mkdir("logs")
+    Path("logs/progress.csv").write_text("step,a\n1024,1\n2048,2\n3072,3\n40")
+    Path("logs/progress.json").write_text('{"step": 1024}\n{"step": 2048}\n{"step": 3072}\n{"st')
+    Path("logs/monitor.csv").write_text('#{"t_start": 5.0, "env_id": "E"}\nr,l,t\n1,1,1\n2,2,2\n3,3,3\n4,')
+    jobs.prepare_logs("logs", argparse.Namespace(num_timesteps=2048, episodes=2))
+    assert Path("logs/progress.csv").read_text() == "step,a\n1024,1\n2048,2\n"
+    assert Path("logs/progress.json").read_text() == '{"step": 1024}\n{"step": 2048}\n'
+    assert Path("logs/monitor.csv").read_text().splitlines()[1:] == ["r,l,t", "1,1,1", "2,2,2"]
+    assert len(os.listdir("logs")) == 3
+
+
+@pytest.mark.parametrize("options, sentence", [
+    (["--env", "CartPol-v1"], "there is no environment 'CartPol-v1'; the nearest ids are CartPole-v1"),
+    (["--env", "Cart Pole"], "Cart Pole"),
+    (["--load", "nothing.npz", "--env", "CartPole-v1"], "nothing.npz: no archive"),
+    (["--env", "CartPole-v1", "--num-envs", "1100"], "timesteps_per_batch is 1024, fewer than the 1100 environments"),
+    (["--env", "CartPole-v1", "--play"], "there is no display to open a window on; record a video instead")])
+def test_errors_are_one_sentence(options, sentence):
+    message = refusal(*options)
+    assert message.startswith("job: error: ") and sentence in message
+
+
+def test_a_missing_mujoco_package_is_named():
+    code = ("import sys; sys.modules['mujoco'] = None\nfrom trpo_np import jobs, run_mujoco\n"
+            "jobs.main(lambda: run_mujoco.work(['--env', 'HalfCheetah-v5']), 'job')")
+    process = start(code=code)
+    out, err = process.communicate()
+    assert process.returncode == 1 and out == "" and "pip install 'trpo_np[mujoco]'" in err and "Traceback" not in err
+    assert files() == []
+
+
+@pytest.mark.parametrize("error, is_sentence", [(ValueError("a"), True), (gymnasium.error.Error("b"), True), (OSError("c"), True),
+                                                (ImportError("d"), True), (TypeError("e"), False), (AssertionError("f"), False)])
+def test_only_errors_that_the_user_can_mend_hide_the_traceback(error, is_sentence, monkeypatch):
+    def work():
+        raise error
+    with pytest.raises(SystemExit if is_sentence else type(error)) as caught:
+        jobs.main(work, "job")
+    if is_sentence:
+        assert caught.value.code == f"job: error: {error}"
+        monkeypatch.setenv("TRPO_NP_TRACEBACK", "1")
+        with pytest.raises(type(error)):
+            jobs.main(work, "job")
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def test_the_status_of_the_work_is_that_of_the_process():
+    for result, status in [(0, 0), (130, 130)]:
+        with pytest.raises(SystemExit) as caught:
+            jobs.main(lambda: result, "job")  # noqa: B023
+        assert caught.value.code == status
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("text, value", [("0", 0), ("1000", 1000), ("1e6", 1_000_000), ("2.5e3", 2500),
+                                         ("12345678901234567891", 12345678901234567891)])
+def test_count(text, value):
+    assert jobs.count(text) == value
+
+
+@pytest.mark.parametrize("option, text", [
+    ("--num-timesteps", "abc"), ("--num-timesteps", "1.5"), ("--num-timesteps", "inf"), ("--num-timesteps", "nan"),
+    ("--seed", "-1"), ("--num-envs", "0"), ("--log-interval", "0")])
+def test_a_number_that_is_none_ends_with_status_2(option, text, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run_mujoco.work([f"{option}={text}"])
+    assert caught.value.code == 2
+    expected = "at least 1 is needed" if text == "0" else f"{text!r} is not a whole number such as 1000000 or 1e6"
+    assert f"argument {option}: {expected}" in capsys.readouterr().err
+
+
+def test_help_teaches_each_option_and_its_default():
+    parser = jobs.parser(run_mujoco.PROG, run_mujoco.DESCRIPTION, **run_mujoco.OPTIONS)
+    check_help(parser)
+    text = " ".join(parser.format_help().split())
+    for default in ("Reacher-v5", "1e6", "0", "1", "tuned", "100000", "10", "20"):
+        assert f"(default: {default}" in text
+    parser.add_argument("--bad", help="no word of what is used otherwise")
+    with pytest.raises(AssertionError):
+        check_help(parser)
+
+
+def test_help_does_not_wait_for_numpy():
+    code = ("import sys; from trpo_np import run_mujoco\ntry: run_mujoco.work(['--help'])\n"
+            "finally: print({'numpy', 'gymnasium', 'numba', 'argparse'} & set(sys.modules))")
+    process = start(code=code)
+    out, err = process.communicate()
+    assert process.returncode == 0 and "--num-timesteps N" in out and out.endswith("{'argparse'}\n"), err
+
+
+# --- the environment's name -------------------------------------------------------------------------------------------
+
+def test_the_environment_is_the_one_given_or_that_of_the_file_or_the_default():
+    archive.write_archive("named.npz", {}, {"env_id": "ALE/Pong-v5"})
+    archive.write_archive("nameless.npz", {}, {})
+    archive.write_archive("evil.npz", {}, {"env_id": "antigravity:Env-v0"})
+    assert jobs.find_env("A-v0", "named.npz", "B-v0") == jobs.find_env("A-v0", None) == "A-v0"
+    assert jobs.find_env(None, "named.npz", "B-v0") == "ALE/Pong-v5" and jobs.find_env(None, None, "B-v0") == "B-v0"
+    for path, sentence in [("nameless.npz", "not name its environment; --env ID is needed"), ("evil.npz", "give it by --env")]:
+        with pytest.raises(ValueError, match=sentence):
+            jobs.find_env(None, path, "B-v0")
+    assert "antigravity" not in sys.modules
+
+
+def test_logs_that_began_later_are_set_back_by_what_they_hold():
+    os.mkdir("logs")
+    log = EpisodeLog("logs/", "E", before=10)
+    for reward in range(5):
+        log.write(reward, 1)
+    log.close()
+    jobs.prepare_logs("logs", argparse.Namespace(num_timesteps=0, episodes=12))
+    assert [line[:3] for line in Path("logs/monitor.csv").read_text().splitlines()[2:]] == ["0.0", "1.0"]
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal of POSIX")
+def test_a_signal_on_a_terminal_that_is_gone_waits_like_any_other():
+    code = """
+import os, pty
+from trpo_np.app.signals import Signals
+
+parent, child = pty.openpty()
+os.dup2(child, 2)
+os.close(child)
+os.close(parent)
+signals = Signals()
+signals.held = True
+signals.handle()
+print(signals.came)
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.stdout == "True\n"
+
+
+def test_a_signal_that_comes_while_ranks_confer_is_not_forgotten():
+    class Comm(OneProcess):
+        def gather(self, x):
+            signals.came = True
+            return [x]
+    signals = jobs.Signals()
+    model = argparse.Namespace(comm=Comm(), num_timesteps=0, episodes=0, recent=[])
+    assert boundaries(signals, model)._on_update_end() is True and signals.came
+
+
+def test_one_thread_is_set_unless_a_number_was():
+    code = "from trpo_np.app import jobs; jobs.one_thread(); import os; print([os.environ[name] for name in jobs.THREADS])"
+    env = {name: value for name, value in os.environ.items() if name not in jobs.THREADS} | {"PYTHONPATH": str(ROOT)}
+    for given, expected in [({}, ["1"] * 4), ({"OMP_NUM_THREADS": "3"}, ["3", "1", "1", "1"])]:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env | given, check=True)
+        assert done.stdout.strip() == str(expected)
+
+
+@pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v4", "Swimmer-v4"])
+def test_control_is_tuned_with_a_damped_and_whole_solution(env_id):
+    settings = presets.tuned(env_id)
+    assert (settings["cg_iters"], settings["cg_damping"], settings["fvp_subsample"]) == (10, 0.1, 1)

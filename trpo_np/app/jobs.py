@@ -1,0 +1,337 @@
+"""One training job from the command line: its options, signals, saving, final evaluation.
+
+Nothing heavy is imported at the top: `one_thread` must come before NumPy loads, and `--help` should not wait.
+"""
+
+import argparse
+import errno
+import importlib.util
+import json
+import os
+import re
+import signal
+import stat
+import sys
+import tempfile
+import textwrap
+import time
+from contextlib import closing, suppress
+
+from .signals import Signals, boundaries
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+EPILOG = "After an error in your own environment or policy, TRPO_NP_TRACEBACK=1 shows where it came from."
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+def count(text: str) -> int:
+    """Read a whole number, also written like 1e6."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if value < 0 or not value.is_integer():  # infinity is none
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number such as 1000000 or 1e6")
+    return int(text) if text.isdecimal() else int(value)
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    if not (value := count(text)):
+        raise argparse.ArgumentTypeError("at least 1 is needed")
+    return value
+
+
+def layout(prog: str) -> argparse.HelpFormatter:
+    """Make argparse's formatter with room for the longest option and lines that the eye can follow."""
+    width = argparse.HelpFormatter(prog)._width
+    return argparse.HelpFormatter(prog, max_help_position=26, width=min(width, 100))
+
+
+def parser(prog: str, description: str, env: str, timesteps: str, presets: list[str]) -> argparse.ArgumentParser:
+    """Make the parser of the options that all training jobs share."""
+    p = argparse.ArgumentParser(prog=prog, description=description, epilog=EPILOG, formatter_class=layout)
+    add_options(p, env, timesteps, presets)
+    return p
+
+
+def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: list[str], num_envs: int = 1) -> None:
+    """Add the options of a training job; `env` is None if not given, and `find_env` resolves that."""
+    add, shown = p.add_argument, "(default: %(default)s)"
+    add("--env", metavar="ID",
+        help=f"gymnasium id of the environment (default: {env}; with --load, the one that the file names)")
+    add("--num-timesteps", type=count, default=timesteps, metavar="N",
+        help="environment steps to train for, in whole batches; 1e6 is understood; with 0 nothing is trained, "
+             f"the model is only evaluated {shown}")
+    add("--seed", type=count, default=0, metavar="N",
+        help=f"same seed, same result, on the same machine with the same versions {shown}")
+    add("--num-envs", type=positive, default=num_envs, metavar="N",
+        help=f"environments stepped in turn; the batch is shared out among them {shown}")
+    add("--preset", choices=presets, default=presets[0],
+        help="tuned: settings that learn fast, chosen for this environment or for its kind; baselines: those of "
+             f"openai/baselines, to compare with{'; paper: those of the TRPO paper' * ('paper' in presets)} {shown}")
+    add("--save", metavar="FILE",
+        help="where the model goes, an .npz file (default: that of --load, or else trpo_ENV_seedN.npz)")
+    add("--save-every", type=count, default="100000", metavar="N",
+        help="environment steps between saves to that file, 0 for only at the end; a job that is killed loses no "
+             f"more than this {shown}")
+    add("--load", metavar="FILE",
+        help="go on with this model, with its own settings, until --num-timesteps in all; given the same options, a "
+             "job that was killed ends exactly as if it had not been (default: a new model)")
+    add("--log-dir", metavar="FOLDER",
+        help="also write progress.csv, progress.json, monitor.csv (each episode) and, if tensorboard is installed, "
+             "its event files there (default: tables on the terminal only)")
+    add("--log-interval", type=positive, default=10, metavar="N", help=f"updates per table {shown}")
+    add("--eval-episodes", type=count, default=20, metavar="N",
+        help=f"episodes of the evaluation at the end, with the most likely actions, for Atari with drawn ones {shown}")
+    add("--play", action="store_true", help="show the policy in a window at the end, until Ctrl-C (default: no window)")
+
+
+def find_env(given: str | None, file: str | None, default: str = "") -> str:
+    """Return the environment's id: the one given, the one that a model's file names, or the default."""
+    if given or not file:
+        return given or default
+    from ..files.archive import read_archive
+
+    stored = read_archive(file)[0].get("env_id")
+    if not isinstance(stored, str):
+        raise ValueError(f"{file} does not name its environment; --env ID is needed")
+    if not re.fullmatch(r"[\w./-]+", stored):  # gymnasium imports the module before a colon: a file may not ask for that
+        raise ValueError(f"{file} names the environment {ascii(stored)}; to use that, give it by --env")
+    return stored
+
+
+def one_thread() -> None:
+    """Set one BLAS thread, unless the user set a number; call it before NumPy loads.
+
+    Small networks are slower with several, and many ranks on one machine are much slower.
+    """
+    for name in THREADS:
+        os.environ.setdefault(name, "1")
+
+
+# --- what would go wrong hours later -----------------------------------------------------------------------------------
+
+def check_writable(path: str) -> None:
+    """Raise an OSError now, not after hours, if no file can be saved there; leave nothing behind."""
+    folder = os.path.dirname(os.path.realpath(path))
+    try:
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise OSError(errno.EINVAL, "a folder, pipe or device has this name")
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"cannot save there: {error.strerror}; name another file by --save", path) from None
+
+
+def check_display() -> None:
+    """Raise an OSError where there is no screen: some windows end the process there without a word."""
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise OSError("there is no display to open a window on; record a video instead: "
+                      "trpo-np play FILE --env ID --video FOLDER")
+
+
+def prepare_logs(folder: str, model=None) -> None:
+    """Drop from the logs what came after the state that a run goes on from: it will be done, and logged, again.
+
+    Refuse a folder with the logs of another run if `model` is None: the two would be mixed.
+    """
+    steps, episodes, before = (model.num_timesteps, model.episodes, 0) if model else (0, 0, 0)
+    keep = {"progress.csv": lambda row, line: row < 1 or float(line.split(",")[0]) <= steps,
+            "progress.json": lambda row, line: json.loads(line)["step"] <= steps,
+            "monitor.csv": lambda row, line: row < 2 + episodes - before}
+    for name, wanted in keep.items():
+        path = os.path.join(folder, name)
+        if not os.path.exists(path):
+            continue
+        with open(path, encoding="utf-8", newline="") as file:
+            lines = [line for line in file if line.endswith("\n")]  # a kill can leave a piece of one
+        if model and name == "monitor.csv" and lines:
+            before = json.loads(lines[0].lstrip("#")).get("episodes_before", 0)
+        kept = [line for row, line in enumerate(lines) if wanted(row, line)]
+        if model is None and len(kept) < len(lines):
+            raise ValueError(f"{path} is the log of a run; give another --log-dir, or go on with that run by --load")
+        with open(f"{path}.tmp", "w", encoding="utf-8", newline="") as file:
+            file.writelines(kept if model else [])
+        os.replace(f"{path}.tmp", path)
+
+
+# --- the job ----------------------------------------------------------------------------------------------------------
+
+def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs=None, about="", deterministic=True) -> int:
+    """Train, save, evaluate; return the exit status. `make_env(**kwargs)` makes one environment, `make_envs(n)` several."""
+    if args.play:
+        check_display()
+    with Signals() as signals:
+        try:
+            model, path = prepare(args, make_env, policy, preset, make_envs, about)
+            model.comm.ends_on_error = False  # `main` ends the job, when the model is saved
+            if args.num_timesteps > model.num_timesteps:
+                train(model, args, path, signals)
+            elif args.save and model.comm.rank == 0:
+                print(f"saved to {model.save(path)}", flush=True)
+            model.get_env().close()
+            if model.comm.rank == 0:
+                if args.eval_episodes:
+                    with closing(make_env()) as env:
+                        print(score(model, env, args.eval_episodes, args.seed + 1_000_000, deterministic), flush=True)
+                if args.play:
+                    play(model, make_env, args.seed, deterministic=deterministic)
+        except KeyboardInterrupt:
+            from ..comm import end_job
+
+            if not signals.shared or model.comm.rank == 0:
+                print("stopped", flush=True)
+            if not signals.shared:
+                end_job(130)
+            return 130
+    return 0
+
+
+def prepare(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs, about: str) -> tuple:
+    """Make or load the model, and find out what would go wrong later; return the model and its file's path."""
+    from ..logger import configure
+    from ..trpo import TRPO
+    from ..vec_env import DummyVecEnv
+
+    path = args.save or args.load or f"trpo_{args.env.split('/')[-1]}_seed{args.seed}"
+    path += ".npz" * (not path.endswith(".npz"))
+    env = make_envs(args.num_envs) if make_envs else DummyVecEnv([make_env] * args.num_envs)
+    if args.load:
+        model = TRPO.load(args.load, env=env, verbose=1)
+    else:
+        model = TRPO(policy, env, seed=args.seed, verbose=1, **preset)
+    training = args.num_timesteps > model.num_timesteps
+    if model.comm.rank == 0:
+        if training or args.save:
+            check_writable(path)
+        if args.log_dir and training:
+            prepare_logs(args.log_dir, model if args.load else None)
+            formats = ["csv", "json"] + ["tensorboard"] * bool(importlib.util.find_spec("tensorboard"))
+            model.loggers += configure(args.log_dir, formats).outputs
+        introduce(args, model, preset, path, training, about)
+    return model, path
+
+
+def introduce(args: argparse.Namespace, model, preset: dict, path: str, training: bool, about: str) -> None:
+    """Print what is about to be done."""
+    def plural(n, what):
+        return f"{n:,} {what}{'s' * (n != 1)}"
+
+    lines = [f"TRPO on {args.env}: {plural(args.num_timesteps, 'step')}, seed {model.seed}, "
+             f"{plural(model.get_env().num_envs, 'environment')}, {plural(model.comm.size, 'rank')}, "
+             f"OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}"] + [about] * bool(about)
+    if args.load:
+        lines.append(f"{args.load}: {plural(model.num_timesteps, 'step')} so far, its own settings")
+        if not training:
+            lines.append("nothing to train: --num-timesteps counts the steps in all")
+    else:
+        lines.append(f"{args.preset}: " + ", ".join(f"{name} {value}" for name, value in preset.items()))
+    if training:
+        lines.append(f"model: {path}" + f", saved every {args.save_every:,} steps" * bool(args.save_every))
+        lines += [f"logs: {args.log_dir}"] * bool(args.log_dir)
+    for line in lines:
+        print(textwrap.fill(line, 100, subsequent_indent="    ", break_on_hyphens=False), flush=True)
+
+
+def train(model, args: argparse.Namespace, path: str, signals: Signals) -> None:
+    """Train and save; save the last whole model also when a signal or an environment's error cuts training short."""
+    from ..callbacks import FileCallback, MonitorCallback
+
+    hooks: list = [whole := boundaries(signals, model)]
+    if args.save_every:
+        hooks.append(FileCallback(path, args.save_every))
+    if args.log_dir:
+        hooks.append(MonitorCallback(f"{args.log_dir}/", args.env))
+    failure, started, before = None, time.perf_counter(), model.num_timesteps
+    try:
+        model.learn(args.num_timesteps - before, hooks, log_interval=args.log_interval, reset_num_timesteps=False,
+                    progress_bar=True)
+    except (KeyboardInterrupt, Exception) as error:
+        signals.held, failure = True, error
+        if whole.is_whole:
+            whole.forget_rollout()
+    seconds, done = time.perf_counter() - started, model.num_timesteps - before
+    if model.comm.rank == 0 and whole.is_whole:
+        place = f"saved to {model.save(path)}" if done else "nothing to save"
+        hint = ", from where --load goes on" if done and (failure or signals.came) else ""
+        print(f"{done:,} steps in {seconds:.1f} s, {done / max(seconds, 1e-9):,.0f} steps/s; {place}{hint}", flush=True)
+    for output in model.loggers:
+        output.close()
+    if failure is not None:
+        raise failure
+    signals.shared = any(model.comm.gather(signals.came))  # no rank goes before the model is saved
+    signals.came |= signals.shared
+    signals.release()
+
+
+def score(policy, env, episodes: int, seed: int, deterministic: bool = True) -> str:
+    """Evaluate a policy; say how it did."""
+    from ..evaluation import evaluate_policy
+
+    returns, lengths = evaluate_policy(policy, env, episodes, deterministic, return_episode_rewards=True, seed=seed)
+    mean = sum(returns) / episodes
+    std = (sum((x - mean) ** 2 for x in returns) / episodes) ** 0.5
+    return (f"{'deterministic' if deterministic else 'stochastic'} return of {episodes} episode{'s' * (episodes > 1)}: "
+            f"{mean:.2f} +- {std:.2f} (lowest {min(returns):.2f}, highest {max(returns):.2f}; "
+            f"mean length {sum(lengths) / episodes:.1f})")
+
+
+def play(policy, make_env, seed: int, episodes: int | None = None, video: str | None = None,
+         deterministic: bool = True) -> None:
+    """Show a policy in the environment's window, or record it to a folder, for some episodes or until Ctrl-C."""
+    from ..evaluation import evaluate_policy
+
+    def report(locals_, _):
+        for i in locals_["done"].nonzero()[0]:
+            print(f"return {locals_['episode_reward'][i]:.2f} in {locals_['episode_length'][i]} steps", flush=True)
+
+    with closing(recorded(make_env, video, episodes) if video else make_env(render_mode="human")) as env:
+        with suppress(*[KeyboardInterrupt] * (episodes is None)):  # then Ctrl-C is the way to end it
+            evaluate_policy(policy, env, episodes or sys.maxsize, deterministic, callback=report, seed=seed)
+
+
+def recorded(make_env, folder: str, episodes: int | None):
+    """Make an environment whose episodes are written as .mp4 files."""
+    if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
+        os.environ.setdefault("MUJOCO_GL", "egl")  # draws without a display; read when mujoco loads
+    from gymnasium.wrappers import RecordVideo
+
+    env = make_env(render_mode="rgb_array")
+    try:
+        env.reset()
+        env.render()
+    except Exception as error:
+        raise OSError(f"{env.spec.id} cannot be drawn here ({error}); for MuJoCo without a display, the variable "
+                      "MUJOCO_GL is egl or osmesa") from error
+    name = env.spec.id.split("/")[-1]
+    return RecordVideo(env, folder, name_prefix=name, episode_trigger=lambda i: episodes is None or i < episodes)
+
+
+def main(work, prog: str) -> None:
+    """Call `work()` and exit with its status; an error that the user can mend is one sentence on the terminal."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    try:
+        status = work()
+        sys.stdout.flush()
+        sys.exit(status)  # which the handlers below do not see
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:  # the reader, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = 1
+    except Exception as error:
+        is_of_gymnasium = type(error).__module__.startswith("gymnasium.")
+        is_mendable = is_of_gymnasium or isinstance(error, (ValueError, ImportError, OSError))
+        if os.environ.get("TRPO_NP_TRACEBACK") or not is_mendable:
+            raise
+        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        status = f"{prog}: error: {text}"
+    from ..comm import end_job
+
+    end_job(status)
+    sys.exit(status)

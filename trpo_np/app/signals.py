@@ -1,0 +1,75 @@
+"""Ctrl-C and its like must not cut a model in half: signals that wait while an update runs."""
+
+import os
+import signal
+from contextlib import suppress
+
+
+class Signals:
+    """Make of Ctrl-C, SIGTERM and a closed terminal a KeyboardInterrupt: at once, or, while `held`, in `release`."""
+
+    def __init__(self):
+        self.held = self.came = self.shared = False  # shared: all ranks stop, together
+
+    def __enter__(self) -> "Signals":
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        self.before = {n: signal.getsignal(n) for n in numbers}
+        for n, handler in self.before.items():
+            if handler is not signal.SIG_IGN:  # nohup, or a shell's background job
+                signal.signal(n, self.handle)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for n, handler in self.before.items():
+            signal.signal(n, handler)
+
+    def handle(self, *_) -> None:
+        """Note that a signal came, and act on it now or later."""
+        self.came = True  # kept: an exception can get lost in a foreign function, such as a compiler
+        if not self.held:
+            raise KeyboardInterrupt
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, b"\nstopping in a moment, when the model is whole\n")  # print could be in the midst of printing
+
+    def release(self) -> None:
+        """Let signals act at once from now on; act on one that came."""
+        self.held = False
+        if self.came:
+            raise KeyboardInterrupt
+
+
+def boundaries(signals: Signals, model):
+    """Make the callback that holds signals during updates and knows what the model last was when it was whole.
+
+    Put it first in the list: what the others write after a rollout and an update is then not cut short either.
+    """
+    from ..callbacks import BaseCallback
+
+    class Boundaries(BaseCallback):
+        is_whole = True
+
+        def _on_training_start(self):
+            signals.held = model.comm.size > 1  # ranks must stop together: after an update
+
+        def _on_rollout_start(self):
+            self.counters = model.num_timesteps, model.episodes, list(model.recent)
+            if model.comm.size == 1:
+                signals.release()
+
+        def _on_rollout_end(self):
+            signals.held, self.is_whole = True, False
+
+        def _on_update_end(self):
+            self.is_whole, stop = True, any(model.comm.gather(signals.came))
+            signals.came |= stop  # another may have come since
+            return not stop
+
+        def forget_rollout(self):
+            """Set back the counters, which a rollout that was cut short may have advanced."""
+            model.num_timesteps, model.episodes, recent = self.counters
+            model.recent.clear()
+            model.recent.extend(recent)
+
+    whole = Boundaries()
+    whole.counters = model.num_timesteps, model.episodes, list(model.recent)
+    return whole

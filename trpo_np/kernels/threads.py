@@ -1,0 +1,16 @@
+"""How many cores this process has, and how many threads BLAS takes. Needs nothing: it is asked before NumPy loads."""
+
+import os
+
+THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")  # the first that is set counts
+
+
+def cores() -> set:
+    """Return the numbers of the cores that this process may run on."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def blas_threads() -> int:
+    """Return how many threads BLAS uses: what the environment says, and not more than there are cores."""
+    numbers = [int(os.environ[name]) for name in THREADS if os.environ.get(name, "").isdecimal()]
+    return min([*filter(None, numbers[:1]), len(cores())])  # BLAS takes 0 for nothing said

@@ -1,0 +1,291 @@
+"""Every primitive: a NumPy function beside its derivative, in order of difficulty; derived ops at the end.
+
+A rule sees the output `y` and the arguments, and returns the pair (push, pull). `scale(d, y, x)` is the pair of an
+elementwise function with derivative d, `itself` that of a linear one with derivative 1. Rules are safe for complex
+numbers (`.T`, never the conjugate), so the complex step can check them. What Python's operators do to a traced value
+(add, multiply, matmul, ...) stands in autodiff.py and is offered here too. Fused ops stand in `mlp` (dense tanh layers),
+`conv` (convolution) and `lstm` (recurrence over a sequence).
+"""
+
+import numpy as np
+
+from ..autodiff import (
+    Linear,
+    Var,
+    add,
+    divide,
+    getitem,
+    itself,
+    matmul,
+    multiply,
+    negative,
+    power,
+    primitive,
+    scale,
+    subtract,
+    transpose,
+)
+from ..kernels import blas, scalar
+
+__all__ = ["abs", "add", "affine", "broadcast_to", "clip", "concatenate", "cos", "divide", "elu", "exp", "expand_dims", "expm1",
+           "getitem", "log", "log1p", "log_softmax", "logsumexp", "matmul", "maximum", "mean", "minimum", "multiply",
+           "negative", "power", "primitive", "relu", "reshape", "sigmoid", "sin", "softmax", "softplus", "sqrt",
+           "square", "stack", "stop_gradient", "subtract", "sum", "take_along_axis", "tanh",
+           "transpose", "var", "where"]
+
+
+def _sigmoid(x):
+    """1 / (1 + exp -x)."""
+    return 0.5 * np.tanh(0.5 * x) + 0.5  # does not overflow
+
+
+def _softplus(x):
+    """log(1 + exp x), without overflow."""
+    return np.where(np.real(x) > 0, x, 0) + np.log1p(np.exp(np.where(np.real(x) > 0, -x, x)))
+
+
+def _relu(x):
+    """x where it is positive, else 0."""
+    return np.where(np.real(x) > 0, x, x.dtype.type(0) if hasattr(x, "dtype") else 0.0)
+
+
+def _elu(x):
+    """x where it is positive, else exp(x) - 1."""
+    return np.where(np.real(x) > 0, x, np.expm1(np.where(np.real(x) > 0, 0, x)))
+
+
+def _abs(x):
+    """The absolute value."""
+    return np.where(np.real(x) < 0, -x, x)
+
+
+def _traced_tanh(x):
+    """Take the compiled approximation for a batch of float32 and NumPy's for all else."""
+    if x.dtype == np.float32 and x.ndim == 2 and x.flags.c_contiguous:
+        return scalar.tanh32(x)
+    return np.tanh(x)
+
+
+# --- elementwise, one argument ----------------------------------------------------------------------------------------
+
+exp = primitive(np.exp, lambda y, x: scale(y, y, x))
+expm1 = primitive(np.expm1, lambda y, x: scale(y + 1, y, x))
+log = primitive(np.log, lambda y, x: scale(1 / x, y, x))
+log1p = primitive(np.log1p, lambda y, x: scale(1 / (1 + x), y, x))
+sin = primitive(np.sin, lambda y, x: scale(np.cos(x), y, x))
+cos = primitive(np.cos, lambda y, x: scale(-np.sin(x), y, x))
+sqrt = primitive(np.sqrt, lambda y, x: scale(0.5 / y, y, x))
+square = primitive(np.square, lambda y, x: scale(2 * x, y, x))
+tanh = primitive(np.tanh, lambda y, x: scale(1 - y * y, y, x), traced=_traced_tanh)
+sigmoid = primitive(_sigmoid, lambda y, x: scale(y * (1 - y), y, x))
+softplus = primitive(_softplus, lambda y, x: scale(_sigmoid(x), y, x))
+relu = primitive(_relu, lambda y, x: scale((np.real(x) > 0).astype(np.real(x).dtype), y, x))
+elu = primitive(_elu, lambda y, x: scale(np.where(np.real(x) > 0, 1, y + 1), y, x))
+abs = primitive(_abs, lambda y, x: scale(np.sign(np.real(x)), y, x))
+
+
+# --- elementwise, several arguments -----------------------------------------------------------------------------------
+
+def _where(condition, a, b):
+    """a where `condition`, a plain array, is True, else b."""
+    return np.where(condition, a, b)
+
+
+def _maximum(a, b):
+    """The larger of a and b; where they are equal, a."""
+    return np.where(np.real(a) >= np.real(b), a, b)
+
+
+def _minimum(a, b):
+    """The smaller of a and b; where they are equal, a."""
+    return np.where(np.real(a) <= np.real(b), a, b)
+
+
+def _mask(keep, y):
+    return np.asarray(keep).astype(np.real(y).dtype)
+
+
+where = primitive(_where, None, lambda y, c, a, b: scale(_mask(c, y), y, a), lambda y, c, a, b: scale(1 - _mask(c, y), y, b))
+maximum = primitive(_maximum,
+                    lambda y, a, b: scale(_mask(np.real(a) >= np.real(b), y), y, a),
+                    lambda y, a, b: scale(_mask(np.real(a) < np.real(b), y), y, b))
+minimum = primitive(_minimum,
+                    lambda y, a, b: scale(_mask(np.real(a) <= np.real(b), y), y, a),
+                    lambda y, a, b: scale(_mask(np.real(a) > np.real(b), y), y, b))
+
+
+def _clip(x, low, high):
+    """x, but not below `low` nor above `high`, two plain numbers or arrays."""
+    x = np.asarray(x)
+    dtype = x.dtype if x.dtype.kind in "fc" else np.result_type(x, low, high)
+    return np.where(np.real(x) < low, low, np.where(np.real(x) > high, high, x)).astype(dtype)
+
+
+clip = primitive(_clip, lambda y, x, low, high: scale(_mask((np.real(x) >= low) & (np.real(x) <= high), y), y, x))
+
+
+# --- products -----------------------------------------------------------------------------------------------------------
+
+def _affine(x, w, b):
+    """Map rows x (..., n) to x @ w + b, (..., m): one op, since its parts would each read and write all the rows anew."""
+    if np.ndim(x) < 2 or np.ndim(w) != 2 or np.shape(x)[-1] != len(w) or np.shape(b) != np.shape(w)[1:]:
+        raise ValueError("affine: x (..., n), w (n, m) and b (m,) are needed, not "
+                         f"{np.shape(x)}, {np.shape(w)} and {np.shape(b)}")
+    return _plus(blas.times(x, w), b)
+
+
+def _plus(a, b):
+    return np.add(a, b, out=a if np.result_type(a, b) == a.dtype else None)
+
+
+def _affine_joint(wanted, y, x, w, b):
+    rows, shape = x.reshape(-1, len(w)), y.shape
+    ones = np.ones(len(rows), rows.dtype)
+
+    def push(*dxs):
+        dx = dict(zip(wanted, dxs))
+        terms = [blas.times(rows, dx[1])] if 1 in dx else []
+        if 0 in dx:
+            terms.append(blas.times(dx[0].reshape(rows.shape), w))
+        if 2 in dx:
+            terms.append(dx[2])
+        dy = terms[0] if np.ndim(terms[0]) == 2 else np.broadcast_to(terms[0], (len(rows), len(b)))
+        for term in terms[1:]:
+            dy = _plus(dy, term)
+        return dy.reshape(shape)
+
+    def pull(g):
+        g = g.reshape(len(rows), len(b))
+        gs = {0: lambda: (g @ w.T).reshape(x.shape), 1: lambda: rows.T @ g, 2: lambda: ones @ g}
+        return tuple(gs[i]() for i in wanted) if len(wanted) > 1 else gs[wanted[0]]()
+    return Linear(push, pull)
+
+
+affine = primitive(_affine, joint=_affine_joint)
+
+
+# --- shape ------------------------------------------------------------------------------------------------------------
+
+def _reshape_x(y, x, shape):
+    return Linear(lambda dx: dx.reshape(y.shape), lambda g: g.reshape(x.shape))
+
+
+def _expand_dims_x(y, x, axis):
+    return Linear(lambda dx: np.expand_dims(dx, axis), lambda g: np.squeeze(g, axis))
+
+
+def _broadcast_to_x(y, x, shape):
+    return itself(y, x)
+
+
+def _take_along_axis(x, index, axis=-1):
+    """Take the elements of x that `index`, a plain array of integers, names along `axis` (by default the last)."""
+    return np.take_along_axis(x, index, axis)
+
+
+def _take_along_axis_x(y, x, index, axis=-1):
+    grid = list(np.ogrid[tuple(slice(n) for n in index.shape)])
+    grid[axis] = index
+
+    def pull(g):
+        out = np.zeros(x.shape, g.dtype)
+        np.add.at(out, tuple(grid), g)  # an index may name an element twice
+        return out
+    return Linear(lambda dx: np.take_along_axis(dx, index, axis), pull)
+
+
+def _concatenate(*xs, axis):
+    return np.concatenate(xs, axis)
+
+
+def _concatenate_joint(wanted, y, *xs, axis):
+    ends = np.cumsum([np.shape(x)[axis] for x in xs]).tolist()
+    lead = (slice(None),) * (axis % y.ndim)
+    places = [(*lead, slice(a, b)) for a, b in zip([0, *ends], ends)]
+
+    def push(*dxs):
+        dx = dict(zip(wanted, dxs))
+        return np.concatenate([dx[i] if i in dx else np.zeros(np.shape(x), y.dtype) for i, x in enumerate(xs)], axis)
+
+    def pull(g):
+        return tuple(g[places[i]] for i in wanted) if len(wanted) > 1 else g[places[wanted[0]]]
+    return Linear(push, pull)
+
+
+reshape = primitive(np.reshape, _reshape_x)
+expand_dims = primitive(np.expand_dims, _expand_dims_x)
+broadcast_to = primitive(np.broadcast_to, _broadcast_to_x)
+take_along_axis = primitive(_take_along_axis, _take_along_axis_x)
+_concatenate_all = primitive(_concatenate, joint=_concatenate_joint)
+
+
+def concatenate(arrays, axis=0):
+    """Join arrays along an existing axis, by default the first; -1 puts columns side by side."""
+    return _concatenate_all(*arrays, axis=axis)
+
+
+def stack(arrays, axis=0):
+    """Join arrays along a new axis."""
+    return concatenate([expand_dims(x, axis) for x in arrays], axis)
+
+
+# --- sums -------------------------------------------------------------------------------------------------------------
+
+def _reduce(ufunc, x, axis=None, keepdims=False):
+    # along short rows column by column: NumPy's own loop costs as much for a row of 2 numbers as for one of 100
+    x = np.asarray(x)
+    if x.ndim == 2 and axis in (-1, 1) and 0 < x.shape[1] <= 16:
+        y = ufunc.reduce(np.ascontiguousarray(x.T), 0)
+        return y[:, None] if keepdims else y
+    return ufunc.reduce(x, axis, keepdims=keepdims)
+
+
+def _sum(x, axis=None, keepdims=False):
+    """Sum over `axis` (an int, a tuple, or None for all)."""
+    return _reduce(np.add, x, axis, keepdims)
+
+
+def _sum_x(y, x, axis=None, keepdims=False):
+    def push(dx):
+        return np.sum(dx, axis=axis, keepdims=keepdims)
+
+    def pull(g):
+        return np.broadcast_to(g if keepdims or axis is None else np.expand_dims(g, axis), x.shape)
+    return Linear(push, pull)
+
+
+sum = primitive(_sum, _sum_x)
+
+
+# --- derived ----------------------------------------------------------------------------------------------------------
+
+def mean(x, axis=None, keepdims=False):
+    """Average over `axis` (an int, a tuple, or None for all)."""
+    total = sum(x, axis=axis, keepdims=keepdims)
+    return total * (total.size / np.size(x))
+
+
+def var(x, axis=None, keepdims=False):
+    """Average squared distance from the mean over `axis`."""
+    return mean(square(x - mean(x, axis, keepdims=True)), axis, keepdims)
+
+
+def logsumexp(x, axis=-1, keepdims=False):
+    """log sum exp x along `axis`, without overflow."""
+    top = _reduce(np.maximum, np.real(stop_gradient(x)), axis, keepdims=True)
+    return log(sum(exp(x - top), axis=axis, keepdims=keepdims)) + (top if keepdims else np.squeeze(top, axis))
+
+
+def log_softmax(x, axis=-1):
+    """Logarithm of the softmax along `axis`."""
+    return x - logsumexp(x, axis, keepdims=True)
+
+
+def softmax(x, axis=-1):
+    """exp x / sum exp x along `axis`."""
+    return exp(log_softmax(x, axis))
+
+
+def stop_gradient(x):
+    """Take the value only: what follows does not see that it depends on the input."""
+    return x.value if isinstance(x, Var) else x

@@ -1,0 +1,354 @@
+"""Policies that remember: encoder, LSTM, decoder, trained on whole sequences.
+
+What such a policy takes is a `Sequence`: the steps of n environments side by side, where episodes start, and the state
+before the first step. Policy and critic have an LSTM each, or the critic reads what the policy's remembers.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import nn, ops, spaces
+from ..kernels import act
+from ..kernels.lstm import NO_NORM, gates, run, standardize
+from ..nn import listed, parse_net_arch
+from ..normalize import ObservationNormalizer
+from .base import Policy
+
+
+class Sequence(NamedTuple):
+    """T steps of n environments; the rows of what comes of it are the steps one after the other, (T * n, ...)."""
+
+    x: np.ndarray  # (T, n, ...), encoded and normalised
+    starts: np.ndarray  # (T, n), True where an episode starts: nothing is remembered of what was before
+    state: np.ndarray  # (n, 2h), [c, h] before the first step
+    real: np.ndarray | None = None  # the rows that are not there to fill a sequence up to the length of others; None: all
+
+
+class Memory:
+    """The states of the networks "pi" and "vf" over n environments: before a segment's first step and after its last."""
+
+    def __init__(self, n: int, width: int, dtype):
+        self.now = {name: np.zeros((n, width), dtype) for name in ("pi", "vf")}
+        self.before = dict(self.now)
+
+
+class Recurrent(NamedTuple):
+    """A network that remembers: layers before the LSTM, the LSTM on inputs of `width`, layers after it."""
+
+    front: nn.Layer
+    cell: nn.Layer
+    back: nn.Layer
+    width: int
+
+    def apply(self, params, seq: Sequence):
+        """Return features (T * n, ...) and, a plain array, the states after each step (T, n, 2h)."""
+        steps, n = seq.starts.shape
+        rows = self.front.apply(params, seq.x.reshape(steps * n, *seq.x.shape[2:]))
+        h, states = self.cell.apply(params, ops.reshape(rows, (steps, n, self.width)), seq.starts, seq.state)
+        return self.back.apply(params, ops.reshape(h, (steps * n, h.shape[-1]))), states
+
+
+class RecurrentPolicy(Policy):
+    """A policy with an LSTM of `n_lstm` cells, and a critic with another.
+
+    `net_arch` is stable-baselines': widths before "lstm" come before it, widths after it follow, last dict(pi=[...], vf=[...]) of
+    those that differ. `layers=[64, 64]` is short for [64, 64, "lstm"]. Both networks are built so; with `share_features` there
+    is one up to the dict, which belongs to the policy: the critic reads its output and never moves it. Other arguments are
+    those of Policy. States are arrays (n, 2 * n_lstm), [c, h] of the policy's LSTM.
+    """
+
+    loops = ("lstm",)
+    layer_norm = False
+    layers: tuple = (64, 64)
+
+    def __init__(self, observation_space, action_space, *, n_lstm: int = 256, **options):
+        if isinstance(n_lstm, bool) or not isinstance(n_lstm, (int, np.integer)) or n_lstm < 1:
+            raise ValueError(f"n_lstm is {n_lstm!r}; the LSTM's number of cells, an integer of at least 1, is needed")
+        self.n_lstm, self._stateless = int(n_lstm), 0
+        super().__init__(observation_space, action_space, **options)
+
+    def compose(self, net_arch, layers, fun, share_features):
+        """Build the networks from the arguments of the same names; say which parameters policy and critic need."""
+        before, after, pi, vf = parse_recurrent_arch(net_arch, layers, self.layers)
+        self.shared = share_features
+        own = [] if self.shared else after
+        self.pi_head = nn.mlp("pi/post", own + pi, fun, ("pi/out", self.outputs, 0.01))
+        self.vf_head = nn.mlp("vf/post", own + vf, fun, ("vf/out", 1, 1.0))
+        self.nets, weights = {}, {}
+        for name in ("shared",) if self.shared else ("pi", "vf"):
+            front = nn.serial(self.encoder(name), nn.mlp(f"{name}/fc", before, fun))
+            cell = nn.lstm(f"{name}/lstm", self.n_lstm, self.layer_norm)
+            back = nn.mlp(f"{name}/post", after if self.shared else [], fun)
+            encoded, weights[name] = front.init(self.observation_space.rows)
+            if len(encoded) != 1:
+                raise ValueError(f"the features have shape {encoded}; an LSTM takes rows (add nn.flatten())")
+            remembered, more = cell.init(encoded)
+            features, last = back.init(remembered)
+            weights[name] |= more | last
+            self.nets[name] = Recurrent(front, cell, back, encoded[0])
+        if self.shared:
+            self.nets = dict.fromkeys(("pi", "vf"), self.nets["shared"])
+        self.policy_weights = weights["shared" if self.shared else "pi"] | self.pi_head.init(features)[1]
+        self.critic_weights = ({} if self.shared else weights["vf"]) | self.vf_head.init(features)[1]
+        plain = self.extractor is None and type(self.normalizer) is ObservationNormalizer and all(
+            getattr(type(self), name) is getattr(RecurrentPolicy, name) for name in ("unroll", "decode", "encoder"))
+        self._mlp = [self.nets["pi"], self.pi_head] if plain and fun is ops.tanh and self.dtype == np.float32 else None
+
+    # --- the networks, as functions of parameters ---------------------------------------------------------------------
+
+    def unroll(self, params, seq: Sequence):
+        """Distribution parameters (T * n, k) of a sequence, differentiable in the parameters, and the states after each step."""
+        features, states = self.nets["pi"].apply(params, seq)
+        return self.decode(params, features), states
+
+    def pi(self, params, x):
+        """Distribution parameters of a Sequence, (T * n, k) without what only fills it up; differentiable in the parameters."""
+        out = self.unroll(params, x)[0]
+        return out if x.real is None else out[x.real]
+
+    def critic_input(self, params, x):
+        """What the critic reads: the Sequence, or the features that the policy makes of it, which it cannot change."""
+        return self.nets["pi"].apply(params, x)[0] if self.shared else x
+
+    def vf(self, params, features):
+        """Values of `critic_input`, (T * n,) without what only fills a sequence up; differentiable in the critic's parameters."""
+        if self.shared:
+            return super().vf(params, features)
+        values = super().vf(params, self.nets["vf"].apply(params, features)[0])
+        return values if features.real is None else values[features.real]
+
+    # --- a segment of experience --------------------------------------------------------------------------------------
+
+    def new_memory(self, n):
+        """Return what the policy remembers of n environments at their beginning: zeros."""
+        return Memory(n, 2 * self.n_lstm, self.dtype)
+
+    def actor(self, noise, memory=None):
+        """Return what a rollout calls at each step, and the array in which that notes the raw actions; see Policy.actor.
+
+        A tanh network in float32 runs in three compiled kernels; any other as it is composed.
+        """
+        now = memory.now
+        memory.before = dict(now)
+        if [self.nets["pi"], self.pi_head] == self._mlp:
+            step, actions = self._tanh_step(noise)
+        else:
+            actions = self.raw_actions(noise)
+
+            def step(t, obs, starts, state):
+                spaces.check_finite(obs)
+                out, states = self.unroll(self.params, Sequence(self.normalizer(obs)[None], starts[None], state))
+                actions[t] = drawn = self.dist.sample(out, noise[t])
+                return self.to_env(drawn), states[0]
+
+        def act(t, obs, starts):
+            taken, now["pi"] = step(t, obs, starts, now["pi"])
+            return taken
+        return act, actions
+
+    def plain_outputs(self, obs):
+        """Return None: there is an LSTM among the layers."""
+        return None
+
+    def _tanh_step(self, noise) -> tuple[Callable, np.ndarray]:
+        """Return (t, observations, starts, state) -> (what the environment takes, state) of dense tanh layers around the LSTM,
+        and the array of the raw actions."""
+        p, n, h, name = self.params, noise.shape[1], self.n_lstm, "shared" if self.shared else "pi"
+        front, _, back, _ = self.nets["pi"]
+        lstm = {key.rpartition("/")[2]: p[key] for key in p if key.startswith(f"{name}/lstm/")}
+        ahead = front.init((self.observation_space.width,))[1]
+        after = nn.serial(back, self.pi_head).init((h,))[1]
+
+        # the LSTM's product with its inputs is the last layer of those before it
+        b = np.zeros_like(lstm["b"]) if self.layer_norm else lstm["b"]
+        into = np.concatenate([p[key].ravel() for key in ahead] + [lstm["wx"].ravel(), b])
+        out_of = np.concatenate([p[key].ravel() for key in after])
+        widths_in = np.array([self.observation_space.width, *[w.shape[-1] for w in ahead.values()][::2], 4 * h])
+        widths_out = np.array([h, *[w.shape[-1] for w in after.values()][::2]])
+        scaled = np.concatenate([self.normalizer.shift, self.normalizer.factor]), self.normalizer.clip
+        as_it_is = np.repeat(np.array([[0], [1]], np.float32), h, axis=1), np.float32(np.inf)
+        (w, few), ln = gates(lstm["wh"]), NO_NORM
+        inner = np.zeros((2, 1, n, 4 * h), np.float32)  # what goes into the LSTM is that of the only step, without noise
+        plain = np.zeros((1, n, 4 * h), np.float32), act.unbounded(4 * h), inner, np.zeros((1, n), np.int64)
+        if self.layer_norm:
+            ln = np.concatenate([lstm["gh"], lstm["gc"], lstm["bc"]])
+            gain, shift = lstm["gx"], lstm["bx"] + lstm["bh"] + lstm["b"]
+        draws, take, actions = self.draws(noise)
+
+        def step(t, obs, starts, state):
+            if not act.mlp_act(0, obs, into, widths_in, *scaled, *plain):
+                spaces.check_finite(obs)
+            z = standardize(inner[0, 0])[0] * gain + shift if self.layer_norm else inner[0, 0]
+            state = run(z[None], starts[None], state, w, few, ln, False)[0]
+            act.mlp_act(t, np.ascontiguousarray(state[:, h:]), out_of, widths_out, *as_it_is, *draws)
+            return take(t), state
+        return step, actions
+
+    def inputs(self, x, seg):
+        """Return the whole segment as a Sequence, and a function that makes rows (T * n, ...) of its arrays."""
+        return Sequence(x, seg.starts, seg.memory.before["pi"]), lambda array: array.reshape(-1, *array.shape[2:])
+
+    def thin(self, inputs, weights, k):
+        """Take every k-th environment, for the curvature; all where there are fewer than k."""
+        x, starts, state, _ = inputs
+        if (n := starts.shape[1]) < k:
+            return inputs, weights
+        return Sequence(x[:, ::k], starts[:, ::k], state[::k]), weights.reshape(-1, n)[:, ::k].ravel()
+
+    def segment_values(self, x, seg, last, final):
+        """Return V of a segment (T, n), of what comes after it (n,), and of truncated episodes' last observations `final`.
+
+        The last observation of an episode is seen with the state before the reset.
+        """
+        memory, net, name = seg.memory, self.nets["vf"], "pi" if self.shared else "vf"
+        starts = (seg.terminated | seg.truncated | ~seg.valid)[-1]
+
+        def values(x, starts, state):
+            features, states = net.apply(self.params, Sequence(x, starts, state))
+            return self.vf_head.apply(self.params, features)[..., 0], states
+        rows, states = values(x, seg.starts, memory.before[name])
+        if not self.shared:
+            memory.now["vf"] = states[-1].copy()
+        t, i = ([at[k] for at in seg.final] for k in (0, 1))
+        after = values(last[None], starts[None], states[-1])[0]
+        at_end = values(final[None], np.zeros((1, len(final)), bool), states[t, i])[0] if len(final) else np.zeros(0, x.dtype)
+        return rows.reshape(x.shape[:2]), after, at_end
+
+    def critic_batches(self, x, seg, size, ranks, rng):
+        """Return a function that yields, for one pass, minibatches of the critic's inputs and the rows that belong to them.
+
+        A critic with an LSTM reads whole sequences: each environment's part of the segment, cut into pieces only where there are
+        fewer environments than batches of `size` rows. A piece begins with the state that the critic had there before the fit.
+        """
+        inputs = self.inputs(x, seg)[0]
+        if self.shared:
+            return super().critic_batches(x, seg, size, ranks, rng)
+        inputs = inputs._replace(state=seg.memory.before["vf"])
+        steps, n = seg.starts.shape
+        batches_needed = -(-ranks // size)
+        length = -(-steps // min(steps, -(-batches_needed // n)))
+        states = self.nets["vf"].apply(self.params, inputs)[1] if length < steps else None
+        pieces = [(t, i) for t in range(0, steps, length) for i in range(n)]
+
+        def batch(chosen):
+            t0, i = np.array([pieces[k] for k in chosen], int).reshape(-1, 2).T
+            t = t0 + np.arange(length)[:, None]
+            real, t = (t < steps).ravel(), np.minimum(t, steps - 1)
+            state = np.where(t0[:, None] > 0, states[t0 - 1, i], inputs.state[i]) if states is not None else inputs.state[i]
+            return (Sequence(x[t, i], seg.starts[t, i], state, None if real.all() else np.flatnonzero(real)),
+                    (t * n + i).ravel()[real])
+
+        def batches():
+            for chosen in np.array_split(rng.permutation(len(pieces)), batches_needed):
+                yield batch(chosen)
+        return batches
+
+    def demonstrations(self, x, starts):
+        """Return the number of an expert's episodes, and a function of some of them: they as a Sequence, and their rows."""
+        if starts is None:
+            raise ValueError("the expert data lack the array 'episode_starts'; a policy with memory learns from whole episodes")
+        first = np.union1d([0], np.flatnonzero(starts))
+        lengths = np.diff(np.append(first, len(x)))
+
+        def pick(chosen):
+            t = np.arange(lengths[chosen].max(initial=0))[:, None]
+            real = (t < lengths[chosen]).ravel()
+            rows = np.minimum(first[chosen] + t, len(x) - 1)
+            state = np.zeros((len(chosen), 2 * self.n_lstm), self.dtype)
+            return Sequence(x[rows], np.zeros(rows.shape, bool), state, np.flatnonzero(real)), rows.ravel()[real]
+        return len(first), pick
+
+    # --- acting -------------------------------------------------------------------------------------------------------
+
+    def distribution(self, obs, state=None, mask=None):
+        """Return the distribution parameters (n, k) of one step, whether it is a single observation, and the state after it."""
+        x, single = self.observe(obs)
+        seq = self._sequence(x[None], state, None if mask is None else np.reshape(mask, (1, -1)))
+        out, states = self.unroll(self.params, seq)
+        return out, single, states[-1].copy()
+
+    def predict(self, obs, state=None, mask=None, deterministic=False):
+        """Return (actions, state) for one observation or a batch of any size, which comes with its state (n, 2 * n_lstm).
+
+        Without a state all begin with nothing remembered, and so do those where `mask` (n,) is True: an episode starts there.
+        """
+        self._stateless = self._stateless + 1 if state is None else min(self._stateless, 0)
+        if self._stateless == 3:
+            self._stateless = -2**62  # once
+            warnings.warn(f"{type(self).__name__} predicts step after step without a state and remembers nothing: pass the state "
+                          "that predict returned, predict(obs, state, mask), and mask=True where an episode starts", stacklevel=3)
+        return super().predict(obs, state, mask, deterministic)
+
+    def sample_inputs(self, obs, state=None, mask=None):
+        """Return a Sequence of observations (n, ...), one step, or (T, n, ...), and the number of its rows.
+
+        `state` (n, 2 * n_lstm) is that before the first step, `mask` (n,) or (T, n) is True where episodes start.
+        """
+        lead = leading_axes(self.observation_space, obs)
+        if len(lead) < 2:
+            x, _ = self.observe(obs)
+            seq = self._sequence(x[None], state, None if mask is None else np.reshape(mask, (1, -1)))
+        else:
+            x, _ = self.observe(merge_axes(obs))
+            seq = self._sequence(x.reshape(*lead, *x.shape[1:]), state, mask)
+        return seq, seq.starts.size
+
+    def _sequence(self, x, state, mask) -> Sequence:
+        """Check what came with observations x (T, n, ...); nothing given means nothing remembered and no start."""
+        steps, n = x.shape[:2]
+        if state is None:
+            state = np.zeros((n, 2 * self.n_lstm), self.dtype)
+        elif np.shape(state) != (n, 2 * self.n_lstm):
+            raise ValueError(f"the state has shape {np.shape(state)}; {n} observation{'s' * (n != 1)} and n_lstm={self.n_lstm} "
+                             f"need ({n}, {2 * self.n_lstm})")
+        starts = np.zeros((steps, n), bool) if mask is None else np.asarray(mask)
+        if starts.shape != (steps, n):
+            needed, given = (f"({n},)", f"({starts.size},)") if steps == 1 else (f"({steps}, {n})", str(starts.shape))
+            raise ValueError(f"the mask has shape {given}; one for each observation, {needed}, is needed")
+        state = np.asarray(state).astype(self.dtype)
+        if not np.isfinite(state).all():
+            raise ValueError("the state holds numbers that are not finite")
+        return Sequence(x, starts.astype(bool), state)
+
+
+class MlpLstmPolicy(RecurrentPolicy):
+    """Fully connected layers and an LSTM behind them, 64-64 tanh and 256 cells by default."""
+
+
+class MlpLnLstmPolicy(RecurrentPolicy):
+    """Fully connected layers and a layer-norm LSTM behind them, 64-64 tanh and 256 cells by default."""
+
+    layer_norm = True
+
+
+def parse_recurrent_arch(net_arch, layers, default) -> tuple[list, list, list, list]:
+    """Return the widths before the LSTM and after it, and those that policy and critic alone have."""
+    if net_arch is not None and layers is not None:
+        raise ValueError("give net_arch or layers, not both")
+    if net_arch is None:
+        net_arch = [*listed(default if layers is None else layers, "layers"), "lstm"]
+    at = [i for i, item in enumerate(listed(net_arch, "net_arch")) if isinstance(item, str) and item == "lstm"]
+    if len(at) != 1:
+        raise ValueError(f"net_arch is {net_arch!r}; a recurrent policy needs \"lstm\" in it once, such as "
+                         '[64, "lstm", dict(pi=[32], vf=[32])]')
+    before = parse_net_arch([*net_arch[:at[0]], {}], None)[0]
+    return before, *parse_net_arch(list(net_arch[at[0] + 1:]), None)
+
+
+def leading_axes(space: spaces.Space, obs: Any) -> tuple:
+    """Return the axes that observations have before those of their space."""
+    while isinstance(space, spaces.Fields):
+        obs, space = obs[space.keys[0]], space.spaces[0]
+    return np.shape(obs)[:np.ndim(obs) - len(space.shape)]
+
+
+def merge_axes(obs: Any) -> Any:
+    """Make one of the first two axes of observations."""
+    if isinstance(obs, dict):
+        return {key: merge_axes(value) for key, value in obs.items()}
+    if isinstance(obs, tuple):
+        return tuple(map(merge_axes, obs))
+    return np.reshape(obs, (-1, *np.shape(obs)[2:]))
