@@ -1,32 +1,91 @@
-"""Action distributions as formulas on arrays of parameters, one row per sample: no network, no state.
+"""Action distributions as formulas on arrays of parameters, one row per sample: no state, no network.
 
-Each class knows the `size` of its parameter row and gives
-    logp(params, actions)  (n,)      log-probability, differentiable in params
-    kl(old, new)           (n,)      KL(old || new), differentiable in new
-    entropy(params)        (n,)      differentiable
-    fisher(params, t)      (n, size) M t, where M is the Hessian of KL(params || .) at params, which is the Fisher information
-    noise(rng, *lead)                random numbers that make `sample(params, noise)` a draw; a whole segment at once
-    mode(params)                     the most likely action
+Each class owns all that is particular to it. A policy, the trust region step and the fast path call, of each,
+
+    outputs                  how many numbers the network gives for one sample
+    weights()                {name: nn.Weight} of the parameters that it needs beside the network, such as log_std
+    parameters(out, own)     rows (n, size) of distribution parameters, of the network's outputs (n, outputs) and the
+                             arrays `own` of those weights; differentiable in both
+    bound(own)               move these arrays back into their bounds, in place
+    size                     how many numbers a row of parameters has
+    logp(params, actions)    (n,) log-probability, differentiable in params
+    kl(old, new)             (n,) KL(old || new), differentiable in new
+    entropy(params)          (n,) differentiable
+    fisher_at(params)        t -> M t, (n, size), where M is the Hessian of KL(params || .) at params, which is the Fisher
+                             information; what does not depend on t is done once
+    noise(rng, *lead)        random numbers (*lead, k) that make `sample` a draw; of a whole segment at once
+    sample(params, noise)    actions (n, *action_shape)
+    mode(params)             the most likely actions
+    action_shape             the shape of one action
+    action_dtype             the type of actions; None: that of the parameters
+    summary(params)          the answer of `action_probability`
+
+`Additive` ones say how a draw comes of the network's outputs without a row of parameters; the fast path of a rollout asks
+only these, and draws from all others by `parameters` and `sample`.
 """
 
 import numpy as np
 
 from . import ops
+from .nn import Weight
 
 LOG_2PI = float(np.log(2 * np.pi))
 
 
 class Distribution:
-    """What all have in common: `fisher_at(params)`, which returns t -> M t, does once for all t what does not depend on t."""
+    """A distribution without weights of its own, whose parameters are the network's outputs."""
+
+    size: int
+    action_shape: tuple
+    action_dtype: type | None = None
+    additive: str | None = None
+
+    @property
+    def outputs(self) -> int:
+        return self.size
+
+    def weights(self) -> dict:
+        return {}
+
+    def parameters(self, outputs, own):
+        return outputs
+
+    def bound(self, own) -> None:
+        pass
 
     def fisher(self, params, t):
+        """M t, see `fisher_at`."""
         return self.fisher_at(params)(t)
 
 
-class Categorical(Distribution):
+class Additive(Distribution):
+    """A distribution whose draw is settle(outputs + spread(own) * noise).
+
+    Each class says by `additive` that this is so, and how it settles: "reshape" only reshapes, "largest" takes the index of
+    a row's largest number, "settle" calls the method. A subclass that changes a method says it anew (`fast.declared`).
+    """
+
+    def spread(self, own):
+        """The factor of the noise."""
+        return 1
+
+    def location(self, params):
+        """The network's outputs in a row of parameters."""
+        return params
+
+    def settle(self, x):
+        """The action (n, *action_shape) of outputs with their noise (n, outputs)."""
+        raise NotImplementedError
+
+    def mode(self, params):
+        return self.settle(self.location(params))
+
+
+class Categorical(Additive):
     """One of n actions 0..n-1; parameters are the logits (n)."""
 
     action_dtype = np.int64
+    additive = "largest"
 
     def __init__(self, n: int):
         self.size, self.action_shape = n, ()
@@ -54,20 +113,21 @@ class Categorical(Distribution):
         return -np.log(rng.standard_exponential((*lead, self.size)))  # Gumbel: argmax(logits + noise) is a draw
 
     def sample(self, params, noise):
-        return (params + noise).argmax(-1)
+        return self.settle(params + noise)
 
-    def mode(self, params):
-        return params.argmax(-1)
+    def settle(self, x):
+        return x.argmax(-1)
 
-    def probabilities(self, params):
+    def summary(self, params):
         """Probability of each action, (n, size)."""
         return ops.softmax(params)
 
 
-class MultiCategorical(Distribution):
+class MultiCategorical(Additive):
     """Several independent categoricals of sizes `nvec`; parameters are their logits side by side."""
 
     action_dtype = np.int64
+    additive = "settle"
 
     def __init__(self, nvec):
         self.parts = [Categorical(int(n)) for n in nvec]
@@ -95,20 +155,21 @@ class MultiCategorical(Distribution):
         return -np.log(rng.standard_exponential((*lead, self.size)))
 
     def sample(self, params, noise):
-        return self.mode(params + noise)
+        return self.settle(params + noise)
 
-    def mode(self, params):
-        return np.stack([part.mode(x) for part, x in self._each(params)], axis=-1)
+    def settle(self, x):
+        return np.stack([part.settle(y) for part, y in self._each(x)], axis=-1)
 
-    def probabilities(self, params):
+    def summary(self, params):
         """List of the probabilities of each part, (n, nvec[i])."""
-        return [part.probabilities(x) for part, x in self._each(params)]
+        return [part.summary(x) for part, x in self._each(params)]
 
 
-class Bernoulli(Distribution):
+class Bernoulli(Additive):
     """Independent bits of any shape; parameters are the logits of being 1."""
 
     action_dtype = np.int8
+    additive = "settle"
 
     def __init__(self, shape: tuple):
         self.size, self.action_shape = int(np.prod(shape)), tuple(shape)
@@ -135,24 +196,41 @@ class Bernoulli(Distribution):
         return rng.logistic(size=(*lead, self.size))
 
     def sample(self, params, noise):
-        return self.mode(params + noise)
+        return self.settle(params + noise)
 
-    def mode(self, params):
-        return (params > 0).astype(self.action_dtype).reshape(*params.shape[:-1], *self.action_shape)
+    def settle(self, x):
+        return (x > 0).astype(self.action_dtype).reshape(*x.shape[:-1], *self.action_shape)
 
-    def probabilities(self, params):
+    def summary(self, params):
         """Probability of a 1 for each bit, (n, *shape)."""
         return ops.sigmoid(params).reshape(*params.shape[:-1], *self.action_shape)
 
 
-class DiagGaussian(Distribution):
-    """Independent normals of any shape; parameters are the means and then the logarithms of the standard deviations."""
+class DiagGaussian(Additive):
+    """Independent normals of any shape; parameters are the means and then the logarithms of the standard deviations.
 
-    action_dtype = np.float32
+    The network gives the means (dim,); the weights log_std (dim,), which begin at `log_std_init`, are the same everywhere.
+    """
 
-    def __init__(self, shape: tuple):
+    LOG_STD_BOUNDS = (-20.0, 2.0)
+    additive = "reshape"
+
+    def __init__(self, shape: tuple, log_std_init: float = 0.0):
         self.dim, self.action_shape = int(np.prod(shape)), tuple(shape)
-        self.size = 2 * self.dim
+        self.size, self.log_std_init = 2 * self.dim, log_std_init
+
+    @property
+    def outputs(self) -> int:
+        return self.dim
+
+    def weights(self) -> dict:
+        return {"log_std": Weight((self.dim,), lambda rng, shape: np.full(shape, self.log_std_init))}
+
+    def parameters(self, outputs, own):
+        return ops.concatenate([outputs, ops.broadcast_to(own["log_std"], outputs.shape)], -1)
+
+    def bound(self, own) -> None:
+        np.clip(own["log_std"], *self.LOG_STD_BOUNDS, out=own["log_std"])
 
     def _split(self, params):
         return params[..., :self.dim], params[..., self.dim:]
@@ -180,16 +258,24 @@ class DiagGaussian(Distribution):
 
     def sample(self, params, noise):
         mean, log_std = self._split(params)
-        return (mean + np.exp(log_std) * noise).reshape(*params.shape[:-1], *self.action_shape)
+        return self.settle(mean + np.exp(log_std) * noise)
 
-    def mode(self, params):
-        if params.shape[1:] == self.action_shape:  # means alone
-            return params
-        return params[..., :self.dim].reshape(*params.shape[:-1], *self.action_shape)
+    def spread(self, own):
+        return np.exp(own["log_std"])
+
+    def location(self, params):
+        return params[..., :self.dim]
+
+    def settle(self, x):
+        return x if len(self.action_shape) == 1 else x.reshape(*x.shape[:-1], *self.action_shape)
 
     def std(self, params):
         """Standard deviations, shaped like the actions."""
-        return np.exp(params[..., self.dim:]).reshape(*params.shape[:-1], *self.action_shape)
+        return self.settle(np.exp(params[..., self.dim:]))
+
+    def summary(self, params):
+        """List of mean and standard deviation, (n, *shape) each."""
+        return [self.mode(params), self.std(params)]
 
 
 def _total(terms):

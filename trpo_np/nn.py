@@ -26,13 +26,15 @@ class Weight(NamedTuple):
 class Layer(NamedTuple):
     """A pure function with parameters: which ones it needs and how it is applied.
 
-    One that `takes_bytes` reads an image's bytes as the 255th parts of 1 that they mean, and knows `ops.conv.Centred`; others are
-    given these parts.
+    One that `takes_bytes` reads an image's bytes as the 255th parts of 1 that they mean, and knows `ops.conv.Centred`;
+    others are given these parts. One that is nothing but dense layers says so: `dense` lists the names of each one's matrix
+    and bias, and the activation after it, or None.
     """
 
     init: Callable
     apply: Callable
     takes_bytes: bool = False
+    dense: tuple | None = None
 
 
 def orthogonal(rng: np.random.Generator, shape: tuple, gain: float = 1.0) -> np.ndarray:
@@ -56,7 +58,7 @@ def dense(name: str, n_out: int, gain: float = np.sqrt(2)) -> Layer:
 
     def apply(params, x):
         return ops.affine(x, params[w], params[b])
-    return Layer(init, apply)
+    return Layer(init, apply, dense=((w, b, None),))
 
 
 def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
@@ -141,7 +143,8 @@ def named(prefix: str, layer: Layer) -> Layer:
 
     def apply(params, x):
         return layer.apply({name[len(prefix) + 1:]: params[name] for name in params if name.startswith(f"{prefix}/")}, x)
-    return Layer(init, apply, layer.takes_bytes)
+    dense = None if layer.dense is None else tuple((f"{prefix}/{w}", f"{prefix}/{b}", fun) for w, b, fun in layer.dense)
+    return Layer(init, apply, layer.takes_bytes, dense)
 
 
 def flatten() -> Layer:
@@ -166,7 +169,8 @@ def serial(*layers: Layer) -> Layer:
         for layer in layers:
             x = layer.apply(params, x)
         return x
-    return Layer(init, apply, bool(layers) and layers[0].takes_bytes)
+    dense = None if any(layer.dense is None for layer in layers) else tuple(one for layer in layers for one in layer.dense)
+    return Layer(init, apply, bool(layers) and layers[0].takes_bytes, dense)
 
 
 def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> Layer:
@@ -174,17 +178,18 @@ def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> La
 
     `out` (name, width, gain) is one more without; a network of tanh is then one op, `ops.mlp.tanh_layers`.
     """
-    names, layers = [f"{name}{i}" for i in range(len(widths))], []
-    for each, width in zip(names, widths):
-        layers += [dense(each, width), elementwise(activation)]
+    layers, listed = [], []
+    for i, width in enumerate(widths):
+        layers += [dense(f"{name}{i}", width), elementwise(activation)]
+        listed.append((f"{name}{i}/w", f"{name}{i}/b", activation))
     if out is None:
-        return serial(*layers)
+        return serial(*layers)._replace(dense=tuple(listed))
     composed = serial(*layers, dense(*out))
-    weights = [f"{each}/{part}" for each in (*names, out[0]) for part in "wb"]
+    listed.append((f"{out[0]}/w", f"{out[0]}/b", None))
 
     def fused(params, x):
-        return tanh_layers(x, *(params[weight] for weight in weights))
-    return Layer(composed.init, fused) if activation is ops.tanh else composed
+        return tanh_layers(x, *(params[name] for w, b, _ in listed for name in (w, b)))
+    return Layer(composed.init, fused if activation is ops.tanh else composed.apply, dense=tuple(listed))
 
 
 # --- from a policy's arguments to layers ---------------------------------------------------------------------------------------

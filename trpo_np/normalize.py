@@ -46,6 +46,7 @@ class ObservationNormalizer:
     """Shift and scale observations to mean 0 and spread 1, clipped at `clip`; the identity unless `enabled`."""
 
     ready = True  # to be trained with
+    affine = True  # __call__ is clip((obs - shift) * factor)
 
     def __init__(self, size: int, enabled: bool, dtype="float32", clip: float = 10.0):
         self.moments, self.enabled, self.dtype = Moments(size), enabled, np.dtype(dtype)

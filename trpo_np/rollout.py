@@ -5,7 +5,6 @@ Arrays are (T, n): time by environment. `valid` is False on rows that an autores
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ class Segment:
     starts: np.ndarray  # a new episode begins with this row
     last_obs: np.ndarray  # (n, width), after the last step
     final: list  # (t, environment, last observation) of each truncated episode
-    memory: Any = None  # a recurrent policy's: what it knew before the first step, and knows now
+    memory: dict = field(default_factory=dict)  # states (n, width) of a recurrent policy before the first step
     episodes: list = field(default_factory=list)  # (return, length) of each finished episode
     env_seconds: float = 0.0
     policy_seconds: float = 0.0
@@ -53,7 +52,7 @@ class Runner:
         """Take `steps` steps in each environment, drawing all noise at once; None if `on_step(locals)` returned False."""
         policy, stepper, n = self.policy, self.stepper, self.stepper.num_envs
         dist = policy.dist
-        act, actions = policy.actor(dist.noise(rng, steps, n).astype(policy.dtype), self.memory)
+        act, actions, after = policy.actor(dist.noise(rng, steps, n).astype(policy.dtype), self.memory)
         seg = Segment(obs=policy.storage(steps, n), actions=actions, rewards=np.zeros((steps, n)),
                       terminated=np.zeros((steps, n), bool), truncated=np.zeros((steps, n), bool),
                       valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool), starts=np.zeros((steps, n), bool),
@@ -81,7 +80,7 @@ class Runner:
                     return None
         spaces.check_finite(obs)
         seg.starts[0], seg.starts[1:] = self.starts, (seg.terminated | seg.truncated | ~seg.valid)[:-1]
-        self.obs, self.starts, seg.last_obs = obs, starts, obs.copy()
+        self.obs, self.starts, self.memory, seg.last_obs = obs, starts, after, obs.copy()
         seg.policy_seconds, seg.env_seconds = policy_seconds, env_seconds
         self._count(seg)
         return seg

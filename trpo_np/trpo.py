@@ -180,6 +180,7 @@ class TRPO:
                 going = callback.on_rollout_end() is not False
                 clock = time.perf_counter()
                 stats = self._update(segment, remaining=max(0.0, 1 - self.num_timesteps / total))
+                runner.memory = runner.memory | self.after
                 shares += segment.env_seconds, segment.policy_seconds, time.perf_counter() - clock
                 progress.clear()
                 going = all(comm.gather(callback.on_update_end() is not False and going))
@@ -201,7 +202,7 @@ class TRPO:
         valid = seg.valid
         x = policy.normalizer(seg.obs)
         final = np.stack([row for _, _, row in seg.final]) if seg.final else seg.last_obs[:0]
-        values, last_value, at_end = policy.segment_values(x, seg, policy.normalizer(seg.last_obs), policy.normalizer(final))
+        values, last_value, at_end, self.after = policy.segment_values(x, seg, policy.normalizer(seg.last_obs), policy.normalizer(final))
         final_values = np.zeros(valid.shape)
         if seg.final and s["bootstrap_truncated"]:
             t, i, _ = zip(*seg.final)

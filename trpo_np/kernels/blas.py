@@ -35,18 +35,6 @@ def small() -> int:
     return SMALL if reads_in_place() and blas_threads() == 1 else 0
 
 
-def times(a, w):
-    """Return a @ w; if w is one column, without warnings of invalid numbers.
-
-    OpenBLAS 0.3.31 with AVX-512 may see such where there are none: it reads unused lanes off the stack. What is invalid indeed
-    comes from an overflow, which has warned already.
-    """
-    if w.shape[1] > 1:
-        return np.matmul(a, w)
-    with np.errstate(invalid="ignore"):
-        return np.matmul(a, w)
-
-
 def product(a, w, out=None):
     """Return a @ w of rows a (s, n) and w (n, m), as several small products where they are the faster ones."""
     n, m = w.shape

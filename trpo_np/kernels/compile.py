@@ -38,6 +38,11 @@ class Kernel:
         return self.compiled(*args)
 
     @property
+    def is_compiled(self) -> bool:
+        """Whether calls run compiled, for arrays of the kernel's types."""
+        return self.compiled is not None
+
+    @property
     def now(self) -> Callable:
         """What a call runs at present, for arrays of the kernel's type: a loop that calls it often looks it up once."""
         return self.compiled or self.plain
@@ -46,6 +51,11 @@ class Kernel:
 def twin(loop: Callable, example: Callable) -> Callable:
     """Decorate a plain NumPy function with its loop."""
     return lambda plain: Kernel(loop, plain, example)
+
+
+def kernel(example: Callable) -> Callable:
+    """Decorate a loop that has no twin, since other code composes the same where the loop `is_compiled` not."""
+    return lambda loop: Kernel(loop, loop, example)
 
 
 def helper(fun: Callable) -> Callable:

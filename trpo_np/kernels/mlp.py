@@ -1,17 +1,66 @@
-"""Dense tanh networks on a batch, with derivatives: compiled loops, each beside its plain NumPy twin; see compile.py.
+"""Dense layers with tanh between them, on a batch: values, tangents, cotangents and the value loss, compiled.
 
-A batch goes through all layers in chunks of rows that stay in the processor's cache. `hs` holds the outputs of all layers, one
-layer after the other: those of rows first:last of a layer of m that begins at `block` are hs[block + first * m:block + last * m].
+These loops have no plain twin: `ops.mlp` composes the same of ops where they are not compiled, and that is their oracle.
+
+A network is `flat`, in which each layer's matrix (n, m) and bias (m,) stand one after the other, and `widths`, the numbers
+of its inputs, of each hidden layer and of its outputs. A batch goes through all layers in chunks of rows that stay in the
+processor's cache. `hs` holds the outputs of all layers for all rows, one layer after the other. `at` says where things lie:
+at[k] = (matrix of layer k in flat, its bias in flat, its outputs in hs). `small` is blas.small().
 """
 
 import numpy as np
 
 from . import blas, scalar
-from .compile import helper, twin
+from .compile import helper, kernel
+
+# --- where things lie -------------------------------------------------------------------------------------------------
 
 
 @helper
-def _chunk(widths, small):
+def places(widths, n):
+    # at[k], see above, for hs of n rows
+    at, begin, outputs = np.empty((len(widths) - 1, 3), np.int64), 0, 0
+    for k in range(len(widths) - 1):
+        at[k, 0], at[k, 1], at[k, 2] = begin, begin + widths[k] * widths[k + 1], outputs
+        begin, outputs = at[k, 1] + widths[k + 1], outputs + n * widths[k + 1]
+    return at
+
+
+@helper
+def matrix(flat, widths, at, k):
+    return flat[at[k, 0]:at[k, 1]].reshape((widths[k], widths[k + 1]))
+
+
+@helper
+def transposed(flat, widths, at, k):
+    # a layer's matrix of what `transpose_all` made
+    return flat[at[k, 0]:at[k, 1]].reshape((widths[k + 1], widths[k]))
+
+
+@helper
+def bias(flat, widths, at, k):
+    return flat[at[k, 1]:at[k, 1] + widths[k + 1]]
+
+
+@helper
+def outputs_of(hs, widths, at, k, first, last):
+    # the outputs of layer k for rows first:last
+    m = widths[k + 1]
+    return hs[at[k, 2] + first * m:at[k, 2] + last * m].reshape((last - first, m))
+
+
+@helper
+def jacobian_of(jac, widths, at, k, first, last):
+    # what `jacobian` gave for hidden layer k and rows first:last, (rows, outputs, m)
+    outputs, m = widths[-1], widths[k + 1]
+    begin = outputs * at[k, 2]
+    return jac[begin + first * outputs * m:begin + last * outputs * m].reshape((last - first, outputs, m))
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
+
+@helper
+def chunk_size(widths, small):
     # rows at a time: as many as make small products, see blas.product, or some hundred
     rows = 512
     for k in range(len(widths) - 1):
@@ -22,8 +71,8 @@ def _chunk(widths, small):
 
 
 @helper
-def _multiply(a, w, small, y):
-    # y = a @ w, as many rows at a time as make small products
+def multiply(a, w, small, y):
+    # y = a w, as many rows at a time as make small products
     rows = blas.rows_within(w.shape[0], w.shape[1], small)
     rows = rows if rows else max(len(a), 1)
     for r in range(0, len(a), rows):
@@ -31,7 +80,41 @@ def _multiply(a, w, small, y):
 
 
 @helper
-def _sum_rows(a, out):
+def affine_by_rows(a, w, b, y):
+    # y = a w + b, each in one axis, for few rows, for which a call of BLAS takes longer than this
+    m, n = len(b), len(w) // len(b)
+    for r in range(len(y) // m):
+        x, out = a[r * n:], y[r * m:]
+        for j in range(m):
+            out[j] = b[j]
+        for i in range(n % 4):
+            x0, w0 = x[i], w[i * m:]
+            for j in range(m):
+                out[j] += x0 * w0[j]
+        for i in range(n % 4, n, 4):  # four at a time, so that the row is read and written less often
+            x0, x1, x2, x3 = x[i], x[i + 1], x[i + 2], x[i + 3]
+            w0, w1, w2, w3 = w[i * m:], w[(i + 1) * m:], w[(i + 2) * m:], w[(i + 3) * m:]
+            for j in range(m):
+                out[j] += x0 * w0[j] + x1 * w1[j] + x2 * w2[j] + x3 * w3[j]
+
+
+@helper
+def add_bias(y, b):
+    for r in range(len(y)):
+        for j in range(len(b)):
+            y[r, j] += b[j]
+
+
+@helper
+def through_tanh(d, h):
+    # d times the derivative of the tanh whose outputs are h, in place
+    for r in range(len(d)):
+        for j in range(d.shape[1]):
+            d[r, j] *= 1 - h[r, j] * h[r, j]
+
+
+@helper
+def sum_rows(a, out):
     # four rows at a time: each sum waits for the one before
     out[:] = 0
     whole = len(a) // 4 * 4
@@ -45,262 +128,200 @@ def _sum_rows(a, out):
 
 
 @helper
-def _values(flat, widths, x, small, hs):
-    n, layers, chunk = len(x), len(widths) - 1, _chunk(widths, small)
-    for first in range(0, n, chunk):
-        last, at, block = min(first + chunk, n), 0, 0
-        h = x[first:last]
-        for k in range(layers):
-            m, end = widths[k + 1], at + widths[k] * widths[k + 1]
-            b, y = flat[end:end + m], hs[block + first * m:block + last * m].reshape((last - first, m))
-            _multiply(h, flat[at:end].reshape((widths[k], m)), small, y)
-            for r in range(last - first):
-                for j in range(m):
-                    y[r, j] = scalar.tanh1(y[r, j] + b[j]) if k < layers - 1 else y[r, j] + b[j]
-            h, at, block = y, end + m, block + n * m
+def transpose_all(flat, widths, at):
+    # the same with each layer's matrix transposed
+    out = np.empty_like(flat)
+    for k in range(len(widths) - 1):
+        w, turned = matrix(flat, widths, at, k), transposed(out, widths, at, k)
+        for i in range(w.shape[0]):
+            for j in range(w.shape[1]):
+                turned[j, i] = w[i, j]
+    return out
 
 
 @helper
-def _along(jac, y, out):
-    # add to out (n, k) the tangents y (n, m) times the Jacobian's rows, jac (n, k, m)
-    for r in range(len(y)):
-        u = y[r]
+def push_rows(jac, dy, out):
+    # add to out (n, outputs) the tangents dy (n, m) times the Jacobian's rows, jac (n, outputs, m)
+    for r in range(len(dy)):
+        d = dy[r]
         for c in range(jac.shape[1]):
             row, total = jac[r, c], np.float32(0)
-            for j in range(len(u)):
-                total += row[j] * u[j]
+            for j in range(len(d)):
+                total += row[j] * d[j]
             out[r, c] += total
 
 
 @helper
-def _back(jac, g, out):
-    # out (n, m): the cotangents g (n, k) times the Jacobian's rows, three at a time
+def pull_rows(jac, g, out):
+    # out (n, m): the cotangents g (n, outputs) times the Jacobian's rows, three at a time
     k = jac.shape[1]
     for r in range(len(g)):
-        y = out[r]
-        y[:] = 0
+        gy = out[r]
+        gy[:] = 0
         for c in range(k % 3):
             a, u = g[r, c], jac[r, c]
-            for j in range(len(y)):
-                y[j] += a * u[j]
+            for j in range(len(gy)):
+                gy[j] += a * u[j]
         for i in range(k % 3, k, 3):
             a, b, c, u, v, w = g[r, i], g[r, i + 1], g[r, i + 2], jac[r, i], jac[r, i + 1], jac[r, i + 2]
-            for j in range(len(y)):
-                y[j] += a * u[j] + b * v[j] + c * w[j]
+            for j in range(len(gy)):
+                gy[j] += a * u[j] + b * v[j] + c * w[j]
 
+
+# --- the network ------------------------------------------------------------------------------------------------------
 
 @helper
-def _turned(flat, widths):
-    # the same with each layer's matrix transposed
-    out, at = np.empty_like(flat), 0
+def forward(flat, widths, x, n, first, last, small, by_rows, hs):
+    # fill hs, of n rows, for the rows first:last of x, which is one axis; `by_rows` suits few of them
+    h, begin, block = x[first * widths[0]:last * widths[0]], 0, 0
     for k in range(len(widths) - 1):
-        n, m = widths[k], widths[k + 1]
-        for i in range(n):
-            for j in range(m):
-                out[at + j * n + i] = flat[at + i * m + j]
-        at += n * m + m
-    return out
+        m = widths[k + 1]
+        end = begin + widths[k] * m
+        w, b, y = flat[begin:end], flat[end:end + m], hs[block + first * m:block + last * m]
+        if by_rows:
+            affine_by_rows(h, w, b, y)
+        else:
+            rows = last - first
+            multiply(h.reshape((rows, widths[k])), w.reshape((widths[k], m)), small, y.reshape((rows, m)))
+            add_bias(y.reshape((rows, m)), b)
+        if k < len(widths) - 2:
+            for i in range(len(y)):
+                y[i] = scalar.tanh1(y[i])
+        h, begin, block = y, end + m, block + n * m
 
 
 @helper
-def _cotangents(flat, widths, x, hs, jac, g, small, out):
-    n, layers, chunk, size, few = len(x), len(widths) - 1, _chunk(widths, small), len(out), widths[-1]
-    part, turned, spare = np.empty(size, np.float32), _turned(flat, widths), np.empty((2, chunk * widths[1:].max()), np.float32)
-    out[:] = 0
+def forward_all(flat, widths, x, small, hs):
+    chunk, n = chunk_size(widths, small), len(x)
     for first in range(0, n, chunk):
-        last, end, block, place = min(first + chunk, n), size, len(hs), len(jac)
-        rows, back = last - first, g[first:last]
+        forward(flat, widths, x.reshape(x.size), n, first, min(first + chunk, n), small, False, hs)
+
+
+@helper
+def backward(flat, widths, at, x, hs, jac, g, small, out):
+    # the cotangent of flat, into out, for that of the outputs, g (n, outputs)
+    layers, chunk = len(widths) - 1, chunk_size(widths, small)
+    part, turned = np.empty_like(out), transpose_all(flat, widths, at)
+    spare = np.empty((2, chunk * widths[1:].max()), np.float32)
+    out[:] = 0
+    for first in range(0, len(x), chunk):
+        last = min(first + chunk, len(x))
+        rows, gy = last - first, g[first:last]
         for k in range(layers - 1, -1, -1):
-            w, m = widths[k], widths[k + 1]
-            end, block = end - m, block - n * m
-            at, before = end - w * m, block - n * w
-            h = x[first:last] if k == 0 else hs[before + first * w:before + last * w].reshape((rows, w))
-            np.dot(h.T, back, part[at:end].reshape((w, m)))
-            _sum_rows(back, part[end:end + m])
+            h = x[first:last] if k == 0 else outputs_of(hs, widths, at, k - 1, first, last)
+            np.dot(h.T, gy, matrix(part, widths, at, k))
+            sum_rows(gy, bias(part, widths, at, k))
             if k:
-                ahead = spare[k % 2, :rows * w].reshape((rows, w))
+                gh = spare[k % 2, :rows * widths[k]].reshape((rows, widths[k]))
                 if len(jac) and k < layers - 1:
-                    place -= n * few * w
-                    known = jac[place + first * few * w:place + last * few * w].reshape((rows, few, w))
-                    _back(known, g[first:last], ahead)
+                    pull_rows(jacobian_of(jac, widths, at, k - 1, first, last), g[first:last], gh)
                 else:
-                    _multiply(back, turned[at:end].reshape((m, w)), small, ahead)
-                    for r in range(rows):
-                        for j in range(w):
-                            ahead[r, j] *= 1 - h[r, j] * h[r, j]
-                back = ahead
-            end = at
-        for i in range(size):
+                    multiply(gy, transposed(turned, widths, at, k), small, gh)
+                    through_tanh(gh, h)
+                gy = gh
+        for i in range(len(out)):
             out[i] += part[i]
 
 
-def _mlp_values_loop(flat, widths, x, small):
-    hs = np.empty(len(x) * widths[1:].sum(), np.float32)
-    _values(flat, widths, x, small, hs)
-    return hs
-
-
-def _mlp_jacobian_loop(flat, widths, x, hs, small):
-    n, layers, chunk, few, top = len(x), len(widths) - 1, _chunk(widths, small), widths[-1], widths[-2]
-    out, spare = np.empty(n * few * widths[1:-2].sum(), np.float32), np.empty(chunk * few * top, np.float32)
-    turned, begin = _turned(flat, widths), len(flat) - few - few * top
-    for first in range(0, n, chunk):
-        last, at, block, place = min(first + chunk, n), begin, len(hs) - n * (few + top), len(out)
-        rows, w = last - first, turned[begin:begin + few * top].reshape((few, top))
-        h, back = hs[block + first * top:block + last * top], spare[:rows * few * top].reshape((rows * few, top))
-        for r in range(rows):
-            for c in range(few):
-                for j in range(top):
-                    back[r * few + c, j] = w[c, j] * (1 - h[r * top + j] * h[r * top + j])
-        for k in range(layers - 2, 0, -1):
-            m, size = widths[k], widths[k] * widths[k + 1]
-            at, block, place = at - size - widths[k + 1], block - n * m, place - n * few * m
-            ahead = out[place + first * few * m:place + last * few * m].reshape((rows * few, m))
-            _multiply(back, turned[at:at + size].reshape((widths[k + 1], m)), small, ahead)
-            h, back = hs[block + first * m:block + last * m], ahead
-            for r in range(rows):
-                for c in range(few):
-                    for j in range(m):
-                        back[r * few + c, j] *= 1 - h[r * m + j] * h[r * m + j]
-    return out
-
-
-def _mlp_push_loop(flat, widths, x, hs, jac, dflat, small):
-    n, layers, chunk, few = len(x), len(widths) - 1, _chunk(widths, small), widths[-1]
-    out, widest, side = np.empty((n, few), np.float32), widths.max(), np.empty((chunk, few), np.float32)
-    spare, other = np.empty((2, chunk * widest), np.float32), np.empty(chunk * widest, np.float32)
-    for first in range(0, n, chunk):
-        last, at, block, place = min(first + chunk, n), 0, 0, 0
-        rows = last - first
-        side[:] = 0
-        h, d = x[first:last], x[first:last]
-        for k in range(layers):
-            m, end = widths[k + 1], at + widths[k] * widths[k + 1]
-            y = out[first:last] if k == layers - 1 else spare[k % 2, :rows * m].reshape((rows, m))
-            _multiply(h, dflat[at:end].reshape((widths[k], m)), small, y)
-            db, h = dflat[end:end + m], hs[block + first * m:block + last * m].reshape((rows, m))
-            if k and (not len(jac) or k == layers - 1):
-                more = other[:rows * m].reshape((rows, m))
-                _multiply(d, flat[at:end].reshape((widths[k], m)), small, more)
-                for r in range(rows):
-                    for j in range(m):
-                        y[r, j] += more[r, j]
-            if len(jac) and k < layers - 2:
-                for r in range(rows):
-                    for j in range(m):
-                        y[r, j] += db[j]
-                _along(jac[place + first * few * m:place + last * few * m].reshape((rows, few, m)), y, side)
-                place += n * few * m
-            else:
-                for r in range(rows):
-                    for j in range(m):
-                        v = y[r, j] + db[j]
-                        y[r, j] = v * (1 - h[r, j] * h[r, j]) if k < layers - 1 else v + side[r, j]
-            d, at, block = y, end + m, block + n * m
-    return out
-
-
-def _mlp_pull_loop(flat, widths, x, hs, jac, g, small):
-    out = np.empty_like(flat)
-    _cotangents(flat, widths, x, hs, jac, g, small, out)
-    return out
-
-
-def _mlp_loss_loop(flat, widths, x, goal, weights, small):
-    n, size = len(x), len(flat)
-    hs, g, out = np.empty(n * widths[1:].sum(), np.float32), np.empty((n, 1), np.float32), np.zeros(size + 2, np.float32)
-    _values(flat, widths, x, small, hs)
-    y = hs[len(hs) - n:]
-    for r in range(n):
-        error = y[r] - goal[r]
-        g[r, 0] = 2 * weights[r] * error
-        out[size] += weights[r] * error * error
-        out[size + 1] += weights[r]
-    _cotangents(flat, widths, x, hs, hs[:0], g, small, out[:size])
-    return out
-
-
-def has_few_outputs(n: int, widths) -> bool:
-    """Say whether `mlp_jacobian` of n rows pays in some ten products: wide layers, few outputs, and it stays in the cache."""
-    inner, few = widths[1:-1], widths[-1]
-    pays = len(inner) > 1 and few <= 6 and min(inner) >= 8 * few and n * few * sum(inner[:-1]) <= 4_000_000
-    return pays and mlp_jacobian.compiled is not None  # the plain twins do without
-
+# --- kernels ----------------------------------------------------------------------------------------------------------
 
 def _example(*more):
     f = np.float32
     return lambda: (np.zeros(2, f), np.array([1, 1]), np.zeros((1, 1), f), *(np.zeros(shape, f) for shape in more), 0)
 
 
-def _layers(flat, widths):
-    # matrix and bias of each layer
-    at = 0
-    for n, m in zip(widths[:-1], widths[1:]):
-        yield flat[at:at + n * m].reshape(n, m), flat[at + n * m:at + n * m + m]
-        at += n * m + m
+@kernel(_example())
+def values(flat, widths, x, small):
+    """Return the outputs of all layers on rows x (n, k), one layer after the other, in one axis."""
+    hs = np.empty(len(x) * widths[1:].sum(), np.float32)
+    forward_all(flat, widths, x, small, hs)
+    return hs
 
 
-def _outputs(widths, x, hs):
-    # what each layer reads, and then the network's outputs
-    blocks = np.split(hs, len(x) * np.cumsum(widths[1:-1]))
-    return [x, *(block.reshape(len(x), m) for block, m in zip(blocks, widths[1:]))]
+@kernel(_example(1))
+def jacobian(flat, widths, x, hs, small):
+    """Return the derivatives of the outputs in what goes into each hidden layer's tanh, but the last layer's.
 
-
-@twin(_mlp_values_loop, _example())
-def mlp_values(flat, widths, x, small):
-    """Return the outputs of all layers of a tanh network on rows x (n, k), one layer after the other, in one axis; float32.
-
-    The network has its layers (w, b) one after the other in `flat`; there is no tanh after the last. `small` is blas.small().
+    They are (n, outputs, m) for a layer of m, one layer after the other, in one axis. Where outputs are few, tangents of a
+    layer get to them, and cotangents back, without a product for each layer between.
     """
-    hs, last = [x], len(widths) - 2
-    for k, (w, b) in enumerate(_layers(flat, widths)):
-        y = blas.times(hs[-1], w) + b
-        hs.append(np.tanh(y) if k < last else y)
-    return np.concatenate([h.ravel() for h in hs[1:]])
+    layers, chunk, outputs = len(widths) - 1, chunk_size(widths, small), widths[-1]
+    at = places(widths, len(x))
+    out, top = np.empty(outputs * at[layers - 2, 2], np.float32), widths[-2]
+    spare, turned = np.empty(chunk * outputs * top, np.float32), transpose_all(flat, widths, at)
+    w = transposed(turned, widths, at, layers - 1)
+    for first in range(0, len(x), chunk):
+        last = min(first + chunk, len(x))
+        h, n = outputs_of(hs, widths, at, layers - 2, first, last), (last - first) * outputs
+        g = spare[:n * top].reshape((last - first, outputs, top))
+        for r in range(last - first):
+            for c in range(outputs):
+                for j in range(top):
+                    g[r, c, j] = w[c, j] * (1 - h[r, j] * h[r, j])
+        for k in range(layers - 2, 0, -1):
+            gh, h = jacobian_of(out, widths, at, k - 1, first, last), outputs_of(hs, widths, at, k - 1, first, last)
+            multiply(g.reshape((n, widths[k + 1])), transposed(turned, widths, at, k), small, gh.reshape((n, widths[k])))
+            for r in range(last - first):
+                for c in range(outputs):
+                    for j in range(widths[k]):
+                        gh[r, c, j] *= 1 - h[r, j] * h[r, j]
+            g = gh
+    return out
 
 
-@twin(_mlp_jacobian_loop, _example(1))
-def mlp_jacobian(flat, widths, x, hs, small):
-    """Return the derivatives of the k outputs of `mlp_values` in what goes into each hidden layer's tanh, but the last layer's.
-
-    They are (n, k, m) for a layer of m, one layer after the other, in one axis. Where outputs are few, tangents of a layer get to
-    them, and cotangents back, without a product for each layer between.
-    """
-    found, hs, (*layers, last) = [], _outputs(widths, x, hs), list(_layers(flat, widths))
-    back = np.broadcast_to(last[0].T, (len(x), *last[0].T.shape))
-    for h, (w, _) in zip(hs[-2:1:-1], layers[:0:-1]):
-        back = (back * (1 - h * h)[:, None]) @ w.T
-        found.append(back)
-    scaled = [back * (1 - h * h)[:, None] for back, h in zip(found[::-1], hs[1:])]
-    return np.concatenate([block.ravel() for block in scaled]) if scaled else flat[:0]
-
-
-@twin(_mlp_push_loop, _example(1, 0, 2))
-def mlp_push(flat, widths, x, hs, jac, dflat, small):
-    """Return the tangent (n, m) of the outputs of `mlp_values`, which gave `hs`, for that of `flat`; jac, if not empty, is
-    what `mlp_jacobian` gave."""
-    hs, d = _outputs(widths, x, hs), None
-    for k, ((w, _), (dw, db)) in enumerate(zip(_layers(flat, widths), _layers(dflat, widths))):
-        y = blas.times(hs[k], dw) + db
-        y = y if d is None else y + blas.times(d, w)
-        d = y * (1 - hs[k + 1] * hs[k + 1]) if k < len(widths) - 2 else y
-    return d
-
-
-@twin(_mlp_pull_loop, _example(1, 0, (1, 1)))
-def mlp_pull(flat, widths, x, hs, jac, g, small):
-    """Return the cotangent of `flat` for that of the outputs, g (n, m): the transpose of `mlp_push`."""
-    hs, parts = _outputs(widths, x, hs), []
-    for h, (w, _) in zip(hs[-2::-1], list(_layers(flat, widths))[::-1]):
-        parts += [g.sum(0), (h.T @ g).ravel()]
-        g = (g @ w.T) * (1 - h * h)  # of the observations too, in the end: of no use
-    return np.concatenate(parts[::-1])
+@kernel(_example(1, 0, 2))
+def push(flat, widths, x, hs, jac, dflat, small):
+    """Return the tangent (n, outputs) of the outputs for that of `flat`; hs is of `values`, jac of `jacobian` or empty."""
+    layers, chunk, outputs, at = len(widths) - 1, chunk_size(widths, small), widths[-1], places(widths, len(x))
+    dout, side = np.empty((len(x), outputs), np.float32), np.empty((chunk, outputs), np.float32)
+    spare, other = np.empty((2, chunk * widths.max()), np.float32), np.empty(chunk * widths.max(), np.float32)
+    for first in range(0, len(x), chunk):
+        last = min(first + chunk, len(x))
+        rows, h, dh = last - first, x[first:last], x[first:last]
+        side[:] = 0
+        for k in range(layers):
+            m, top = widths[k + 1], k == layers - 1
+            dy = dout[first:last] if top else spare[k % 2, :rows * m].reshape((rows, m))
+            multiply(h, matrix(dflat, widths, at, k), small, dy)
+            h = outputs_of(hs, widths, at, k, first, last)
+            if k and (not len(jac) or top):
+                more = other[:rows * m].reshape((rows, m))
+                multiply(dh, matrix(flat, widths, at, k), small, more)
+                for r in range(rows):
+                    for j in range(m):
+                        dy[r, j] += more[r, j]
+            add_bias(dy, bias(dflat, widths, at, k))
+            if len(jac) and k < layers - 2:
+                push_rows(jacobian_of(jac, widths, at, k, first, last), dy, side)
+            elif not top:
+                through_tanh(dy, h)
+            else:
+                for r in range(rows):
+                    for j in range(m):
+                        dy[r, j] += side[r, j]
+            dh = dy
+    return dout
 
 
-@twin(_mlp_loss_loop, _example(1, 1))
-def mlp_loss(flat, widths, x, goal, weights, small):
+@kernel(_example(1, 0, (1, 1)))
+def pull(flat, widths, x, hs, jac, g, small):
+    """Return the cotangent of `flat` for that of the outputs, g (n, outputs): the transpose of `push`."""
+    out = np.empty_like(flat)
+    backward(flat, widths, places(widths, len(x)), x, hs, jac, g, small, out)
+    return out
+
+
+@kernel(_example(1, 1))
+def loss(flat, widths, x, goal, weights, small):
     """Return the gradient of sum(weights * (y - goal)^2) in `flat`, then that sum, then sum(weights); y (n, 1) is the output."""
-    hs = mlp_values.plain(flat, widths, x, small)
-    error = hs[len(hs) - len(x):] - goal
-    grad = mlp_pull.plain(flat, widths, x, hs, flat[:0], (2 * weights * error)[:, None], small)
-    return np.append(grad, np.array([np.sum(weights * error * error), np.sum(weights)], flat.dtype))
+    n, size, at = len(x), len(flat), places(widths, len(x))
+    hs, g, out = np.empty(n * widths[1:].sum(), np.float32), np.empty((n, 1), np.float32), np.zeros(size + 2, np.float32)
+    forward_all(flat, widths, x, small, hs)
+    y = hs[len(hs) - n:]
+    for r in range(n):
+        error = y[r] - goal[r]
+        g[r, 0] = 2 * weights[r] * error
+        out[size] += weights[r] * error * error
+        out[size + 1] += weights[r]
+    backward(flat, widths, at, x, hs, hs[:0], g, small, out[:size])
+    return out

@@ -25,7 +25,7 @@ from ..autodiff import (
     subtract,
     transpose,
 )
-from ..kernels import blas, scalar
+from ..kernels import scalar
 
 __all__ = ["abs", "add", "affine", "broadcast_to", "clip", "concatenate", "cos", "divide", "elu", "exp", "expand_dims", "expm1",
            "getitem", "log", "log1p", "log_softmax", "logsumexp", "matmul", "maximum", "mean", "minimum", "multiply",
@@ -126,12 +126,24 @@ clip = primitive(_clip, lambda y, x, low, high: scale(_mask((np.real(x) >= low) 
 
 # --- products -----------------------------------------------------------------------------------------------------------
 
+def _times(a, w):
+    """Return a @ w; if w is one column, without warnings of invalid numbers.
+
+    OpenBLAS 0.3.31 with AVX-512 may see such where there are none: it reads unused lanes off the stack. Numbers that are
+    invalid indeed come from an overflow, which has warned already.
+    """
+    if w.shape[1] > 1:
+        return np.matmul(a, w)
+    with np.errstate(invalid="ignore"):
+        return np.matmul(a, w)
+
+
 def _affine(x, w, b):
     """Map rows x (..., n) to x @ w + b, (..., m): one op, since its parts would each read and write all the rows anew."""
     if np.ndim(x) < 2 or np.ndim(w) != 2 or np.shape(x)[-1] != len(w) or np.shape(b) != np.shape(w)[1:]:
         raise ValueError("affine: x (..., n), w (n, m) and b (m,) are needed, not "
                          f"{np.shape(x)}, {np.shape(w)} and {np.shape(b)}")
-    return _plus(blas.times(x, w), b)
+    return _plus(_times(x, w), b)
 
 
 def _plus(a, b):
@@ -144,9 +156,9 @@ def _affine_joint(wanted, y, x, w, b):
 
     def push(*dxs):
         dx = dict(zip(wanted, dxs))
-        terms = [blas.times(rows, dx[1])] if 1 in dx else []
+        terms = [_times(rows, dx[1])] if 1 in dx else []
         if 0 in dx:
-            terms.append(blas.times(dx[0].reshape(rows.shape), w))
+            terms.append(_times(dx[0].reshape(rows.shape), w))
         if 2 in dx:
             terms.append(dx[2])
         dy = terms[0] if np.ndim(terms[0]) == 2 else np.broadcast_to(terms[0], (len(rows), len(b)))

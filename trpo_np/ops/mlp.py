@@ -1,4 +1,4 @@
-"""Dense layers with tanh between them, fused into one op; layer by layer it is what it is made of, and what it is checked by."""
+"""Dense layers with tanh between them as one op: compiled where that can be, else composed layer by layer, its oracle."""
 
 import numpy as np
 
@@ -13,32 +13,51 @@ def tanh_layers(x, *weights):
     Under trace one op, if x is plain and all is float32: compiled loops take a chunk of rows through all layers at once.
     """
     plain = [stop_gradient(w) for w in weights]
-    widths = np.array([np.shape(x)[-1], *(np.size(b) for b in plain[1::2])])
-    shapes = [shape for n, m in zip(widths[:-1], widths[1:]) for shape in ((n, m), (m,))]
-    # what does not fit, `affine` refuses with a sentence; the loops would read beyond the arrays
-    if isinstance(x, Var) or np.ndim(x) != 2 or [np.shape(w) for w in plain] != shapes or not all(
-            isinstance(w, Var) and w.dtype == np.float32 == x.dtype for w in weights):
-        for w, b in zip(weights[:-2:2], weights[1:-2:2]):
-            x = tanh(affine(x, w, b))
-        return affine(x, *weights[-2:])
+    if mlp.values.is_compiled and _can_be_fused(x, weights, plain):
+        return _fused(x, weights, plain)
+    for w, b in zip(weights[:-2:2], weights[1:-2:2]):
+        x = tanh(affine(x, w, b))
+    return affine(x, *weights[-2:])
+
+
+def _can_be_fused(x, weights, plain) -> bool:
+    """Say whether the loops take these: what does not fit, `affine` refuses with a sentence; they would read beyond arrays."""
+    if isinstance(x, Var) or np.ndim(x) != 2 or not all(isinstance(w, Var) for w in weights):
+        return False
+    widths = [np.shape(x)[-1], *(np.size(b) for b in plain[1::2])]
+    shapes = [shape for n, m in zip(widths, widths[1:]) for shape in ((n, m), (m,))]
+    return [w.shape for w in plain] == shapes and all(w.dtype == np.float32 == x.dtype for w in plain)
+
+
+def _fused(x, weights, plain):
+    widths = np.array([x.shape[-1], *(b.size for b in plain[1::2])])
     x, flat = np.require(x, None, "CW"), np.concatenate([w.ravel() for w in plain])
-    values = mlp.mlp_values(flat, widths, x, blas.small())
-    y = values[len(values) - len(x) * widths[-1]:].reshape(len(x), widths[-1])
-    return primitive(lambda *_: y, joint=lambda *_: _tanh_layers_linear(flat, widths, x, values, plain))(*weights)
+    hs = mlp.values(flat, widths, x, blas.small())
+    y = hs[len(hs) - len(x) * widths[-1]:].reshape(len(x), widths[-1])
+    return primitive(lambda *_: y, joint=lambda *_: _linear(flat, widths, x, hs, plain))(*weights)
 
 
-def _tanh_layers_linear(flat, widths, x, values, weights):
-    borders = np.cumsum([0, *(w.size for w in weights)])
-    places = [(slice(a, b), w.shape) for a, b, w in zip(borders, borders[1:], weights)]
-    few, jac = mlp.has_few_outputs(len(x), widths), values[:0]
+def _linear(flat, widths, x, hs, weights) -> Linear:
+    ends = np.cumsum([w.size for w in weights]).tolist()
+    places = [(slice(end - w.size, end), w.shape) for end, w in zip(ends, weights)]
+    wanted, jacobian = jacobian_pays(len(x), widths), hs[:0]
 
     def push(*dws):
-        nonlocal jac
-        if few and not len(jac):  # the first of conjugate gradient's ten
-            jac = mlp.mlp_jacobian(flat, widths, x, values, blas.small())
-        return mlp.mlp_push(flat, widths, x, values, jac, np.concatenate([dw.ravel() for dw in dws]), blas.small())
+        nonlocal jacobian
+        if wanted and not len(jacobian):  # at the first of conjugate gradient's products, of about ten
+            jacobian = mlp.jacobian(flat, widths, x, hs, blas.small())
+        return mlp.push(flat, widths, x, hs, jacobian, np.concatenate([dw.ravel() for dw in dws]), blas.small())
 
     def pull(g):
-        back = mlp.mlp_pull(flat, widths, x, values, jac, np.require(g, np.float32, "CW"), blas.small())
-        return tuple(back[where].reshape(shape) for where, shape in places)
+        gflat = mlp.pull(flat, widths, x, hs, jacobian, np.require(g, np.float32, "CW"), blas.small())
+        return tuple(gflat[where].reshape(shape) for where, shape in places)
     return Linear(push, pull)
+
+
+def jacobian_pays(n: int, widths) -> bool:
+    """Say whether `mlp.jacobian` of n rows pays in some ten products: wide layers, few outputs, and it stays in the cache.
+
+    With 2 or 3 outputs an update takes a tenth less time, with 6 it takes 1 % less (bench/update.py --jacobian).
+    """
+    inner, outputs = widths[1:-1], widths[-1]
+    return len(inner) > 1 and outputs <= 6 and min(inner) >= 8 * outputs and n * outputs * sum(inner[:-1]) <= 4_000_000

@@ -1,35 +1,108 @@
-"""Acting with a standard tanh network, fast: one row in few calls of NumPy."""
+"""Acting with standard networks, fast: compiled for a rollout, and in few calls of NumPy for one observation.
 
+A policy that computes a standard network says so (see `declared`) and describes it here by arrays, widths and a
+distribution; no Policy comes into this file. What is not standard, or not compiled, is composed in the policies.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import tanh
 
-from ..kernels import blas
+from .. import ops, spaces
+from ..kernels import act, blas, mlp
+from ..kernels.compile import compile_all
+from ..kernels.lstm import NO_NORM, gates, run, standardize
+from ..kernels.malloc import keep_freed
+from ..params import Params
 
 
-class Plain:
-    """A tanh network in as few calls of NumPy as possible; its layers (w, b) stand one after the other in `flat`.
+def declared(thing: Any, name: str) -> Any:
+    """Return what a thing's class says of its own methods by an attribute; False if that may no longer be true.
 
-    One row ends with a 1, so that a layer's matrix and bias, side by side in `flat`, are one matrix. These are views: what is
+    In the order of inheritance, the first class that has the attribute is believed, and one that defines a method (other
+    than __init__) before it ends the search: nobody knows what that method changes. So a subclass that overrides anything
+    counts as nothing special, until it says the attribute anew. The same holds for a method assigned to the thing itself.
+    """
+    if any(callable(getattr(type(thing), key, None)) for key in vars(thing)):
+        return False
+    for cls in type(thing).__mro__:
+        if name in vars(cls):
+            return vars(cls)[name]
+        if any(callable(value) or isinstance(value, (property, classmethod, staticmethod))
+               for key, value in vars(cls).items() if key not in ("__init__", "__annotate__", "__annotate_func__")):
+            return False
+    return False
+
+
+def warm_up(files: set[str]) -> None:
+    """Compile the kernels of these files of kernels/, or load them; keep freed memory for the next array."""
+    compile_all(files)
+    keep_freed()
+
+
+# --- networks as arrays -----------------------------------------------------------------------------------------------
+
+class TanhNetwork(NamedTuple):
+    """Dense layers with tanh between them, on clip((x - scale[0]) * scale[1]); float32."""
+
+    flat: np.ndarray  # each layer's matrix (n, m) and bias (m,), one after the other
+    widths: np.ndarray  # of the inputs, the hidden layers and the outputs
+    scale: np.ndarray  # (2, inputs)
+    clip: np.float32
+
+
+def widths_of(dense: Sequence | None, params: Params) -> np.ndarray | None:
+    """Return the widths of layers that `nn.Layer.dense` lists, if they are dense tanh layers, the last without; or None.
+
+    The parameters must be float32 and begin with the layers', in their order.
+    """
+    if not dense or params.flat.dtype != np.float32 or any(fun is not ops.tanh for *_, fun in dense[:-1]) or dense[-1][-1]:
+        return None
+    names = [name for w, b, _ in dense for name in (w, b)]
+    if names != list(params)[:len(names)]:
+        return None
+    return np.array([len(params[names[0]]), *(params[b].size for b in names[1::2])])
+
+
+def tanh_network(dense: Sequence | None, params: Params, normalizer: Any) -> TanhNetwork | None:
+    """Describe layers behind a normaliser, or return None if they are no tanh network; `flat` is a view of the parameters."""
+    if (widths := widths_of(dense, params)) is None or not declared(normalizer, "affine"):
+        return None
+    size = int(np.sum((widths[:-1] + 1) * widths[1:]))
+    return TanhNetwork(params.flat[:size], widths, np.concatenate([normalizer.shift, normalizer.factor]), normalizer.clip)
+
+
+def value_loss(flat: np.ndarray, widths: np.ndarray, x, goal, weights) -> np.ndarray | None:
+    """Return the gradient of sum(weights * (V(x) - goal)^2), that sum and sum(weights), as Policy.critic_loss; or None."""
+    return mlp.loss(flat, widths, x, goal, weights, blas.small()) if mlp.loss.is_compiled else None
+
+
+# --- one observation --------------------------------------------------------------------------------------------------
+
+class Row:
+    """A tanh network on one observation, in as few calls of NumPy as possible: a third of the time of composing it.
+
+    A row ends with a 1, so that a layer's matrix and bias, side by side in `flat`, are one matrix. These are views: what is
     written into `flat` counts at once. Each call takes rows of its own to work in, since threads may call at the same time.
     """
 
-    def __init__(self, flat: np.ndarray, widths):
-        self.widths, self.layers, at = [int(n) for n in widths], [], 0
+    def __init__(self, network: TanhNetwork, normalize: Callable | None):
+        self.widths, self.normalize, self.layers, at = [int(n) for n in network.widths], normalize, [], 0
         self.idle: list = []
         for n, m in zip(self.widths, self.widths[1:]):
-            self.layers.append(flat[at:at + (n + 1) * m].reshape(n + 1, m))
+            self.layers.append(network.flat[at:at + (n + 1) * m].reshape(n + 1, m))
             at += (n + 1) * m
-        self.parts = [(layer[:-1], layer[-1:]) for layer in self.layers]
 
     def _rows(self):
-        rows = [np.ones((1, n + 1), self.layers[0].dtype) for n in self.widths[:-1]]
+        rows = [np.ones((1, n + 1), np.float32) for n in self.widths[:-1]]
         first, hidden = rows[0][0], [(x, w, y[:, :-1]) for x, w, y in zip(rows, self.layers, rows[1:])]
         return first, first[:-1], hidden, rows[-1], self.layers[-1]
 
-    def of_one(self, x: np.ndarray, normalize=None) -> np.ndarray | None:
-        """Return the outputs (1, k) for normalize(x), x of shape (n,); None if x is not finite, or its square is not."""
+    def __call__(self, x: np.ndarray, normalize: bool) -> np.ndarray | None:
+        """Return the outputs (1, k) for x (n,), to be normalised or not; None if x is not finite, or its square is not."""
         try:
             rows = self.idle.pop()
         except IndexError:
@@ -38,8 +111,8 @@ class Plain:
         given[...] = x
         if not isfinite(first.dot(first)):
             return None
-        if normalize is not None:
-            given[...] = normalize(given[None])[0]
+        if normalize and self.normalize is not None:
+            given[...] = self.normalize(given[None])[0]
         for x, w, y in hidden:
             x.dot(w, y)
             tanh(y, y)
@@ -47,10 +120,114 @@ class Plain:
         self.idle.append(rows)
         return out
 
-    def of_rows(self, x: np.ndarray) -> np.ndarray:
-        """Return the outputs (n, k) for rows x; for one row with the bits of `of_one`."""
-        if len(x) == 1 and (out := self.of_one(x[0])) is not None:
-            return out
-        for w, b in self.parts[:-1]:
-            x = tanh(x.dot(w) + b)  # `dot` takes half the time of `@` on few rows
-        return blas.times(x, self.parts[-1][0]) + self.parts[-1][1]
+
+# --- a rollout --------------------------------------------------------------------------------------------------------
+
+class Drawing(NamedTuple):
+    """Actions of a rollout of T steps and n environments, drawn by `act.draw`."""
+
+    arguments: tuple  # its last ones: noise, bounds, drawn, largest
+    take: Callable  # t -> the actions drawn at step t, as the environment takes them
+    actions: np.ndarray  # (T, n, ...), all raw actions
+
+
+def drawing(dist, own: Mapping, noise: np.ndarray, bounds: np.ndarray | None, to_env: Callable | None) -> Drawing:
+    """Prepare draws with noise (T, n, k) of a distribution with its own weights.
+
+    `bounds` (2, k) clip a sum as the environment wants it; else `to_env`, if there is one, makes of raw actions what the
+    environment takes.
+    """
+    steps, n, _ = noise.shape
+    k, additive = dist.outputs, declared(dist, "additive")
+    drawn, largest = np.empty((2, steps, n, k), np.float32), np.empty((steps, n), np.int64)
+    shift = dist.spread(own) * noise if additive else np.zeros((steps, n, k), np.float32)
+    arguments = shift, act.unbounded(k) if bounds is None else bounds, drawn, largest
+    if additive == "reshape":
+        actions, clipped = drawn.reshape(2, steps, n, *dist.action_shape)
+        if bounds is not None:
+            return Drawing(arguments, clipped.__getitem__, actions)
+    elif additive == "largest":
+        actions = largest
+    else:
+        actions = np.empty((steps, n, *dist.action_shape), dist.action_dtype or np.float32)
+
+        def settle(t):
+            if additive:
+                return dist.settle(drawn[0, t])
+            return dist.sample(dist.parameters(drawn[0, t], own), noise[t])
+
+        def take(t):
+            actions[t] = raw = settle(t)
+            return raw if to_env is None else to_env(raw)
+        return Drawing(arguments, take, actions)
+    return Drawing(arguments, actions.__getitem__ if to_env is None else lambda t: to_env(actions[t]), actions)
+
+
+def actor(network: TanhNetwork, draws: Drawing) -> Callable | None:
+    """Return (t, observations, starts) -> what the environment takes at step t; None where nothing is compiled."""
+    if not act.draw.is_compiled:
+        return None
+    draw, arguments, take = act.draw.now, (*network, *draws.arguments), draws.take
+
+    def step(t, obs, starts):
+        if not draw(t, obs, *arguments):
+            spaces.check_finite(obs)
+        return take(t)
+    return step
+
+
+# --- a rollout with an LSTM -------------------------------------------------------------------------------------------
+
+class RecurrentNetwork(NamedTuple):
+    """Dense tanh layers around an LSTM; float32."""
+
+    before: TanhNetwork  # from the observations to what goes into the LSTM: its product with its inputs is the last layer
+    lstm: Mapping  # the LSTM's weights by their names
+    after: TanhNetwork  # from its outputs on
+
+
+def recurrent_network(front: Sequence | None, lstm: Mapping, back: Sequence | None, params: Params,
+                      normalizer: Any) -> RecurrentNetwork | None:
+    """Describe dense tanh layers (see `nn.Layer.dense`) around an LSTM, or return None if they are none."""
+    if front is None or not back or params.flat.dtype != np.float32 or not declared(normalizer, "affine"):
+        return None
+    if any(fun is not ops.tanh for *_, fun in (*front, *back[:-1])) or back[-1][-1]:
+        return None
+    h, into = lstm["wh"].shape
+    layers = [(params[w], params[b]) for w, b, _ in front]
+    bias = lstm["b"] if "gx" not in lstm else np.zeros(into, np.float32)  # layer norm comes before the biases
+    scale = np.concatenate([normalizer.shift, normalizer.factor])
+    unscaled = np.repeat(np.array([[0], [1]], np.float32), h, axis=1)
+    return RecurrentNetwork(_of_arrays([*layers, (lstm["wx"], bias)], scale, normalizer.clip), lstm,
+                            _of_arrays([(params[w], params[b]) for w, b, _ in back], unscaled, np.float32(np.inf)))
+
+
+def _of_arrays(layers: list, scale: np.ndarray, clip: np.float32) -> TanhNetwork:
+    flat = np.concatenate([array.ravel() for layer in layers for array in layer])
+    return TanhNetwork(flat, np.array([len(layers[0][0]), *(b.size for _, b in layers)]), scale, clip)
+
+
+def recurrent_actor(network: RecurrentNetwork, draws: Drawing, n: int) -> Callable | None:
+    """Return (t, observations, starts, state) -> (what n environments take at step t, state); None if nothing is compiled."""
+    if not act.draw.is_compiled:
+        return None
+    before, lstm, after = network
+    draw = act.draw.now
+    h, into = lstm["wh"].shape
+    # the inputs' part is drawn as that of the only step, without noise or bounds
+    inner = np.zeros((2, 1, n, into), np.float32)
+    plain = np.zeros((1, n, into), np.float32), act.unbounded(into), inner, np.zeros((1, n), np.int64)
+    before, after = (*before, *plain), (*after, *draws.arguments)
+    (w, rows), ln = gates(lstm["wh"]), NO_NORM
+    if layer_norm := "gx" in lstm:
+        ln = np.concatenate([lstm["gh"], lstm["gc"], lstm["bc"]])
+        gain, shift = lstm["gx"], lstm["bx"] + lstm["bh"] + lstm["b"]
+
+    def step(t, obs, starts, state):
+        if not draw(0, obs, *before):
+            spaces.check_finite(obs)
+        z = standardize(inner[0, 0])[0] * gain + shift if layer_norm else inner[0, 0]
+        state = run(z[None], starts[None], state, w, rows, ln, False)[0]
+        draw(t, np.ascontiguousarray(state[:, h:]), *after)
+        return draws.take(t), state
+    return step

@@ -9,7 +9,7 @@ from .. import nn, ops, spaces
 from ..autodiff import Var
 from ..normalize import MeanImage
 from ..ops.conv import Centred
-from .base import Policy
+from .base import Policy, Values
 from .frames import Recorder
 from .recurrent import RecurrentPolicy
 
@@ -71,10 +71,10 @@ class CnnPolicy(Visual):
     not move, and much less work. `net_arch` and `layers` add layers after the features (by default none).
     """
 
-    def segment_values(self, x, seg: Any, last, final) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return V of a segment (T, n), of what comes after it (n,), and of truncated episodes' last observations `final`."""
+    def segment_values(self, x, seg: Any, last, final) -> Values:
+        """Return V of a segment, of the observations after it and of truncated episodes' last ones; see Policy."""
         values = self.value(x.reshape(-1, *x.shape[2:])).reshape(x.shape[:2])
-        return values, self.value(last), self.value(final) if len(final) else values[:0, 0]
+        return Values(values, self.value(last), self.value(final) if len(final) else values[:0, 0], {})
 
     def critic_input(self, params, x):
         """What the critic reads: the images, or the policy's features, which it cannot change."""

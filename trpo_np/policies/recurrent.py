@@ -5,17 +5,14 @@ before the first step. Policy and critic have an LSTM each, or the critic reads 
 """
 
 import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import nn, ops, spaces
-from ..kernels import act
-from ..kernels.lstm import NO_NORM, gates, run, standardize
 from ..nn import listed, parse_net_arch
-from ..normalize import ObservationNormalizer
-from .base import Policy
+from . import fast
+from .base import Policy, Values
 
 
 class Sequence(NamedTuple):
@@ -25,14 +22,6 @@ class Sequence(NamedTuple):
     starts: np.ndarray  # (T, n), True where an episode starts: nothing is remembered of what was before
     state: np.ndarray  # (n, 2h), [c, h] before the first step
     real: np.ndarray | None = None  # the rows that are not there to fill a sequence up to the length of others; None: all
-
-
-class Memory:
-    """The states of the networks "pi" and "vf" over n environments: before a segment's first step and after its last."""
-
-    def __init__(self, n: int, width: int, dtype):
-        self.now = {name: np.zeros((n, width), dtype) for name in ("pi", "vf")}
-        self.before = dict(self.now)
 
 
 class Recurrent(NamedTuple):
@@ -60,6 +49,7 @@ class RecurrentPolicy(Policy):
     those of Policy. States are arrays (n, 2 * n_lstm), [c, h] of the policy's LSTM.
     """
 
+    standard = True  # dense tanh layers around the LSTM, as fast.py knows them
     loops = ("lstm",)
     layer_norm = False
     layers: tuple = (64, 64)
@@ -67,7 +57,7 @@ class RecurrentPolicy(Policy):
     def __init__(self, observation_space, action_space, *, n_lstm: int = 256, **options):
         if isinstance(n_lstm, bool) or not isinstance(n_lstm, (int, np.integer)) or n_lstm < 1:
             raise ValueError(f"n_lstm is {n_lstm!r}; the LSTM's number of cells, an integer of at least 1, is needed")
-        self.n_lstm, self._stateless = int(n_lstm), 0
+        self.n_lstm, self.steps_without_state, self.reminded = int(n_lstm), 0, False
         super().__init__(observation_space, action_space, **options)
 
     def compose(self, net_arch, layers, fun, share_features):
@@ -75,7 +65,7 @@ class RecurrentPolicy(Policy):
         before, after, pi, vf = parse_recurrent_arch(net_arch, layers, self.layers)
         self.shared = share_features
         own = [] if self.shared else after
-        self.pi_head = nn.mlp("pi/post", own + pi, fun, ("pi/out", self.outputs, 0.01))
+        self.pi_head = nn.mlp("pi/post", own + pi, fun, ("pi/out", self.dist.outputs, 0.01))
         self.vf_head = nn.mlp("vf/post", own + vf, fun, ("vf/out", 1, 1.0))
         self.nets, weights = {}, {}
         for name in ("shared",) if self.shared else ("pi", "vf"):
@@ -93,9 +83,6 @@ class RecurrentPolicy(Policy):
             self.nets = dict.fromkeys(("pi", "vf"), self.nets["shared"])
         self.policy_weights = weights["shared" if self.shared else "pi"] | self.pi_head.init(features)[1]
         self.critic_weights = ({} if self.shared else weights["vf"]) | self.vf_head.init(features)[1]
-        plain = self.extractor is None and type(self.normalizer) is ObservationNormalizer and all(
-            getattr(type(self), name) is getattr(RecurrentPolicy, name) for name in ("unroll", "decode", "encoder"))
-        self._mlp = [self.nets["pi"], self.pi_head] if plain and fun is ops.tanh and self.dtype == np.float32 else None
 
     # --- the networks, as functions of parameters ---------------------------------------------------------------------
 
@@ -123,19 +110,16 @@ class RecurrentPolicy(Policy):
     # --- a segment of experience --------------------------------------------------------------------------------------
 
     def new_memory(self, n):
-        """Return what the policy remembers of n environments at their beginning: zeros."""
-        return Memory(n, 2 * self.n_lstm, self.dtype)
+        """Return the memory of n environments at their beginning: zeros, of the networks "pi" and "vf"."""
+        return {name: np.zeros((n, 2 * self.n_lstm), self.dtype) for name in ("pi", "vf")}
 
-    def actor(self, noise, memory=None):
-        """Return what a rollout calls at each step, and the array in which that notes the raw actions; see Policy.actor.
-
-        A tanh network in float32 runs in three compiled kernels; any other as it is composed.
-        """
-        now = memory.now
-        memory.before = dict(now)
-        if [self.nets["pi"], self.pi_head] == self._mlp:
-            step, actions = self._tanh_step(noise)
-        else:
+    def actor(self, noise, memory):
+        """Return what acts in a rollout, the array for raw actions and the memory after it; see Policy.actor."""
+        after, step = dict(memory), None
+        if (network := self._network()) is not None:
+            draws = self.drawing(noise)
+            step, actions = fast.recurrent_actor(network, draws, noise.shape[1]), draws.actions
+        if step is None:
             actions = self.raw_actions(noise)
 
             def step(t, obs, starts, state):
@@ -145,51 +129,25 @@ class RecurrentPolicy(Policy):
                 return self.to_env(drawn), states[0]
 
         def act(t, obs, starts):
-            taken, now["pi"] = step(t, obs, starts, now["pi"])
+            taken, after["pi"] = step(t, obs, starts, after["pi"])
             return taken
-        return act, actions
+        return act, actions, after
 
-    def plain_outputs(self, obs):
-        """Return None: there is an LSTM among the layers."""
-        return None
+    def _network(self):
+        """Describe the network for fast.py, if it is standard."""
+        if not fast.declared(self, "standard"):
+            return None
+        net, name = self.nets["pi"], "shared" if self.shared else "pi"
+        lstm = {key.rpartition("/")[2]: array for key, array in self.params.items() if key.startswith(f"{name}/lstm/")}
+        return fast.recurrent_network(net.front.dense, lstm, nn.serial(net.back, self.pi_head).dense, self.params,
+                                      self.normalizer)
 
-    def _tanh_step(self, noise) -> tuple[Callable, np.ndarray]:
-        """Return (t, observations, starts, state) -> (what the environment takes, state) of dense tanh layers around the LSTM,
-        and the array of the raw actions."""
-        p, n, h, name = self.params, noise.shape[1], self.n_lstm, "shared" if self.shared else "pi"
-        front, _, back, _ = self.nets["pi"]
-        lstm = {key.rpartition("/")[2]: p[key] for key in p if key.startswith(f"{name}/lstm/")}
-        ahead = front.init((self.observation_space.width,))[1]
-        after = nn.serial(back, self.pi_head).init((h,))[1]
-
-        # the LSTM's product with its inputs is the last layer of those before it
-        b = np.zeros_like(lstm["b"]) if self.layer_norm else lstm["b"]
-        into = np.concatenate([p[key].ravel() for key in ahead] + [lstm["wx"].ravel(), b])
-        out_of = np.concatenate([p[key].ravel() for key in after])
-        widths_in = np.array([self.observation_space.width, *[w.shape[-1] for w in ahead.values()][::2], 4 * h])
-        widths_out = np.array([h, *[w.shape[-1] for w in after.values()][::2]])
-        scaled = np.concatenate([self.normalizer.shift, self.normalizer.factor]), self.normalizer.clip
-        as_it_is = np.repeat(np.array([[0], [1]], np.float32), h, axis=1), np.float32(np.inf)
-        (w, few), ln = gates(lstm["wh"]), NO_NORM
-        inner = np.zeros((2, 1, n, 4 * h), np.float32)  # what goes into the LSTM is that of the only step, without noise
-        plain = np.zeros((1, n, 4 * h), np.float32), act.unbounded(4 * h), inner, np.zeros((1, n), np.int64)
-        if self.layer_norm:
-            ln = np.concatenate([lstm["gh"], lstm["gc"], lstm["bc"]])
-            gain, shift = lstm["gx"], lstm["bx"] + lstm["bh"] + lstm["b"]
-        draws, take, actions = self.draws(noise)
-
-        def step(t, obs, starts, state):
-            if not act.mlp_act(0, obs, into, widths_in, *scaled, *plain):
-                spaces.check_finite(obs)
-            z = standardize(inner[0, 0])[0] * gain + shift if self.layer_norm else inner[0, 0]
-            state = run(z[None], starts[None], state, w, few, ln, False)[0]
-            act.mlp_act(t, np.ascontiguousarray(state[:, h:]), out_of, widths_out, *as_it_is, *draws)
-            return take(t), state
-        return step, actions
+    _row = None  # one observation is not all that the network takes
+    _critic_widths = None  # nor are rows what the critic reads
 
     def inputs(self, x, seg):
         """Return the whole segment as a Sequence, and a function that makes rows (T * n, ...) of its arrays."""
-        return Sequence(x, seg.starts, seg.memory.before["pi"]), lambda array: array.reshape(-1, *array.shape[2:])
+        return Sequence(x, seg.starts, seg.memory["pi"]), lambda array: array.reshape(-1, *array.shape[2:])
 
     def thin(self, inputs, weights, k):
         """Take every k-th environment, for the curvature; all where there are fewer than k."""
@@ -199,23 +157,21 @@ class RecurrentPolicy(Policy):
         return Sequence(x[:, ::k], starts[:, ::k], state[::k]), weights.reshape(-1, n)[:, ::k].ravel()
 
     def segment_values(self, x, seg, last, final):
-        """Return V of a segment (T, n), of what comes after it (n,), and of truncated episodes' last observations `final`.
+        """Return V of a segment, of the observations after it and of truncated episodes' last ones; see Policy.
 
         The last observation of an episode is seen with the state before the reset.
         """
-        memory, net, name = seg.memory, self.nets["vf"], "pi" if self.shared else "vf"
+        net, name = self.nets["vf"], "pi" if self.shared else "vf"
         starts = (seg.terminated | seg.truncated | ~seg.valid)[-1]
 
         def values(x, starts, state):
             features, states = net.apply(self.params, Sequence(x, starts, state))
             return self.vf_head.apply(self.params, features)[..., 0], states
-        rows, states = values(x, seg.starts, memory.before[name])
-        if not self.shared:
-            memory.now["vf"] = states[-1].copy()
+        rows, states = values(x, seg.starts, seg.memory[name])
         t, i = ([at[k] for at in seg.final] for k in (0, 1))
         after = values(last[None], starts[None], states[-1])[0]
         at_end = values(final[None], np.zeros((1, len(final)), bool), states[t, i])[0] if len(final) else np.zeros(0, x.dtype)
-        return rows.reshape(x.shape[:2]), after, at_end
+        return Values(rows.reshape(x.shape[:2]), after, at_end, {} if self.shared else {"vf": states[-1].copy()})
 
     def critic_batches(self, x, seg, size, ranks, rng):
         """Return a function that yields, for one pass, minibatches of the critic's inputs and the rows that belong to them.
@@ -226,7 +182,7 @@ class RecurrentPolicy(Policy):
         inputs = self.inputs(x, seg)[0]
         if self.shared:
             return super().critic_batches(x, seg, size, ranks, rng)
-        inputs = inputs._replace(state=seg.memory.before["vf"])
+        inputs = inputs._replace(state=seg.memory["vf"])
         steps, n = seg.starts.shape
         batches_needed = -(-ranks // size)
         length = -(-steps // min(steps, -(-batches_needed // n)))
@@ -275,12 +231,17 @@ class RecurrentPolicy(Policy):
 
         Without a state all begin with nothing remembered, and so do those where `mask` (n,) is True: an episode starts there.
         """
-        self._stateless = self._stateless + 1 if state is None else min(self._stateless, 0)
-        if self._stateless == 3:
-            self._stateless = -2**62  # once
-            warnings.warn(f"{type(self).__name__} predicts step after step without a state and remembers nothing: pass the state "
-                          "that predict returned, predict(obs, state, mask), and mask=True where an episode starts", stacklevel=3)
+        self.remind_of_state(state)
         return super().predict(obs, state, mask, deterministic)
+
+    def remind_of_state(self, state) -> None:
+        """Count the steps predicted without a state; at the third in a row warn, once."""
+        self.steps_without_state = self.steps_without_state + 1 if state is None else 0
+        if self.steps_without_state == 3 and not self.reminded:
+            self.reminded = True
+            warnings.warn(f"{type(self).__name__} predicts step after step without a state and remembers nothing: pass the "
+                          "state that predict returned, predict(obs, state, mask), and mask=True where an episode starts",
+                          stacklevel=4)
 
     def sample_inputs(self, obs, state=None, mask=None):
         """Return a Sequence of observations (n, ...), one step, or (T, n, ...), and the number of its rows.
