@@ -27,14 +27,26 @@ class Layer(NamedTuple):
     """A pure function with parameters: which ones it needs and how it is applied.
 
     One that `takes_bytes` reads an image's bytes as the 255th parts of 1 that they mean, and knows `ops.conv.Centred`;
-    others are given these parts. One that is nothing but dense layers says so: `dense` lists the names of each one's matrix
-    and bias, and the activation after it, or None.
+    others are given these parts.
     """
 
     init: Callable
     apply: Callable
     takes_bytes: bool = False
-    dense: tuple | None = None
+
+    @property
+    def dense(self) -> tuple | None:
+        """Of dense layers and nothing else: the names of each one's matrix and bias, and the activation after it, or None.
+
+        It is a property of the function `apply`: another one in its place is not taken for the same.
+        """
+        return getattr(self.apply, "dense", None)
+
+
+def of_dense(apply: Callable, layers) -> Callable:
+    """Note on a function what `Layer.dense` tells of it; return the function."""
+    apply.dense = None if layers is None else tuple(layers)  # type: ignore[attr-defined]
+    return apply
 
 
 def orthogonal(rng: np.random.Generator, shape: tuple, gain: float = 1.0) -> np.ndarray:
@@ -58,7 +70,7 @@ def dense(name: str, n_out: int, gain: float = np.sqrt(2)) -> Layer:
 
     def apply(params, x):
         return ops.affine(x, params[w], params[b])
-    return Layer(init, apply, dense=((w, b, None),))
+    return Layer(init, of_dense(apply, [(w, b, None)]))
 
 
 def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
@@ -143,8 +155,8 @@ def named(prefix: str, layer: Layer) -> Layer:
 
     def apply(params, x):
         return layer.apply({name[len(prefix) + 1:]: params[name] for name in params if name.startswith(f"{prefix}/")}, x)
-    dense = None if layer.dense is None else tuple((f"{prefix}/{w}", f"{prefix}/{b}", fun) for w, b, fun in layer.dense)
-    return Layer(init, apply, layer.takes_bytes, dense)
+    dense = None if layer.dense is None else [(f"{prefix}/{w}", f"{prefix}/{b}", fun) for w, b, fun in layer.dense]
+    return Layer(init, of_dense(apply, dense), layer.takes_bytes)
 
 
 def flatten() -> Layer:
@@ -169,8 +181,9 @@ def serial(*layers: Layer) -> Layer:
         for layer in layers:
             x = layer.apply(params, x)
         return x
-    dense = None if any(layer.dense is None for layer in layers) else tuple(one for layer in layers for one in layer.dense)
-    return Layer(init, apply, bool(layers) and layers[0].takes_bytes, dense)
+    parts = [layer.dense for layer in layers]
+    dense = None if None in parts else [one for part in parts for one in part]
+    return Layer(init, of_dense(apply, dense), bool(layers) and layers[0].takes_bytes)
 
 
 def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> Layer:
@@ -183,13 +196,14 @@ def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> La
         layers += [dense(f"{name}{i}", width), elementwise(activation)]
         listed.append((f"{name}{i}/w", f"{name}{i}/b", activation))
     if out is None:
-        return serial(*layers)._replace(dense=tuple(listed))
+        stacked = serial(*layers)
+        return Layer(stacked.init, of_dense(stacked.apply, listed))
     composed = serial(*layers, dense(*out))
     listed.append((f"{out[0]}/w", f"{out[0]}/b", None))
 
     def fused(params, x):
         return tanh_layers(x, *(params[name] for w, b, _ in listed for name in (w, b)))
-    return Layer(composed.init, fused if activation is ops.tanh else composed.apply, dense=tuple(listed))
+    return Layer(composed.init, of_dense(fused if activation is ops.tanh else composed.apply, listed))
 
 
 # --- from a policy's arguments to layers ---------------------------------------------------------------------------------------

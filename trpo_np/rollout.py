@@ -48,6 +48,10 @@ class Runner:
         self.returns[:], self.lengths[:], self.starts[:] = 0.0, 0, True
         self.memory = self.policy.new_memory(len(self.starts))
 
+    def remember(self, memory: dict) -> None:
+        """Put states of networks that run after a rollout, such as the critic's, into the memory for the next one."""
+        self.memory = self.memory | memory
+
     def collect(self, steps: int, rng: np.random.Generator, on_step=None) -> Segment | None:
         """Take `steps` steps in each environment, drawing all noise at once; None if `on_step(locals)` returned False."""
         policy, stepper, n = self.policy, self.stepper, self.stepper.num_envs

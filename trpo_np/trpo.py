@@ -180,7 +180,7 @@ class TRPO:
                 going = callback.on_rollout_end() is not False
                 clock = time.perf_counter()
                 stats = self._update(segment, remaining=max(0.0, 1 - self.num_timesteps / total))
-                runner.memory = runner.memory | self.after
+                runner.remember(self.after)
                 shares += segment.env_seconds, segment.policy_seconds, time.perf_counter() - clock
                 progress.clear()
                 going = all(comm.gather(callback.on_update_end() is not False and going))
