@@ -50,8 +50,8 @@ def learning_curves(folders, axis: str = "steps", window: int | None = None,
     """Return the curves of all runs in these folders, a title, and the label of the vertical axis.
 
     axis: "steps", "episodes" or "time".
-    window: rows to average; None for 20 episodes (half of the shortest run's, if those are fewer) and for 1 row
-    of a table, which is a mean itself.
+    window: rows to average; None for 20 episodes (half of the shortest run's, if those are fewer), or for 1
+    row of a table, which is a mean itself.
     group: average runs whose names differ in the "seed", "none" of them, or "all".
     """
     runs = [read_run(folder) for folder in find_runs(folders)]
@@ -145,7 +145,7 @@ def read_run(folder: str) -> Run:
 def placed(steps: np.ndarray, episodes: np.ndarray, table: dict[str, np.ndarray]) -> np.ndarray:
     """Return the steps after which `episodes` ended; `steps`, sums of lengths, lack what a restart cut.
 
-    A table counts all steps. Episodes are spread evenly between its rows, and by their lengths after the last.
+    A table counts all steps. Episodes are spread evenly between its rows, after the last by their lengths.
     """
     told = int(np.searchsorted(episodes, table["episodes"][-1], side="right"))
     if np.isnan(table["episodes"]).any() or not told or table["episodes"][-1] > episodes[-1]:
@@ -291,7 +291,7 @@ def draw(curves: list[Curve], axis: str = "steps", title: str = "", what: str = 
     except ImportError as error:
         raise ImportError("drawing needs the matplotlib package: pip install 'trpo_np[plot]'") from error
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
-    draw_in(figure.add_subplot(), curves, axis, title, what)
+    draw_in(figure.add_subplot(), curves, axis, title, what + f"\n{band(curves)}" * bool(band(curves)))
     return figure
 
 
@@ -311,7 +311,7 @@ def draw_in(ax: Any, curves: list[Curve], axis: str = "steps", title: str = "", 
         if each.runs > 1:
             ax.fill_between(x, each.low, each.high, color=colour, alpha=0.2, linewidth=0)
     ax.set_xlabel(f"{AXES[axis]} ({unit})" if axis == "time" else AXES[axis])
-    ax.set_ylabel(what + band(curves))
+    ax.set_ylabel(what)
     ax.set_title(title)
     ax.margins(x=0.01)
     if axis != "time":
@@ -323,12 +323,12 @@ def draw_in(ax: Any, curves: list[Curve], axis: str = "steps", title: str = "", 
 
 
 def band(curves: list[Curve]) -> str:
-    """Say in a line of its own what the bands show; nothing if there is none."""
+    """Say what the bands show, or nothing if there is none."""
     numbers = {each.runs for each in curves if each.runs > 1}
     if not numbers:
         return ""
     runs = f"{numbers.pop()} runs" if len(numbers) == 1 else "the runs"
-    return f"\nband: {LEVEL:.0%} bootstrap interval of the mean over {runs}"
+    return f"band: {LEVEL:.0%} bootstrap interval of the mean over {runs}"
 
 
 def save(figure: Any, path: str) -> None:
