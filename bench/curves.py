@@ -3,8 +3,8 @@
     python -m trpo_np.run_atari --env Pong --num-timesteps 1.5e6 --seed 0 --log-dir runs/Pong_seed0
     python bench/curves.py --goal 15 --folders runs/Pong_seed0 runs/Pong_seed1 runs/Pong_seed2
 
-The return is the mean of the last 100 training episodes (whole games, unclipped rewards, actions drawn); the curve
-begins with the 100th. `passes` is the number of steps after which the return first reached --goal.
+The return is the mean of the last 100 training episodes (whole games, unclipped rewards, actions drawn); the
+curve begins with the 100th. `passes` is the number of steps after which the return first reached --goal.
 """
 
 import json

@@ -312,7 +312,8 @@ def tell_conv(lines):
     line = lines[-1]
     rows = [[f"{row['what']}, batch {row['batch']}", *map(seconds, row["seconds"]),
              percent(row["sgemm_share"])] for row in line["rows"]]
-    sizes = [f"{line[f'memory_{n}'] / 1e6:,.0f} MB for {n:,} images" for n in (512, 8192) if f"memory_{n}" in line]
+    sizes = [f"{line[f'memory_{n}'] / 1e6:,.0f} MB for {n:,} images" for n in (512, 8192)
+             if f"memory_{n}" in line]
     memory = f"\nOne linearization with a Fisher product takes {' and '.join(sizes)}.\n" * bool(sizes)
     return table(["NatureCNN", "trpo_np", "PyTorch", "of sgemm"], rows) + memory
 
