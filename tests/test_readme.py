@@ -1,7 +1,7 @@
 """The documentation runs: every block of code, every link, and the figures that README.md states.
 
-A page's Python blocks run one after the other, in one namespace and an empty folder. Two things are changed, so
-that it takes seconds: `learn` gets SHORT steps, and what follows a window (render_mode="human") is left out. The
+A page's Python blocks run one after the other, in one namespace and an empty folder. Two things are changed
+to make them quick: `learn` gets SHORT steps, and what follows a window (render_mode="human") is left out. The
 commands of shell blocks are checked, not run: options by their own parsers, files and extras by looking.
 """
 
@@ -110,7 +110,7 @@ def test_the_predictor_of_the_guide_predicts_as_the_model_does(env_id, normalize
 # --- shell ------------------------------------------------------------------------------------------------
 
 def commands(text):
-    """Return the words of each command of a shell block, without comments, launchers and variables before it."""
+    """Return the words of each command of a shell block, without comments, launchers and variables."""
     found = []
     for line in text.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
