@@ -1,139 +1,571 @@
-"""Write bench/README.md: a table of every result in bench/results/, with its command, date, machine and versions.
+"""Write bench/README.md, and its pictures, from the raw lines in bench/results/.
 
-Of each command the latest line of each kind of CPU counts. Three numbers or more are shown as their median and, in brackets,
-their range. With matplotlib a plot shows how many times as fast as the peer each thing was when last measured, and others the
-learning curves.
+Of each result the latest line counts, that of the newest machine before others. With matplotlib, ratios.png
+shows how many times as fast as PyTorch each thing is on that machine, and curves_*.png how jobs learned.
 """
 
+import ast
 import importlib.util
 import json
+import math
 import statistics
+import textwrap
+from pathlib import Path
+from typing import NamedTuple
 
 import _timing
 import numpy as np
 
-HEAD = """# Results
+HERE = Path(__file__).parent
+HEAD = """# Measured
 
-Written by `python bench/report.py` from the lines in `bench/results/`. Each script answers one question, which `--help`
-states; `--quick` shows in seconds that it works. Ratios come from one run on one machine, one BLAS thread a process unless
-the command says otherwise.
+`python bench/report.py` writes this page from the raw lines in `bench/results/`: of each result the latest
+one. The two figures of a row come from one run on one machine, with one BLAS thread a process.
 
-![how many times as fast as PyTorch](results/ratios.png)
 """
-LONG = ("curve", "curves", "calls")  # what a table cannot show
-TITLES = ("seed", "run", "what", "batch")  # what tells the parts of a list apart
+HOW = """
+## How to run
+
+Each script answers the question that stands above its table, and explains itself with `--help`. `--quick`
+shows in seconds that it works, and writes nothing. Without it, a line with the machine, the versions and the
+command is added to `bench/results/`.
+
+```bash
+pip install '.[bench]'              # the peers: PyTorch, sb3-contrib
+python bench/vs_sb3.py --quick      # does it work here?
+python bench/vs_sb3.py --rounds 5   # the first rows of the table above, in minutes
+python bench/report.py              # this page and its pictures again
+```
+"""
+SB3, ENVIRONMENT = "sb3-contrib", "environment"
+GROUPS = {"learn": "learn, steps a second", "predict": "predict", "single": "single steps of training"}
 
 
-def shown(value) -> str:
-    """Show a number with four digits, a list of numbers as its median and range."""
-    if isinstance(value, list) and value and all(isinstance(x, list) for x in value):
-        return "; ".join(shown(list(column)) for column in zip(*value))
-    if isinstance(value, list) and value and all(isinstance(x, (int, float)) for x in value):
-        if len(value) < 3:
-            return ", ".join(map(shown, value))
-        return f"{shown(statistics.median(value))} [{shown(min(value))}, {shown(max(value))}]"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
-    return str(value)
+# --- reading the raw lines --------------------------------------------------------------------------------
+
+def read() -> list[dict]:
+    """Return all raw lines, oldest first, each with the name of its script as "stem"."""
+    lines = []
+    for path in sorted(_timing.RESULTS.glob("*.jsonl")):
+        lines += [{"stem": path.stem, **json.loads(text)} for text in path.read_text().splitlines()]
+    return sorted(lines, key=lambda line: line["machine"]["date"])
 
 
-def rows(value, name=()):
-    """Yield (name, value) of each figure in a nested result."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            if key not in LONG:
-                yield from rows(part, (*name, str(key)))
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        for i, part in enumerate(value):
-            title = [str(part[key]) for key in TITLES if key in part] or [str(i)]
-            yield from rows({key: x for key, x in part.items() if key not in TITLES}, (*name, ", ".join(title)))
-    else:
-        yield " / ".join(name), shown(value)
+def kind(line: dict) -> tuple:
+    """Say what a line is the result of; a later line of the same kind takes its place."""
+    if line["stem"] == "memory":
+        return "memory", line["task"], line["policy"]
+    return line["stem"], line["command"], line.get("env"), line.get("cells")
 
 
-def ratios(lines):
-    """Yield (label, how many times as fast as the peer) of every pair among the results."""
-    for (stem, *_), line in lines.items():
-        rates, median = line.get("steps_per_second", {}), statistics.median
-        other = rates.get("sb3-contrib") or rates.get("RecurrentPPO")
-        if other:
-            what = f"an LSTM of {line['cells']}, beside RecurrentPPO" if "cells" in line else line["env"]
-            yield f"learn: {what}", median(rates["trpo_np"]) / median(other)
-        for name, seconds in line.get("peer_seconds", {}).items():
-            yield name, seconds / line["trpo_np_seconds"][name]
-        if stem == "update":
-            yield "update: 17-64-64-6, 2,048 samples", median(line["seconds"]["sb3-contrib"]) / median(line["seconds"]["trpo_np"])
-        if stem == "atari":
-            found = {name: median(rate for rate, _ in pairs) for name, pairs in line["steps_per_second_and_bytes"].items()}
-            yield "learn: Pong, NatureCNN, 512 a batch", found["trpo_np"] / found["sb3-contrib"]
-        if stem == "conv":
-            yield from ((f"NatureCNN, 512 images: {row['what']}", row["seconds"][1] / row["seconds"][0]) for row in line["rows"]
-                        if row["batch"] == 512)
-        if stem == "lstm":
-            yield from ((f"LSTM of 256, 128 x 8: {name}", seconds / line["seconds"]["trpo_np"][name])
-                        for name, seconds in line["seconds"]["PyTorch"].items())
-        if stem == "imports":
-            seconds = {name: pair[0] for name, pair in line["seconds_and_megabytes"].items()}
-            ratio = seconds["sb3-contrib: load, predict"] / seconds["load_policy, predict"]
-            yield "load a policy and predict, whole process", ratio
+def latest(lines: list[dict]) -> list[dict]:
+    """Return the line that counts of each kind: that of the newest machine, or else the latest."""
+    chosen: dict[tuple, dict] = {}
+    for line in lines:
+        before = chosen.get(kind(line))
+        if before is None or cpu(line) == cpu(lines[-1]) or cpu(before) != cpu(lines[-1]):
+            chosen[kind(line)] = line
+    return list(chosen.values())
 
 
-def plot(ratio_of: dict, path):
-    """Draw the ratios as bars on a logarithmic axis."""
+def cpu(line: dict) -> str:
+    return line["machine"]["cpu"]
+
+
+def named(machine: dict) -> str:
+    """Say which machine, and which versions, in a few words."""
+    packages = ("numpy", "numba", "gymnasium", "mujoco", "torch", SB3)
+    versions = ", ".join(f"{name} {machine[name]}" for name in packages if name in machine)
+    return (f"{machine['cpu']}, {machine['cores']} cores; Python {machine['python']}, {versions}"
+            + f", BLAS: {machine['blas']}" * ("blas" in machine))
+
+
+# --- numbers as text --------------------------------------------------------------------------------------
+
+def number(x: float) -> str:
+    """Write a number with three digits, or whole."""
+    if not math.isfinite(x):
+        return "-"
+    return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
+
+
+def seconds(x: float) -> str:
+    """Write a time in the unit that fits."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if x >= size:
+            return f"{x / size:.3g} {unit}"
+    return f"{x:.2g} s"
+
+
+def megabytes(x: float) -> str:
+    return f"{x / 1e6:,.0f} MB"
+
+
+def percent(x: float) -> str:
+    return f"{100 * x:.0f} %"
+
+
+def times(x: float) -> str:
+    return f"{x:.0f} x" if x >= 9.95 else f"{x:.1f} x" if x >= 1.995 else f"{x:.2f} x"
+
+
+def spread(values: list) -> str:
+    """Write the median of some numbers and, of three or more, their range."""
+    middle = number(statistics.median(values))
+    return f"{middle} ({number(min(values))} to {number(max(values))})" if len(values) > 2 else middle
+
+
+def table(heads: list[str], rows: list) -> str:
+    """Return a Markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+
+
+# --- beside the peer: the first table and the picture -----------------------------------------------------
+
+class Pair(NamedTuple):
+    """One thing measured here and with the peer, in one run."""
+
+    group: str  # of GROUPS
+    label: str
+    ours: str
+    peer: str
+    ratio: float  # how many times as fast as the peer
+    limit: str
+    command: str
+
+
+def pairs(lines: list[dict]) -> list[Pair]:
+    """Return everything that has a peer, from lines of one machine, in the order of GROUPS."""
+    shares = shares_of_sgemm(lines)
+    found = [pair for stem, fun in BESIDE.items() for line in lines if line["stem"] == stem
+             for pair in fun(line)]
+    found = [pair._replace(limit=pair.limit or shares.get(pair.label, "")) for pair in found]
+    return sorted(found, key=lambda pair: list(GROUPS).index(pair.group))
+
+
+def shares_of_sgemm(lines: list[dict]) -> dict[str, str]:
+    """Return how near limits.py found steps of training to the speed of large matrix products, by label."""
+    shares = {}
+    for line in (line for line in lines if line["stem"] == "limits"):
+        for network, phases in networks(line).items():
+            for phase, row in phases.items():
+                if isinstance(row, dict):
+                    name = phase.removeprefix("the ")
+                    shares[f"{name}, {network}"] = f"{percent(row['share'])} of sgemm"
+    return shares
+
+
+def timed(group: str, label: str, ours: float, peer: float, line: dict, limit: str = "") -> Pair:
+    """Make a Pair of two times in seconds."""
+    return Pair(group, label, seconds(ours), seconds(peer), peer / ours, limit, line["command"])
+
+
+def rated(label: str, ours: float, peer: float, line: dict, limit: str = "") -> Pair:
+    """Make a Pair of two rates in steps a second."""
+    return Pair("learn", label, f"{number(ours)} steps/s", f"{number(peer)} steps/s", ours / peer, limit,
+                line["command"])
+
+
+def medians(line: dict) -> dict[str, float]:
+    return {name: statistics.median(rates) for name, rates in line["steps_per_second"].items()}
+
+
+def beside_sb3(line):
+    rate = medians(line)
+    limit = f"{percent(rate['trpo_np'] / rate[ENVIRONMENT])} of the bare environment"
+    yield rated(line["env"], rate["trpo_np"], rate[SB3], line, limit)
+
+
+def beside_sb3_on_pong(line):
+    rate = {name: statistics.median(rate for rate, _ in found)
+            for name, found in line["steps_per_second_and_bytes"].items()}
+    yield rated("Pong, NatureCNN, equal settings", rate["trpo_np"], rate[SB3], line)
+
+
+def beside_recurrent_ppo(line):
+    rate = medians(line)
+    label = f"CartPole-v1, LSTM of {line['cells']} (RecurrentPPO)"
+    yield rated(label, rate["trpo_np"], rate["RecurrentPPO"], line)
+
+
+def beside_load(line):
+    cost = {name: pair[0] for name, pair in line["seconds_and_megabytes"].items()}
+    limit = f"`import numpy` alone: {seconds(cost['import numpy'])}"
+    yield timed("predict", "load a policy and predict, whole process", cost["load_policy, predict"],
+                cost["sb3-contrib: load, predict"], line, limit)
+
+
+def beside_calls(line):
+    for name, ours in line["trpo_np_seconds"].items():
+        group = "predict" if name.startswith("predict") else "single"
+        yield timed(group, name, ours, line["peer_seconds"][name], line)
+
+
+def beside_update(line):
+    ours, peer = (statistics.median(line["seconds"][name]) for name in ("trpo_np", SB3))
+    yield timed("single", "whole update, 17-64-64-6, 2,048 samples", ours, peer, line)
+
+
+def beside_conv(line):
+    for row in (row for row in line["rows"] if row["batch"] == 512):
+        yield timed("single", f"NatureCNN, 512 images: {row['what']}", *row["seconds"], line,
+                    f"{percent(row['sgemm_share'])} of sgemm")
+
+
+def beside_lstm(line):
+    for name, peer in line["seconds"]["PyTorch"].items():
+        label = f"LSTM of 256, 128 steps x 8: {name}"
+        yield timed("single", label, line["seconds"]["trpo_np"][name], peer, line)
+
+
+BESIDE = {"vs_sb3": beside_sb3, "atari": beside_sb3_on_pong, "vs_recurrent": beside_recurrent_ppo,
+          "imports": beside_load, "predict": beside_calls, "update": beside_update, "conv": beside_conv,
+          "lstm": beside_lstm}
+
+
+def for_a_person(found: list[Pair]) -> str:
+    """Return the first table."""
+    rows = [["learn: " * (pair.group == "learn") + pair.label, pair.ours, pair.peer,
+             f"**{times(pair.ratio)}**", pair.limit or "-", f"`{pair.command}`"] for pair in found]
+    return table(["what", "trpo_np", "peer (PyTorch)", "times as fast", "of the limit", "command"], rows)
+
+
+def on_each_machine(lines: list[dict]) -> str:
+    """Return a table of the ratios on every machine that was measured: they depend on it."""
+    machines = list(dict.fromkeys(cpu(line) for line in reversed(lines)))
+    found = [{pair.label: pair.ratio for pair in pairs(latest([line for line in lines if cpu(line) == name]))}
+             for name in machines]
+    machines = [name for name, ratios in zip(machines, found) if ratios]
+    found = [ratios for ratios in found if ratios]
+    if len(found) < 2:
+        return ""
+    dates = [max(line["machine"]["date"] for line in lines if cpu(line) == name) for name in machines]
+    rows = [[label, *(times(ratios[label]) if label in ratios else "-" for ratios in found)]
+            for label in found[0]]
+    return ("\n## How many times as fast, on each machine\n\n"
+            + table(["", *(f"{name} ({date})" for name, date in zip(machines, dates))], rows))
+
+
+# --- one table a question ---------------------------------------------------------------------------------
+
+def tell_vs_sb3(lines):
+    heads = ["environment", "trpo_np, steps/s", "memory", "sb3-contrib", "memory", "bare environment"]
+    rows = []
+    for line in lines:
+        rate = line["steps_per_second"]
+        size = {name: statistics.median(found) for name, found in line["bytes"].items()}
+        rows.append([line["env"], spread(rate["trpo_np"]), megabytes(size["trpo_np"]), spread(rate[SB3]),
+                     megabytes(size[SB3]), spread(rate[ENVIRONMENT])])
+    return table(heads, rows)
+
+
+def tell_atari(lines):
+    rows = [[name, spread([rate for rate, _ in found]), megabytes(max(size for _, size in found))]
+            for name, found in lines[-1]["steps_per_second_and_bytes"].items()]
+    return table(["program", "steps/s", "memory"], rows)
+
+
+def tell_vs_recurrent(lines):
+    programs = ("trpo_np", "RecurrentPPO")
+    rows = [[line["cells"], *(spread(line["steps_per_second"][name]) for name in programs)] for line in lines]
+    return table(["cells", "trpo_np, steps/s", "RecurrentPPO"], rows)
+
+
+def tell_predict(lines):
+    line = lines[-1]
+    rows = [[name, seconds(ours), seconds(line["peer_seconds"][name])]
+            for name, ours in line["trpo_np_seconds"].items()]
+    return table(["one call", "trpo_np", SB3], rows)
+
+
+def tell_update(lines):
+    found = {name: [1e3 * x for x in row] for name, row in lines[-1]["seconds"].items()}
+    return table(["program", "ms an update"], [[name, spread(row)] for name, row in found.items()])
+
+
+def networks(line: dict) -> dict[str, dict]:
+    """Return the phases that limits.py timed, by network."""
+    return {name: found for name, found in line.items()
+            if isinstance(found, dict) and "the whole update" in found}
+
+
+def tell_limits(lines):
+    line = lines[-1]
+    columns = networks(line)
+    phases = list(dict.fromkeys(phase for rows in columns.values() for phase in rows))
+
+    def cell(row):
+        if row is None:
+            return "-"
+        if not isinstance(row, dict):
+            return seconds(row)
+        many = f"{row['times']} in " * (row["times"] > 1)
+        return f"{many}{seconds(row['seconds'])}, {percent(row['share'])}"
+    rows = [[phase, *(cell(rows.get(phase)) for rows in columns.values())] for phase in phases]
+    about = (f"sgemm: {line['sgemm_flops'] / 1e9:.0f} GFLOP/s, copies: {line['copy_bytes'] / 1e9:.0f} GB/s. "
+             "Each cell: the time, and\nthe share of sgemm's speed at which the phase multiplies.\n\n")
+    return about + table(["phase", *columns], rows)
+
+
+def tell_conv(lines):
+    line = lines[-1]
+    rows = [[f"{row['what']}, batch {row['batch']}", *map(seconds, row["seconds"]),
+             percent(row["sgemm_share"])] for row in line["rows"]]
+    sizes = [f"{line[f'memory_{n}'] / 1e6:,.0f} MB for {n:,} images" for n in (512, 8192)
+             if f"memory_{n}" in line]
+    memory = f"\nOne linearization with a Fisher product takes {' and '.join(sizes)}.\n" * bool(sizes)
+    return table(["NatureCNN", "trpo_np", "PyTorch", "of sgemm"], rows) + memory
+
+
+def tell_lstm(lines):
+    programs = lines[-1]["seconds"]
+    rows = [[what, *(seconds(programs[name][what]) for name in programs)] for what in programs["trpo_np"]]
+    return table(["LSTM of 256 cells, 128 steps of 8", *(f"{name} (trpo_np)" if name == "layer norm" else name
+                                                         for name in programs)], rows)
+
+
+def tell_growth(lines):
+    rows = []
+    for what in ("batch", "parameters", "environments"):
+        found = lines[-1][what]
+        sizes = list(found["seconds"])
+        cells = ", ".join(f"{int(size):,}: {seconds(found['seconds'][size])}" for size in sizes)
+        rows.append([what, cells, *(f"{found['exponents'][of]:.2f}" for of in ("seconds", "bytes"))])
+    return table(["size", "time", "exponent of time", "of memory"], rows)
+
+
+def tell_shares(lines):
+    parts = (ENVIRONMENT, "policy", "update")
+    rows = [[name, number(row["fps"]), *(percent(row[f"share_{part}"]) for part in parts)]
+            for name, row in lines[-1].items() if isinstance(row, dict) and "fps" in row]
+    return table(["", "steps/s", *parts], rows)
+
+
+def tell_compile(lines):
+    return table(["policy", "first", "later"], [[name, seconds(row["first"]), seconds(row["later"])]
+                                                for name, row in lines[-1]["seconds"].items()])
+
+
+def tell_imports(lines):
+    rows = [[name, seconds(time), f"{size:.0f} MB"]
+            for name, (time, size) in lines[-1]["seconds_and_megabytes"].items()]
+    return table(["process", "time", "memory"], rows)
+
+
+def tell_overhead(lines):
+    found = lines[-1]["milliseconds"]
+    return table(["an iteration with", "ms", "beside the bare one"],
+                 [[name, number(x), times(x / found["bare"])] for name, x in found.items()])
+
+
+def tell_scaling(lines):
+    measured, predicted, curves = [], {}, ""
+    for line in lines:
+        for case, found in line.get("cases", {}).items():
+            one, two = (found["measured"].get(ranks) for ranks in ("1", "2"))
+            if two:
+                rate = [each["ranks"] * each["steps"] / each["seconds"] for each in (one, two)]
+                measured.append([case, *map(number, rate), times(rate[1] / rate[0])])
+            for name, (_, efficiency) in found["predicted"].items():
+                network, ranks = name.split(", ")
+                predicted.setdefault((case, network), {})[ranks] = percent(efficiency)
+        if line.get("curves"):
+            ends = {ranks: [run[-1][1] for run in runs] for ranks, runs in line["curves"].items()}
+            found = [f"{n} rank{'s' * (n != '1')} {spread(values)}" for n, values in ends.items()]
+            curves = wrapped("Return of the last 100 episodes at the end, with the same batch in all: "
+                             + "; ".join(found) + ".")
+    ranks = ["2", "16", "32", "64", "256", "1024"]
+    rows = [[case, network, *(row.get(n, "-") for n in ranks)] for (case, network), row in predicted.items()]
+    return (table(["network and environment", "1 rank, steps/s", "2 ranks", "ratio"], measured)
+            + "\nPredicted share of perfect scaling, 16 ranks a machine:\n\n"
+            + table(["network and environment", "between machines", *(f"{n} ranks" for n in ranks)], rows)
+            + f"\n{curves}\n" * bool(curves))
+
+
+def tell_two_hosts(lines):
+    rows = [[f"{delay} ms, {found['link']}", f"{number(found['crossed'] / 1e6)} MB",
+             seconds(found["measured"]["seconds"]), seconds(found["predicted"])]
+            for delay, found in lines[-1]["delays"].items()]
+    return table(["delay", "crossed the link", "an update", "predicted"], rows)
+
+
+def tell_learn(lines):
+    groups: dict[tuple, list] = {}
+    for line in lines:
+        groups.setdefault((line["env"], line["steps"], line["preset"]), []).extend(line["seeds"])
+    rows = []
+    for (env, steps, preset), seeds in sorted(groups.items()):
+        seeds = sorted({row["seed"]: row for row in seeds}.values(), key=lambda row: row["seed"])
+        returns = [row["deterministic"] for row in seeds]
+        rows.append([env, f"{steps:,}", preset, ranges([row["seed"] for row in seeds]), *summary(returns)])
+    return table(["environment", "steps", "preset", "seeds", *SUMMARY], rows)
+
+
+def tell_curves(lines):
+    runs = [run for line in lines for run in line["runs"]]
+    return table(["run", "steps", "last 100 training games", "best", "passes the goal after", "time"],
+                 [[run["run"], f"{run['steps']:,}", run["final"], run["best"],
+                   f"{run['passes']:,}" if run["passes"] else "-", f"{run['seconds'] / 60:.0f} min"]
+                  for run in runs])
+
+
+def tell_memory(lines):
+    rows = []
+    for line in sorted(lines, key=lambda line: (line["task"], line["policy"])):
+        scores = [row["score"] for row in line["seeds"]]
+        seeds = ranges([row["seed"] for row in line["seeds"]])
+        rows.append([line["task"], line["policy"], f"{line['steps']:,}", seeds, *summary(scores)])
+    return table(["task", "policy", "steps", "seeds", *SUMMARY], rows)
+
+
+def tell_identity(lines):
+    found = lines[-1]["reward_per_step"]
+    columns = list(next(iter(found.values())))
+    rows = [[name, *(f"{row[key]:.3f}" for key in columns)] for name, row in found.items()]
+    return (f"After {lines[-1]['steps']:,} steps; observations down, actions across.\n\n"
+            + table(["", *columns], rows))
+
+
+SUMMARY = ["mean", "standard error", "worst", "best"]
+
+
+def summary(values: list) -> list[str]:
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return [number(x) for x in (statistics.fmean(values), error, min(values), max(values))]
+
+
+def ranges(numbers: list[int]) -> str:
+    """Write numbers as ranges: 0 to 4, 40 to 49."""
+    parts: list[list[int]] = []
+    for n in sorted(numbers):
+        if parts and parts[-1][-1] == n - 1:
+            parts[-1].append(n)
+        else:
+            parts.append([n])
+    return ", ".join(f"{part[0]} to {part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
+
+
+TOLD = {fun.__name__.removeprefix("tell_"): fun for fun in (
+    tell_vs_sb3, tell_atari, tell_vs_recurrent, tell_predict, tell_update, tell_limits, tell_conv, tell_lstm,
+    tell_growth, tell_shares, tell_compile, tell_imports, tell_overhead, tell_scaling, tell_two_hosts,
+    tell_learn, tell_curves, tell_memory, tell_identity)}
+
+
+def question(stem: str) -> str:
+    """Return the question that a script answers, the first sentence of its docstring."""
+    text = ast.get_docstring(ast.parse((HERE / f"{stem}.py").read_text())) or stem
+    return " ".join(text.split("\n\n")[0].split()).partition("?")[0] + "?"
+
+
+def section(stem: str, lines: list[dict], newest: dict) -> str:
+    """Return the question, where its answer was measured, and the answer."""
+    commands = list(dict.fromkeys(line["command"] for line in lines))
+    more = f" and {len(commands) - 1} more, all in `results/{stem}.jsonl`" * (len(commands) > 1)
+    where = [line["machine"]["date"] + f" on {cpu(line)}" * (cpu(line) != newest["cpu"]) for line in lines]
+    said = wrapped(f"`{commands[0]}`{more}; {' and '.join(dict.fromkeys(where))}.")
+    return f"\n### {stem}.py\n\n{wrapped(question(stem))}\n\n{said}\n\n{TOLD[stem](lines)}"
+
+
+def wrapped(text: str) -> str:
+    return textwrap.fill(text, 110, break_long_words=False, break_on_hyphens=False)
+
+
+# --- pictures ---------------------------------------------------------------------------------------------
+
+def picture_of_ratios(found: list[Pair], machine: dict, path: Path) -> None:
+    """Draw the ratios as bars in groups, on a logarithmic axis."""
     from matplotlib.figure import Figure
-    labels, values = zip(*sorted(ratio_of.items(), key=lambda pair: pair[1]))
-    figure = Figure(figsize=(9, 0.32 * len(values) + 1), layout="constrained")
-    axes = figure.subplots()
-    axes.barh(range(len(values)), [value - 1 for value in values], left=1, color=["C0" if v >= 1 else "C3" for v in values])
-    for i, value in enumerate(values):
-        axes.annotate(f"{value:.1f}" if value >= 2 else f"{value:.2f}", (max(value, 1), i), xytext=(3, 0),
-                      textcoords="offset points", va="center")
-    axes.set(xscale="log", yticks=range(len(values)), yticklabels=labels, xlabel="times as fast as PyTorch")
-    axes.margins(x=0.1)
+    figure = Figure(figsize=(9, 0.3 * (len(found) + len(GROUPS)) + 1.1), layout="constrained")
+    axes, y, ticks, names = figure.subplots(), 0.0, [], []
+    for colour, (group, title) in zip(("#0072B2", "#009E73", "#D55E00"), GROUPS.items()):
+        members = sorted((pair for pair in found if pair.group == group), key=lambda pair: -pair.ratio)
+        axes.text(-0.01, y, title, fontweight="bold", ha="right", va="center",
+                  transform=axes.get_yaxis_transform())
+        y += 1
+        for pair in members:
+            axes.barh(y, pair.ratio - 1, left=1, height=0.75, color=colour)
+            axes.annotate(times(pair.ratio), (max(pair.ratio, 1), y), va="center",
+                          xytext=(4, 0), textcoords="offset points")
+            ticks.append(y)
+            names.append(pair.label)
+            y += 1
+        y += 0.3
+    marks = [1, 2, 5, 10, 30]
+    ratios = [pair.ratio for pair in found]
+    axes.set(xscale="log", xlim=(min(1, *ratios), 1.5 * max(ratios)),
+             xlabel="times as fast as PyTorch (sb3-contrib), one thread each")
+    axes.set_yticks(ticks, names)
+    axes.set_xticks(marks, map(str, marks))
+    axes.set_xticks([], minor=True)
+    axes.set_ylim(y, -0.7)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    versions = f"NumPy {machine['numpy']}, PyTorch {machine['torch'].partition('+')[0]}"
+    axes.set_title(f"{machine['cpu']}; {versions}; {machine['date']}", fontsize=9, loc="right")
     figure.savefig(path, dpi=110)
 
 
-def pictures(lines):
-    """Draw the learning curves that curves.py summed up, a picture a game, mean and spread over seeds."""
+def pictures_of_learning(lines: list[dict]) -> None:
+    """Draw the recorded learning curves: one picture a game, and one of the four MuJoCo tasks."""
+    from matplotlib.figure import Figure
+
     from trpo_np.app import plots
-    games: dict = {}
-    for run in (run for (stem, *_), line in lines.items() if stem == "curves" for run in line["runs"]):
-        games.setdefault(run["env"], {}).setdefault(plots.without_seed(run["run"]), []).append(np.array(run["curve"], float).T)
+    names = {"Pong": "CnnPolicy, four stacked frames", "PongLstm": "CnnLstmPolicy, single frames"}
+    games: dict[str, dict] = {}
+    for run in (run for line in lines if line["stem"] == "curves" for run in line["runs"]):
+        groups = games.setdefault(run["env"], {})
+        groups.setdefault(plots.without_seed(run["run"]), []).append(points(run["curve"]))
     for env, groups in games.items():
-        curves = [plots.Curve(name, *plots.average(runs), len(runs)) for name, runs in groups.items()]
-        figure = plots.draw(curves, title=env, what="return, mean of 100 episodes")
+        curves = [plots.Curve(names.get(name, name), *plots.average(runs), len(runs))
+                  for name, runs in groups.items()]
+        figure = plots.draw(curves, title=env, what="return, mean of up to 100 episodes")
         plots.save(figure, str(_timing.RESULTS / f"curves_{env.partition('NoFrameskip')[0]}.png"))
+    tasks: dict[str, dict] = {}
+    for line in lines:
+        if line["stem"] == "learn" and line["steps"] == 1_000_000 and line["preset"] == "tuned":
+            runs = {row["seed"]: points(row["curve"]) for row in line["seeds"]}
+            tasks.setdefault(line["env"], {}).update(runs)
+    if not tasks:
+        return
+    down = -(-len(tasks) // 2)
+    figure = Figure(figsize=(10, 3.3 * down + 0.4), dpi=110, layout="constrained")
+    for ax, (env, runs) in zip(figure.subplots(down, 2, squeeze=False).flat, sorted(tasks.items())):
+        curve = plots.Curve(env, *plots.average(list(runs.values())), len(runs))
+        plots.draw_in(ax, [curve], title=f"{env}, {len(runs)} seeds")
+    figure.suptitle(f"return, mean of 100 episodes; {plots.band([curve])}", fontsize=11)
+    plots.save(figure, str(_timing.RESULTS / "curves_MuJoCo.png"))
 
 
-def section(line: dict) -> str:
-    """Return the Markdown of one result."""
-    machine, command = line.pop("machine"), line.pop("command")
-    versions = ", ".join(f"{name} {value}" for name, value in machine.items() if name != "date")
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows(line))
-    return f"`{command}`, {machine['date']}; {versions}\n\n| | |\n| --- | --- |\n{table}\n"
+def points(curve: list) -> tuple:
+    """Return (x, y) of a recorded curve; places marked None, before the first 100 episodes, are left out."""
+    x, y = np.array([(t, r) for t, r in curve if r is not None], float).T
+    return x, y
 
 
 def main():
     args = _timing.arguments(__doc__)
-    latest: dict = {}
-    for path in sorted(_timing.RESULTS.glob("*.jsonl")):
-        for text in path.read_text().splitlines():
-            line = json.loads(text)
-            what = (line.get(name) for name in ("env", "task", "policy", "cells"))
-            latest[(path.stem, line["command"], *what, line["machine"]["cpu"])] = line
-    parts, before = [HEAD], ""
-    for (stem, *_), line in latest.items():
-        parts.append(("\n" if stem == before else f"\n## {stem}\n\n") + section(line))
-        before = stem
+    everything = read()
+    lines = latest(everything)
+    newest = everything[-1]["machine"]
+    here = pairs([line for line in lines if cpu(line) == newest["cpu"]])
+    parts = [HEAD, wrapped(f"The machine: {named(newest)}."), "\n\n", for_a_person(here),
+             "\n![how many times as fast as PyTorch](results/ratios.png)\n", HOW,
+             on_each_machine(everything), "\n## One table a question\n"]
+    by = {stem: [line for line in lines if line["stem"] == stem] for stem in TOLD}
+    parts += [section(stem, found, newest) for stem, found in by.items() if found]
     if args.quick:
-        _timing.save(args, {"results": len(latest)})
+        _timing.save(args, {"results": len(lines), "characters": len("".join(parts))})
+        return
+    (HERE / "README.md").write_text("".join(parts))
+    if importlib.util.find_spec("matplotlib"):
+        picture_of_ratios(here, newest, _timing.RESULTS / "ratios.png")
+        pictures_of_learning(lines)
     else:
-        if importlib.util.find_spec("matplotlib"):
-            plot(dict(ratios(latest)), _timing.RESULTS / "ratios.png")
-            pictures(latest)
-        else:
-            print("matplotlib is not installed: no plots")
-        (_timing.RESULTS.parent / "README.md").write_text("".join(parts))
+        print("matplotlib is not installed: no pictures")
 
 
 if __name__ == "__main__":

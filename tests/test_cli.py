@@ -11,8 +11,8 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from app.test_plots import png_size, write_monitor
 from help_checks import check_help
-from test_plots import png_size, write_monitor
 
 from trpo_np import TRPO, cli, envs, evaluation, load_policy
 from trpo_np.app import jobs
@@ -214,13 +214,13 @@ def test_plot_draws_the_mean_over_seeds_and_says_where_it_ends(capsys, monkeypat
     for name, rise in [("a_seed0", 1.0), ("a_seed1", 3.0), ("b_seed0", 0.0)]:
         write_monitor(f"runs/{name}/monitor.csv", [(rise * i, 10, i) for i in range(1, 101)])
     assert call("plot", "runs", "--out", "p.png", "--smooth", 1) == 0
-    said = "a: 200.00 +- 141.42 over 2 runs, at 1,000 steps\nb: 0.00, at 1,000 steps\ndrawn in p.png\n"
+    said = "a: 200.00 (100.00 to 300.00) over 2 runs, at 1,000 steps\nb: 0.00, at 1,000 steps\ndrawn in p.png\n"
     assert capsys.readouterr().out == said
     assert png_size("p.png") == (1200, 750)
     line = figures[0].axes[0].lines[0]
     assert np.allclose(line.get_ydata(), line.get_xdata() / 5)  # the mean of i and 3 i at 10 i steps
     assert call("plot", "runs", "--x", "episodes", "--group", "all", "--smooth", 2) == 0
-    assert "all runs: 132.67 +- " in capsys.readouterr().out  # (0 + 99.5 + 298.5) / 3
+    assert "all runs: 132.67 (" in capsys.readouterr().out  # (0 + 99.5 + 298.5) / 3
     assert figures[1].axes[0].get_xlabel() == "episodes" and figures[1].axes[0].get_title() == "CartPole-v1"
     assert call("plot", "runs", "--x", "time", "--group", "none") == 0 and capsys.readouterr().out.count(", at 100 s\n") == 3
     assert call("plot", "runs", "--out", "none/p.png") == "trpo-np: error: none/p.png: No such file or directory"

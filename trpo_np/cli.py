@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     p = command("plot", plot, "draw learning curves of one or several runs",
                 "Draw the learning curves of runs from what train --log-dir wrote there: monitor.csv (each episode; that of "
                 "stable-baselines3's Monitor does as well) or, without it, progress.csv. Folders whose names differ only in "
-                "the seed (a_seed0 a_seed1, or a/0 a/1) are one curve, their mean, in a band of one standard deviation.")
+                "the seed (a_seed0 a_seed1, or a/0 a/1) are one curve: their mean, in its 95 % bootstrap interval.")
     p.add_argument("folders", nargs="+", metavar="FOLDER", help="of a run, or holding the folders of runs")
     p.add_argument("--out", default="curves.png", metavar="FILE",
                    help="picture to write: .png, .svg or .pdf (default: %(default)s)")
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
                    help="the horizontal axis (default: %(default)s)")
     p.add_argument("--smooth", type=jobs.positive, metavar="N",
                    help="plot the mean of the last N episodes, or of N rows of progress.csv, each of which is a mean of "
-                   "100 episodes (default: 20 episodes, 1 row)")
+                   "100 episodes (default: 20 episodes, or half of the shortest run's, or 1 row)")
     p.add_argument("--group", choices=["seed", "none", "all"], default="seed",
                    help="average the runs that differ in the seed only, none, or all (default: %(default)s)")
 
@@ -122,7 +122,8 @@ def plot(args: argparse.Namespace) -> int:
 
     curves, title, what = plots.learning_curves(args.folders, args.x, args.smooth, args.group)
     for curve in curves:
-        last = f"{curve.mean[-1]:.2f}" + f" +- {curve.std[-1]:.2f} over {curve.runs} runs" * (curve.runs > 1)
+        over = f" ({curve.low[-1]:.2f} to {curve.high[-1]:.2f}) over {curve.runs} runs"
+        last = f"{curve.mean[-1]:.2f}" + over * (curve.runs > 1)
         print(f"{curve.label}: {last}, at {plots.amount(curve.x[-1], args.x)}")
     plots.save(plots.draw(curves, args.x, title, what), args.out)
     print(f"drawn in {args.out}")

@@ -1,4 +1,8 @@
-"""Learning curves from the logs of runs: read, smooth, average over seeds, draw. Only drawing loads matplotlib."""
+"""Learning curves from the logs of runs: read, smooth, average over seeds, draw.
+
+A point is a mean over a full window of episodes, so a curve starts where the first window is full. The band
+around the mean of several runs is a bootstrap interval. Only drawing loads matplotlib, only averaging scipy.
+"""
 
 import csv
 import io
@@ -12,67 +16,99 @@ from typing import Any, NamedTuple
 import numpy as np
 
 AXES = {"steps": "environment steps", "episodes": "episodes", "time": "time"}
-DEFAULT_WINDOW = {1: 20, 100: 1}  # rows to average, by the episodes that a row stands for; more lag behind a short run
-# told apart by the colour-blind too (Okabe and Ito)
+WINDOW = 20  # episodes that a point averages, unless told otherwise; more would lag behind a short run
+PER_ROW = 100  # episodes that a row of a table averages, as soon as there are as many
+LEVEL = 0.95  # of the interval that is drawn
+# Okabe and Ito's colours: the colour-blind tell them apart
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 LINES = ["-", "--", ":"]
 
 
 class Run(NamedTuple):
-    """What one run logged: rows in time, with `x` by the name of the axis."""
+    """The log of one run: rows in time, with `x` by the name of the axis."""
 
     folder: str
     env_id: str  # "" if unknown
     x: dict[str, np.ndarray]
     returns: np.ndarray
-    episodes_per_row: int  # a table's row is a mean itself
+    episodes_per_row: int  # 1: each row is an episode; PER_ROW: each row is a mean of the latest ones
 
 
 class Curve(NamedTuple):
-    """A line to draw, and how far the runs behind it spread."""
+    """A line to draw: the mean of some runs and its bootstrap interval, from `low` to `high`."""
 
     label: str
     x: np.ndarray
     mean: np.ndarray
-    std: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
     runs: int
 
 
 def learning_curves(folders, axis: str = "steps", window: int | None = None,
                     group: str = "seed") -> tuple[list[Curve], str, str]:
-    """Return the curves of all runs in these folders, a title and what the vertical axis shows.
+    """Return the curves of all runs in these folders, a title, and the label of the vertical axis.
 
-    axis: "steps", "episodes" or "time". window: rows to average, see `smooth`; None for 20 episodes.
+    axis: "steps", "episodes" or "time".
+    window: rows to average; None for 20 episodes (half of the shortest run's, if those are fewer), or for 1
+    row of a table, which is a mean itself.
     group: average runs whose names differ in the "seed", "none" of them, or "all".
     """
     runs = [read_run(folder) for folder in find_runs(folders)]
+    shortest = min((len(run.returns) for run in runs if run.episodes_per_row == 1), default=0)
+    rows = {1: window or max(1, min(WINDOW, shortest // 2)), PER_ROW: window or 1}
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault({"seed": without_seed(run.folder), "none": run.folder, "all": ""}[group], []).append(run)
-    spans = {span(run, window) for run in runs}
-    curves = []
-    for label, members in zip(labels(list(groups)), groups.values()):
-        lines = [(run.x[axis], smooth(run.returns, rows_of(run, window))) for run in members]
-        try:
-            curves.append(Curve(label, *average(lines), len(lines)))
-        except ValueError as error:
-            raise ValueError(f"{label}: {error} ({', '.join(run.folder for run in members)})") from None
+        name = {"seed": without_seed(run.folder), "none": run.folder, "all": ""}[group]
+        groups.setdefault(name, []).append(run)
+    curves = [curve(label, members, axis, rows)
+              for label, members in zip(labels(list(groups)), groups.values())]
     names = {run.env_id for run in runs}
-    what = f"return, mean of {max(spans)} episodes" if len(spans) == 1 and max(spans) > 1 else "return"
-    return curves, names.pop() if len(names) == 1 else "", what
+    said = {averages(run, rows[run.episodes_per_row]) for run in runs}
+    what = f"return, {said.pop()}" if len(said) == 1 else "return"
+    return curves, names.pop() if len(names) == 1 else "", what.removesuffix(", ")
 
 
-def rows_of(run: Run, window: int | None) -> int:
-    return window or DEFAULT_WINDOW[run.episodes_per_row]
+def averages(run: Run, rows: int) -> str:
+    """Say what a point of the curve averages, or nothing if that cannot be said in short."""
+    if run.episodes_per_row == 1:
+        return f"mean of {rows} episodes" if rows > 1 else ""
+    if rows > 1:
+        return ""
+    return f"mean of {PER_ROW} episodes" if full_rows(run).any() else f"mean of up to {PER_ROW} episodes"
 
 
-def span(run: Run, window: int | None) -> int:
-    """Return the number of episodes that a point of the curve averages, 0 if that cannot be said."""
-    rows = rows_of(run, window)
-    return max(rows, run.episodes_per_row) if 1 in (rows, run.episodes_per_row) else 0
+def full_rows(run: Run) -> np.ndarray:
+    """Return which rows are known to average as many episodes as they should; a table may lack the count."""
+    return run.x["episodes"] >= run.episodes_per_row
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
+def line(run: Run, axis: str, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (x, y) of one run: means of `window` rows, from the first place where there are so many.
+
+    A mean of one episode, then of two, then of three would begin with a spike. Rows of a table before the
+    PER_ROW-th episode are left out for the same reason, if any come after it.
+    """
+    x, returns = run.x[axis], run.returns
+    if (full := full_rows(run)).any():
+        x, returns = x[full], returns[full]
+    if len(returns) < window:
+        what = "episodes" if run.episodes_per_row == 1 else "rows"
+        raise ValueError(f"{run.folder} has {len(returns)} {what}; a mean of {window} needs as many: draw "
+                         "a mean of fewer (--smooth), or leave this run out")
+    return x[window - 1:], smooth(returns, window)
+
+
+def curve(label: str, runs: list[Run], axis: str, rows: dict[int, int]) -> Curve:
+    """Make the curve of some runs, smoothed over `rows[episodes_per_row]` rows."""
+    lines = [line(run, axis, rows[run.episodes_per_row]) for run in runs]
+    try:
+        return Curve(label, *average(lines), len(lines))
+    except ValueError as error:
+        raise ValueError(f"{label}: {error} ({', '.join(run.folder for run in runs)})") from None
+
+
+# --- reading -----------------------------------------------------------------------------------------------
 
 def find_runs(folders) -> list[str]:
     """Return the folders that hold logs: those given, and those within one that holds none itself."""
@@ -82,7 +118,8 @@ def find_runs(folders) -> list[str]:
             raise ValueError(f"{folder} is not a folder")
         inside = [place for place, _, _ in sorted(os.walk(folder)) if logs(place)]
         if not inside:
-            raise ValueError(f"{folder} holds no monitor.csv and no progress.csv; train --log-dir writes them")
+            raise ValueError(f"{folder} holds no monitor.csv and no progress.csv; "
+                             "train --log-dir writes them")
         found += [folder] if folder in inside else inside
     return list(dict.fromkeys(found))
 
@@ -94,7 +131,7 @@ def logs(folder: str) -> list[Path]:
 
 
 def read_run(folder: str) -> Run:
-    """Read the episodes, or else the table, of one run; of both, the episodes at the steps that the table states."""
+    """Read the episodes of a run, or its table; with both, episodes at the steps that the table states."""
     paths, table = logs(folder), Path(folder) / "progress.csv"
     if paths[0] == table:
         return read_progress(folder, table)
@@ -106,19 +143,19 @@ def read_run(folder: str) -> Run:
 
 
 def placed(steps: np.ndarray, episodes: np.ndarray, table: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the steps after which `episodes` ended, given the sums of lengths, which lack episodes that a new start cut.
+    """Return the steps after which `episodes` ended; `steps`, sums of lengths, lack what a restart cut.
 
-    A table counts all steps; between two of its rows the episodes are spread evenly, and after the last by their lengths.
+    A table counts all steps. Episodes are spread evenly between its rows, after the last by their lengths.
     """
     told = int(np.searchsorted(episodes, table["episodes"][-1], side="right"))
-    if np.isnan(table["episodes"]).any() or not told or table["episodes"][-1] > episodes[-1]:  # not the table of these episodes
-        return steps
+    if np.isnan(table["episodes"]).any() or not told or table["episodes"][-1] > episodes[-1]:
+        return steps  # the table is not that of these episodes
     early = np.interp(episodes[:told], [0, *table["episodes"]], [0, *table["steps"]])
     return np.concatenate([early, early[-1] + steps[told:] - steps[told - 1]])
 
 
 def read_monitors(folder: str, paths: list[Path]) -> Run:
-    """Read Monitor files, one for each environment of a run, as one run: episodes in the order in which they ended."""
+    """Read the Monitor files of one run, one an environment; sort the episodes by when they ended."""
     parts, starts, env_id, before = [], [], "", 0
     for path in paths:
         head, _, text = whole_lines(path).partition("\n")
@@ -163,7 +200,7 @@ def read_progress(folder: str, path: Path) -> Run:
     if not rows:
         raise ValueError(f"{path}: no row has a return (rollout/ep_rew_mean)")
     steps, episodes, times, means = np.array(rows).T
-    return Run(folder, "", {"steps": steps, "episodes": episodes, "time": times}, means, 100)
+    return Run(folder, "", {"steps": steps, "episodes": episodes, "time": times}, means, PER_ROW)
 
 
 def whole_lines(path: Path) -> str:
@@ -172,20 +209,18 @@ def whole_lines(path: Path) -> str:
     return text[:text.rfind("\n") + 1]
 
 
-# --- curves -----------------------------------------------------------------------------------------------------------
+# --- curves ------------------------------------------------------------------------------------------------
 
 def smooth(y: np.ndarray, window: int) -> np.ndarray:
-    """Mean of the last `window` values at each place; of all so far, where they are fewer."""
+    """Return the means of `window` values in a row, (len(y) - window + 1,)."""
     sums = np.cumsum(np.concatenate([[0.0], y]))
-    end = np.arange(1, len(y) + 1)
-    start = np.maximum(end - window, 0)
-    return (sums[end] - sums[start]) / (end - start)
+    return (sums[window:] - sums[:-window]) / window
 
 
 def thin(x: np.ndarray, y: np.ndarray, points: int = 500) -> tuple[np.ndarray, np.ndarray]:
-    """Keep places at least a `points`-th of the whole stretch of x apart, the last one among them: no more than can be seen.
+    """Keep places at least (x[-1] - x[0]) / points apart, the last one among them: no more than can be seen.
 
-    On the axis of time all episodes of a batch, which are logged together, become one place.
+    On the axis of time, all episodes of a batch become one place: they are logged together.
     """
     gap, kept = (x[-1] - x[0]) / points, [len(x) - 1]
     while (before := min(int(np.searchsorted(x, x[kept[-1]] - gap, side="right")), kept[-1]) - 1) >= 0:
@@ -193,21 +228,36 @@ def thin(x: np.ndarray, y: np.ndarray, points: int = 500) -> tuple[np.ndarray, n
     return x[kept[::-1]], y[kept[::-1]]
 
 
-def average(lines: list, points: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (x, mean, standard deviation) of lines (x, y), interpolated on a grid where all of them have values.
+def average(lines: list, points: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return (x, mean, low, high) of lines (x, y), interpolated on a grid where all have values.
 
-    One line stays on its own x, with zeros. The deviation is that of a sample, with n - 1.
+    One line stays on its own x, with its own values as low and high.
     """
     lines = [thin(x, y, points) for x, y in lines]
     if len(lines) == 1:
         x, y = lines[0]
-        return x, y, np.zeros_like(y)
+        return x, y, y, y
     start, end = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
     if not start < end:
         raise ValueError("the runs to average have no stretch in common")
     grid = np.linspace(start, end, points)
     rows = np.stack([np.interp(grid, x, y) for x, y in lines])
-    return grid, rows.mean(axis=0), rows.std(axis=0, ddof=1)
+    return grid, rows.mean(axis=0), *interval(rows)
+
+
+def interval(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bootstrap interval (low, high) of the mean over runs, at each point of rows (runs, points).
+
+    Runs are drawn with replacement, 2,000 times; a share LEVEL of the means so drawn lies within (Efron 1979,
+    percentile method). Of two or three runs it reaches from about the worst to the best: so few say no more.
+    """
+    try:
+        from scipy.stats import bootstrap
+    except ImportError as error:
+        raise ImportError("averaging several runs needs the scipy package: pip install scipy") from error
+    found = bootstrap((rows,), np.mean, axis=0, n_resamples=2000, batch=200, confidence_level=LEVEL,
+                      method="percentile", random_state=np.random.default_rng(0)).confidence_interval
+    return found.low, found.high
 
 
 def without_seed(folder: str) -> str:
@@ -227,7 +277,7 @@ def labels(paths: list[str]) -> list[str]:
     return [str(Path(*p[common:])) if p else "all runs" for p in parts]
 
 
-# --- drawing ----------------------------------------------------------------------------------------------------------
+# --- drawing -----------------------------------------------------------------------------------------------
 
 def amount(x: float, axis: str) -> str:
     """Say how far a curve goes."""
@@ -238,21 +288,28 @@ def draw(curves: list[Curve], axis: str = "steps", title: str = "", what: str = 
     """Return a matplotlib figure of the curves, each with its band."""
     try:
         from matplotlib.figure import Figure  # not pyplot: it looks for a window system
-        from matplotlib.ticker import EngFormatter
     except ImportError as error:
         raise ImportError("drawing needs the matplotlib package: pip install 'trpo_np[plot]'") from error
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
-    ax = figure.add_subplot()
+    draw_in(figure.add_subplot(), curves, axis, title, what + f"\n{band(curves)}" * bool(band(curves)))
+    return figure
+
+
+def draw_in(ax: Any, curves: list[Curve], axis: str = "steps", title: str = "", what: str = "return") -> None:
+    """Draw the curves into matplotlib's axes; without a legend if a title says what the only curve is."""
+    from matplotlib.ticker import EngFormatter
+
     seconds, unit = 1.0, "s"
     if axis == "time":
-        longest = max(curve.x[-1] for curve in curves)
+        longest = max((each.x[-1] for each in curves), default=0.0)
         seconds, unit = (3600.0, "h") if longest > 7200 else (60.0, "min") if longest > 180 else (1.0, "s")
-    for i, curve in enumerate(curves):
-        colour, x = COLOURS[i % len(COLOURS)], curve.x / seconds
-        name = f"{curve.label} ({curve.runs} runs)" if curve.runs > 1 else curve.label
-        ax.plot(x, curve.mean, color=colour, linestyle=LINES[i // len(COLOURS) % len(LINES)], linewidth=1.8, label=name)
-        if curve.runs > 1:
-            ax.fill_between(x, curve.mean - curve.std, curve.mean + curve.std, color=colour, alpha=0.2, linewidth=0)
+    for i, each in enumerate(curves):
+        colour, x = COLOURS[i % len(COLOURS)], each.x / seconds
+        name = f"{each.label} ({each.runs} runs)" if each.runs > 1 else each.label
+        ax.plot(x, each.mean, color=colour, linestyle=LINES[i // len(COLOURS) % len(LINES)], linewidth=1.8,
+                label=name, marker="." if len(x) == 1 else None)
+        if each.runs > 1:
+            ax.fill_between(x, each.low, each.high, color=colour, alpha=0.2, linewidth=0)
     ax.set_xlabel(f"{AXES[axis]} ({unit})" if axis == "time" else AXES[axis])
     ax.set_ylabel(what)
     ax.set_title(title)
@@ -261,8 +318,17 @@ def draw(curves: list[Curve], axis: str = "steps", title: str = "", what: str = 
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="best")
-    return figure
+    if len(curves) > 1 or not title:
+        ax.legend(frameon=False, loc="best")
+
+
+def band(curves: list[Curve]) -> str:
+    """Say what the bands show, or nothing if there is none."""
+    numbers = {each.runs for each in curves if each.runs > 1}
+    if not numbers:
+        return ""
+    runs = f"{numbers.pop()} runs" if len(numbers) == 1 else "the runs"
+    return f"band: {LEVEL:.0%} bootstrap interval of the mean over {runs}"
 
 
 def save(figure: Any, path: str) -> None:
