@@ -3,16 +3,16 @@
 Each class owns all that is particular to it. A policy, the trust region step and the fast path call, of each,
 
     outputs                  how many numbers the network gives for one sample
-    weights()                {name: nn.Weight} of the parameters that it needs beside the network, such as log_std
-    parameters(out, own)     rows (n, size) of distribution parameters, of the network's outputs (n, outputs) and the
-                             arrays `own` of those weights; differentiable in both
+    weights()                {name: nn.Weight} of the parameters that it needs beside the network (log_std)
+    parameters(out, own)     rows (n, size) of distribution parameters, of the network's outputs (n, outputs)
+                             and the arrays `own` of those weights; differentiable in both
     bound(own)               move these arrays back into their bounds, in place
     size                     how many numbers a row of parameters has
     logp(params, actions)    (n,) log-probability, differentiable in params
     kl(old, new)             (n,) KL(old || new), differentiable in new
     entropy(params)          (n,) differentiable
-    fisher_at(params)        t -> M t, (n, size), where M is the Hessian of KL(params || .) at params, which is the Fisher
-                             information; what does not depend on t is done once
+    fisher_at(params)        t -> M t, (n, size), where M is the Hessian of KL(params || .) at params,
+                             which is the Fisher information; what does not depend on t is done once
     noise(rng, *lead)        random numbers (*lead, k) that make `sample` a draw; of a whole segment at once
     sample(params, noise)    actions (n, *action_shape)
     mode(params)             the most likely actions
@@ -20,8 +20,8 @@ Each class owns all that is particular to it. A policy, the trust region step an
     action_dtype             the type of actions; None: that of the parameters
     summary(params)          the answer of `action_probability`
 
-`Additive` ones say how a draw comes of the network's outputs without a row of parameters; the fast path of a rollout asks
-only these, and draws from all others by `parameters` and `sample`.
+`Additive` ones say how a draw comes of the network's outputs without a row of parameters; the fast path of a
+rollout asks only these, and draws from all others by `parameters` and `sample`.
 """
 
 import numpy as np
@@ -61,8 +61,9 @@ class Distribution:
 class Additive(Distribution):
     """A distribution whose draw is settle(outputs + spread(own) * noise).
 
-    Each class says by `additive` that this is so, and how it settles: "reshape" only reshapes, "largest" takes the index of
-    a row's largest number, "settle" calls the method. A subclass that changes a method says it anew (`fast.declared`).
+    Each class says by `additive` that this is so, and how it settles: "reshape" only reshapes, "largest"
+    takes the index of a row's largest number, "settle" calls the method. A subclass that changes a method
+    says it anew (`fast.declared`).
     """
 
     def spread(self, own):
@@ -110,7 +111,8 @@ class Categorical(Additive):
         return fisher
 
     def noise(self, rng, *lead):
-        return -np.log(rng.standard_exponential((*lead, self.size)))  # Gumbel: argmax(logits + noise) is a draw
+        # of Gumbel: argmax(logits + noise) is a draw
+        return -np.log(rng.standard_exponential((*lead, self.size)))
 
     def sample(self, params, noise):
         return self.settle(params + noise)
@@ -175,7 +177,8 @@ class Bernoulli(Additive):
         self.size, self.action_shape = int(np.prod(shape)), tuple(shape)
 
     def _flat(self, params, actions):
-        return np.reshape(actions, (*params.shape[:-1], self.size)).astype(np.int8)  # 1 - 2 * uint8 would wrap
+        # signed, since 1 - 2 * uint8 would wrap
+        return np.reshape(actions, (*params.shape[:-1], self.size)).astype(np.int8)
 
     def logp(self, params, actions):
         return -ops.sum(ops.softplus((1 - 2 * self._flat(params, actions)) * params), axis=-1)
@@ -207,9 +210,11 @@ class Bernoulli(Additive):
 
 
 class DiagGaussian(Additive):
-    """Independent normals of any shape; parameters are the means and then the logarithms of the standard deviations.
+    """Independent normals of any shape; parameters are the means and then the logarithms of the standard
+    deviations.
 
-    The network gives the means (dim,); the weights log_std (dim,), which begin at `log_std_init`, are the same everywhere.
+    The network gives the means (dim,); the weights log_std (dim,), which begin at `log_std_init`, are the
+    same everywhere.
     """
 
     LOG_STD_BOUNDS = (-20.0, 2.0)

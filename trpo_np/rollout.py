@@ -1,6 +1,7 @@
 """Collect a segment of experience; values and advantages come in one batch afterwards.
 
-Arrays are (T, n): time by environment. `valid` is False on rows that an autoreset inserted: they count in nothing.
+Arrays are (T, n): time by environment. `valid` is False on rows that an autoreset inserted: they count in
+nothing.
 """
 
 import time
@@ -23,11 +24,11 @@ class Segment:
     terminated: np.ndarray
     truncated: np.ndarray
     valid: np.ndarray
-    over: np.ndarray  # True where an episode's score is final: at its end, but not where one of several lives was lost
+    over: np.ndarray  # an episode's score is final: at its end, but not where one of several lives was lost
     starts: np.ndarray  # a new episode begins with this row
     last_obs: np.ndarray  # (n, width), after the last step
     final: list  # (t, environment, last observation) of each truncated episode
-    memory: dict = field(default_factory=dict)  # states (n, width) of a recurrent policy before the first step
+    memory: dict = field(default_factory=dict)  # a recurrent policy's states (n, width) before the first step
     episodes: list = field(default_factory=list)  # (return, length) of each finished episode
     env_seconds: float = 0.0
     policy_seconds: float = 0.0
@@ -49,18 +50,20 @@ class Runner:
         self.memory = self.policy.new_memory(len(self.starts))
 
     def remember(self, memory: dict) -> None:
-        """Put states of networks that run after a rollout, such as the critic's, into the memory for the next one."""
+        """Put states of networks that run after a rollout, such as the critic's, into the memory for the next
+        one."""
         self.memory = self.memory | memory
 
     def collect(self, steps: int, rng: np.random.Generator, on_step=None) -> Segment | None:
-        """Take `steps` steps in each environment, drawing all noise at once; None if `on_step(locals)` returned False."""
+        """Take `steps` steps in each environment, drawing all noise at once; None if `on_step(locals)`
+        returned False."""
         policy, stepper, n = self.policy, self.stepper, self.stepper.num_envs
         dist = policy.dist
         act, actions, after = policy.actor(dist.noise(rng, steps, n).astype(policy.dtype), self.memory)
         seg = Segment(obs=policy.storage(steps, n), actions=actions, rewards=np.zeros((steps, n)),
                       terminated=np.zeros((steps, n), bool), truncated=np.zeros((steps, n), bool),
-                      valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool), starts=np.zeros((steps, n), bool),
-                      last_obs=self.obs, final=[], memory=self.memory)
+                      valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool),
+                      starts=np.zeros((steps, n), bool), last_obs=self.obs, final=[], memory=self.memory)
         clock, obs, starts = time.perf_counter, self.obs, self.starts
         none, policy_seconds, env_seconds, stepped = np.zeros(n, bool), 0.0, 0.0, clock()
         for t in range(steps):
@@ -79,8 +82,8 @@ class Runner:
                 starts = step.terminated | step.truncated | ~step.valid
             if on_step is not None:
                 done = step.terminated | step.truncated
-                if on_step(dict(t=t, steps=int(seg.valid[:t + 1].sum()), actions=env_actions, rewards=step.rewards, dones=done,
-                                new_obs=step.obs)) is False:
+                if on_step(dict(t=t, steps=int(seg.valid[:t + 1].sum()), actions=env_actions,
+                                rewards=step.rewards, dones=done, new_obs=step.obs)) is False:
                     return None
         spaces.check_finite(obs)
         seg.starts[0], seg.starts[1:] = self.starts, (seg.terminated | seg.truncated | ~seg.valid)[:-1]
@@ -90,16 +93,19 @@ class Runner:
         return seg
 
     def _count(self, seg: Segment) -> None:
-        """Note the episodes that ended, in order of time; carry the returns and lengths of those under way."""
+        """Note the episodes that ended, in order of time; carry the returns and lengths of those under
+        way."""
         if not np.isfinite(seg.rewards).all():
             t, i = np.argwhere(~np.isfinite(seg.rewards))[0]
-            raise ValueError(f"environment {i} gave the reward {seg.rewards[t, i]}; rewards must be finite numbers")
+            raise ValueError(f"environment {i} gave the reward {seg.rewards[t, i]}; rewards must be finite "
+                             "numbers")
         for _, i, last in seg.final:
             spaces.check_finite(last[None], i)
         start = np.zeros(len(self.returns), int)
         for t, i in np.argwhere(seg.over):
             rows = slice(start[i], t + 1)
-            total, length = self.returns[i] + seg.rewards[rows, i].sum(), self.lengths[i] + seg.valid[rows, i].sum()
+            total = self.returns[i] + seg.rewards[rows, i].sum()
+            length = self.lengths[i] + seg.valid[rows, i].sum()
             seg.episodes.append((float(total), int(length)))
             self.returns[i], self.lengths[i], start[i] = 0.0, 0, t + 1
         for i, first in enumerate(start):
@@ -108,13 +114,15 @@ class Runner:
 
 
 def advantages(rewards, values, last_value, final_values, terminated, truncated, gamma: float, lam: float):
-    """Return generalised advantage estimates and the critic's targets, (T, n) float64 (Schulman et al., arXiv:1506.02438).
+    """Return generalised advantage estimates and the critic's targets, (T, n) float64 (Schulman et al.,
+    arXiv:1506.02438).
 
         delta[t] = r[t] + gamma (1 - terminated[t]) V(next observation) - V(s[t])
         A[t]     = delta[t] + gamma lam (1 - done[t]) A[t + 1]
 
-    `values` (T, n) and `last_value` (n,) are V of what was acted on; `final_values` (T, n) is V of an episode's last observation
-    where it was truncated (0 there: do not bootstrap). Where an episode both terminated and was truncated, it terminated.
+    `values` (T, n) and `last_value` (n,) are V of what was acted on; `final_values` (T, n) is V of an
+    episode's last observation where it was truncated (0 there: do not bootstrap). Where an episode both
+    terminated and was truncated, it terminated.
     """
     done = terminated | truncated
     following = np.concatenate([values[1:], last_value[None]]).astype(np.float64)

@@ -1,11 +1,12 @@
 """A policy: two networks, their parameters and the normalisation, from an observation to an action.
 
-A policy has three parts, each a method that a subclass may replace: `encoder` makes the layer from observations to
-features, `decode` turns features into the parameters of the action distribution (and, for the critic, `vf` into a value).
-Policy and critic are functions of parameter arrays, so an old and a new policy are two vectors, not two networks.
+A policy has three parts, each a method that a subclass may replace: `encoder` makes the layer from
+observations to features, `decode` turns features into the parameters of the action distribution (and, for the
+critic, `vf` into a value). Policy and critic are functions of parameter arrays, so an old and a new policy
+are two vectors, not two networks.
 
-The class stands in four blocks: construction; the networks, as pure functions of parameters; a segment of experience, as
-training sees it; and what users call.
+The class stands in four blocks: construction; the networks, as pure functions of parameters; a segment of
+experience, as training sees it; and what users call.
 """
 
 import math
@@ -36,25 +37,28 @@ class Values(NamedTuple):
 class Policy:
     """An actor and a critic for given spaces.
 
-    `net_arch` lists the hidden layers: leading ints are shared, then `dict(pi=[...], vf=[...])` splits. Shared layers belong
-    to the policy: the critic reads their output and never moves them. Without shared layers the critic is a network of its
-    own. `act_fun` is "tanh", "relu", "elu", "sigmoid" or an op; `layers=[64, 64]` is short for separate networks of those
-    widths. `extractor` is an nn.Layer, or a function of ops, that turns encoded observations (n, width) into features;
-    policy and critic have one each, unless layers are shared or `share_features` is set. `log_std_init` starts the logarithm
-    of the standard deviation of Box actions (0 is wide for most robots: -0.5 to -1 explores less and learns sooner);
+    `net_arch` lists the hidden layers: leading ints are shared, then `dict(pi=[...], vf=[...])` splits.
+    Shared layers belong to the policy: the critic reads their output and never moves them. Without shared
+    layers the critic is a network of its own. `act_fun` is "tanh", "relu", "elu", "sigmoid" or an op;
+    `layers=[64, 64]` is short for separate networks of those widths. `extractor` is an nn.Layer, or a
+    function of ops, that turns encoded observations (n, width) into features; policy and critic have one
+    each, unless layers are shared or `share_features` is set. `log_std_init` starts the logarithm of the
+    standard deviation of Box actions (0 is wide for most robots: -0.5 to -1 explores less and learns sooner);
     `normalize` keeps running statistics of the observations in the model.
     """
 
-    # The methods below compute dense tanh layers on normalised rows, if the arguments ask for these, so that fast.py may
-    # act in their place. A subclass that defines a method is composed, unless it says `standard = True` itself.
+    # The methods below compute dense tanh layers on normalised rows, if the arguments ask for these, so that
+    # fast.py may act in their place. A subclass that defines a method is composed, unless it says `standard =
+    # True` itself.
     standard = True
     loops: tuple[str, ...] = ("scalar", "mlp", "act")  # the files of kernels/ that a class uses
     reads_pixels = False  # else each number of an observation has weights of its own
 
-    # --- construction -----------------------------------------------------------------------------------------------------
+    # --- construction ---------------------------------------------------------------------------------------
 
-    def __init__(self, observation_space, action_space, *, net_arch=None, act_fun="tanh", layers=None, extractor=None,
-                 share_features: bool = False, log_std_init: float = 0.0, normalize: bool = False, dtype="float32"):
+    def __init__(self, observation_space, action_space, *, net_arch=None, act_fun="tanh", layers=None,
+                 extractor=None, share_features: bool = False, log_std_init: float = 0.0,
+                 normalize: bool = False, dtype="float32"):
         self.observation_space: Any = spaces.describe(observation_space, "observation")
         self.action_space: Any = spaces.describe(action_space, "action")
         if dtype not in ("float32", "float64"):
@@ -64,10 +68,12 @@ class Policy:
         if not (number and low <= log_std_init <= high):
             raise ValueError(f"log_std_init is {log_std_init!r}; a number from {low:g} to {high:g} is needed")
         if not (extractor is None or isinstance(extractor, nn.Layer) or callable(extractor)):
-            raise ValueError(f"extractor is {extractor!r}; an nn.Layer or a function of trpo_np.ops is needed")
+            raise ValueError(f"extractor is {extractor!r}; an nn.Layer or a function of trpo_np.ops is "
+                             "needed")
         self.dist: Any = self.make_distribution(float(log_std_init))
-        box = self.action_space  # bounds as one row of actions: NumPy broadcasts (k,) in twice the time
-        self._bounds = (box.low[None], box.high[None], np.dtype(box.dtype)) if isinstance(box, spaces.Box) else None
+        self._bounds = None
+        if isinstance(box := self.action_space, spaces.Box):  # one row: NumPy takes twice as long for (k,)
+            self._bounds = box.low[None], box.high[None], np.dtype(box.dtype)
         self.dtype = np.dtype(dtype)
         self.row_dtype = np.dtype(np.uint8) if self.observation_space.is_bytes else self.dtype
         self.normalizer: Any = self.make_normalizer(normalize)
@@ -106,49 +112,58 @@ class Policy:
         return DiagGaussian(space.shape, log_std_init)
 
     def make_normalizer(self, enabled: bool) -> Any:
-        """Make the normaliser, which brings encoded observations to about the same size and keeps the statistics for it."""
+        """Make the normaliser, which brings encoded observations to about the same size and keeps the
+        statistics for it."""
         return ObservationNormalizer(self.observation_space.width, enabled, self.dtype)
 
     def compose(self, net_arch, layers, fun: Callable, share_features: bool) -> None:
-        """Build the networks from the arguments of the same names; say which parameters policy and critic need."""
+        """Build the networks from the arguments of the same names; say which parameters policy and critic
+        need."""
         shared, pi, vf = nn.parse_net_arch(net_arch, layers)
         sharing = share_features or bool(shared)
-        out = ("pi/out", self.dist.outputs, 0.01)
-        self.trunk = nn.serial(self.encoder("shared"), nn.mlp("shared/fc", shared, fun)) if sharing else nn.serial()
-        self.pi_head = nn.serial(*[self.encoder("pi")] * (not sharing), nn.mlp("pi/fc", pi, fun, out))
-        self.vf_head = nn.serial(*[self.encoder("vf")] * (not sharing), nn.mlp("vf/fc", vf, fun, ("vf/out", 1, 1.0)))
+        self.trunk = nn.serial(*[self.encoder("shared"), nn.mlp("shared/fc", shared, fun)] * sharing)
+        self.pi_head = nn.serial(*[self.encoder("pi")] * (not sharing),
+                                 nn.mlp("pi/fc", pi, fun, ("pi/out", self.dist.outputs, 0.01)))
+        self.vf_head = nn.serial(*[self.encoder("vf")] * (not sharing),
+                                 nn.mlp("vf/fc", vf, fun, ("vf/out", 1, 1.0)))
         shape, self.policy_weights = self.trunk.init(self.observation_space.rows)
         self.policy_weights |= self.pi_head.init(shape)[1]
         self.critic_weights = self.vf_head.init(shape)[1]
 
     @property
     def kernel_files(self) -> set[str]:
-        """The files of kernels/ that the policy uses: its first training waits for no others to be compiled."""
+        """The files of kernels/ that the policy uses: its first training waits for no others to be
+        compiled."""
         return {name for cls in type(self).__mro__ for name in vars(cls).get("loops", ())}
 
     def draw(self, rng: np.random.Generator) -> "Policy":
         """Draw new parameters and seed the sampling of actions in `predict`; return the policy."""
         weights = self.policy_weights | self.critic_weights
-        self.params = Params.pack({name: w.draw(rng, w.shape) for name, w in weights.items()}, self.dtype)
+        arrays = {name: weight.draw(rng, weight.shape) for name, weight in weights.items()}
+        self.params = Params.pack(arrays, self.dtype)
         self.rng = np.random.default_rng(rng.integers(2**63))
         return self
 
     def install(self, arrays: Mapping) -> "Policy":
         """Take over parameters by name; return the policy."""
         weights = self.policy_weights | self.critic_weights
-        self.params = Params.pack({name: np.reshape(arrays[name], w.shape) for name, w in weights.items()}, self.dtype)
+        shaped = {name: np.reshape(arrays[name], weight.shape) for name, weight in weights.items()}
+        self.params = Params.pack(shaped, self.dtype)
         return self
 
-    # --- the networks, as functions of parameters ---------------------------------------------------------------------
+    # --- the networks, as functions of parameters -----------------------------------------------------------
 
     def encoder(self, name: str) -> nn.Layer:
-        """Return the layer from encoded observations (n, width) to features; its parameters' names start with `name`."""
+        """Return the layer from encoded observations (n, width) to features; its parameters' names start with
+        `name`."""
         if self.extractor is None:
             return nn.serial()
-        return nn.named(name, self.extractor if isinstance(self.extractor, nn.Layer) else nn.function(self.extractor))
+        is_layer = isinstance(self.extractor, nn.Layer)
+        return nn.named(name, self.extractor if is_layer else nn.function(self.extractor))
 
     def pi(self, params, x):
-        """Distribution parameters (n, k) of normalised observations x (n, width); differentiable in the parameters."""
+        """Distribution parameters (n, k) of normalised observations x (n, width); differentiable in the
+        parameters."""
         return self.decode(params, self.trunk.apply(params, x))
 
     def decode(self, params, features):
@@ -176,10 +191,11 @@ class Policy:
         self.dist.bound(self.own_weights(params))
         return params
 
-    # --- a segment of experience, which a recurrent policy sees in another way ----------------------------------------
+    # --- a segment of experience, which a recurrent policy sees in another way ------------------------------
 
     def new_memory(self, n: int) -> dict:
-        """Return the memory of n environments at their beginning: states (n, width) by the names of networks; none here."""
+        """Return the memory of n environments at their beginning: states (n, width) by the names of networks;
+        none here."""
         return {}
 
     def storage(self, steps: int, n: int) -> Any:
@@ -187,11 +203,12 @@ class Policy:
         return np.empty((steps, n, *self.observation_space.rows), self.row_dtype)
 
     def actor(self, noise: np.ndarray, memory: dict) -> tuple[Callable, np.ndarray, dict]:
-        """Return what acts in a rollout: a function for each step, the array for raw actions (T, n, ...), and the memory.
+        """Return what acts in a rollout: a function for each step, the array for raw actions (T, n, ...), and
+        the memory.
 
-        The function takes (t, observations (n, width), starts (n,)), draws raw actions with `noise[t]`, notes them in the
-        array and returns them as the environment takes them. `memory` is that before the first step, and is not changed;
-        the one returned follows the steps.
+        The function takes (t, observations (n, width), starts (n,)), draws raw actions with `noise[t]`, notes
+        them in the array and returns them as the environment takes them. `memory` is that before the first
+        step, and is not changed; the one returned follows the steps.
         """
         if (network := self._network()) is not None:
             draws = self.drawing(noise)
@@ -215,7 +232,8 @@ class Policy:
         if isinstance(space, spaces.Box) and space.low.dtype == np.float32:
             bounds = np.stack([space.low.ravel(), space.high.ravel()])
         as_drawn = isinstance(space, (spaces.Discrete, spaces.MultiBinary)) and not getattr(space, "start", 0)
-        return fast.drawing(self.dist, self.own_weights(self.params), noise, bounds, None if as_drawn else self.to_env)
+        to_env = None if as_drawn else self.to_env
+        return fast.drawing(self.dist, self.own_weights(self.params), noise, bounds, to_env)
 
     def _network(self) -> fast.TanhNetwork | None:
         """Describe the policy's network for fast.py, if it is standard."""
@@ -224,8 +242,8 @@ class Policy:
         return fast.tanh_network(nn.serial(self.trunk, self.pi_head).dense, self.params, self.normalizer)
 
     def inputs(self, x, seg: Any) -> tuple[Any, Callable]:
-        """Return the input of `pi` for a segment's normalised observations x (T, n, width), and a function that lines up with
-        it other arrays (T, n, ...) of the segment."""
+        """Return the input of `pi` for a segment's normalised observations x (T, n, width), and a function
+        that lines up with it other arrays (T, n, ...) of the segment."""
         if seg.valid.all():  # no copies then
             return x.reshape(-1, *x.shape[2:]), lambda array: array.reshape(-1, *array.shape[2:])
         return x[seg.valid], lambda array: array[seg.valid]
@@ -235,14 +253,15 @@ class Policy:
         return inputs[::k], weights[::k]
 
     def segment_values(self, x, seg: Any, last, final) -> Values:
-        """Return V of a segment's normalised observations x (T, n, width), of those after it, `last` (n, width), and of the
-        last observations of truncated episodes, `final`."""
+        """Return V of a segment's normalised observations x (T, n, width), of those after it, `last` (n,
+        width), and of the last observations of truncated episodes, `final`."""
         values = self.value(np.concatenate([x.reshape(-1, *x.shape[2:]), last, final]))
         steps, n = x.shape[0] * x.shape[1], len(last)
         return Values(values[:steps].reshape(x.shape[:2]), values[steps:steps + n], values[steps + n:], {})
 
     def critic_loss(self, critic: Params, features, goal: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the gradient of sum(weights * (V - goal)^2) in the critic's parameters, then that sum, then sum(weights).
+        """Return the gradient of sum(weights * (V - goal)^2) in the critic's parameters, then that sum, then
+        sum(weights).
 
         One vector, since there is to be one reduction over ranks.
         """
@@ -250,7 +269,10 @@ class Policy:
             found = fast.value_loss(critic.flat, self._critic_widths, features, goal, weights)
             if found is not None:
                 return found
-        error, grad = value_and_grad(lambda p: ops.sum(weights * ops.square(self.vf(p, features) - goal)), critic)
+
+        def loss(p):
+            return ops.sum(weights * ops.square(self.vf(p, features) - goal))
+        error, grad = value_and_grad(loss, critic)
         return np.append(grad, [error, weights.sum()]).astype(grad.dtype)
 
     @cached_property
@@ -261,12 +283,15 @@ class Policy:
         return fast.widths_of(self.vf_head.dense, self.params.select(self.critic_weights))
 
     def critic_batches(self, x, seg: Any, size: int, ranks: int, rng: np.random.Generator) -> Callable:
-        """Return a function that yields, for one pass, minibatches of the critic's inputs and the rows that belong to them.
+        """Return a function that yields, for one pass, minibatches of the critic's inputs and the rows that
+        belong to them.
 
-        The inputs are computed once. `size` is the number of rows in a batch, `ranks` the most rows that any rank has.
+        The inputs are computed once. `size` is the number of rows in a batch, `ranks` the most rows that any
+        rank has.
         """
         features, pieces = self.critic_input(self.params, self.inputs(x, seg)[0]), -(-ranks // size)
-        each, more = divmod(len(features), pieces)  # cut as by np.array_split, which takes longer than Adam's steps
+        # cut as by np.array_split, which takes longer than Adam's steps
+        each, more = divmod(len(features), pieces)
 
         def batches():
             order = rng.permutation(len(features))
@@ -276,14 +301,15 @@ class Policy:
         return batches
 
     def demonstrations(self, x, starts) -> tuple[int, Callable]:
-        """Return the number of pieces of an expert's normalised observations x (n, width), and a function of chosen pieces
-        that gives the input of `pi` for them and their rows."""
+        """Return the number of pieces of an expert's normalised observations x (n, width), and a function of
+        chosen pieces that gives the input of `pi` for them and their rows."""
         return len(x), lambda chosen: (x[chosen], chosen)
 
-    # --- acting, as users call it ---------------------------------------------------------------------------------------
+    # --- acting, as users call it ---------------------------------------------------------------------------
 
     def distribution(self, obs: Any, state=None, mask=None) -> tuple[np.ndarray, bool, Any]:
-        """Return the distribution parameters (n, k) of observations, whether it is a single one, and the state after them."""
+        """Return the distribution parameters (n, k) of observations, whether it is a single one, and the
+        state after them."""
         x, single = self.observe(obs)
         return self.pi(self.params, x), single, None
 
@@ -295,15 +321,19 @@ class Policy:
         return x, len(x)
 
     def observe(self, obs: Any) -> tuple[np.ndarray, bool]:
-        """Encode and normalise one observation or a batch; return rows (n, width) and whether it was a single one."""
+        """Encode and normalise one observation or a batch; return rows (n, width) and whether it was a single
+        one."""
         count = self.observation_space.count(obs)
-        x = self.observation_space.encode(obs, 1 if count is None else count).astype(self.row_dtype, copy=False)
+        x = self.observation_space.encode(obs, 1 if count is None else count)
+        x = x.astype(self.row_dtype, copy=False)
         if self.row_dtype != np.uint8 and not spaces.all_finite(x):
-            raise ValueError(f"the observation holds {spaces.first_bad(x)}; only finite numbers can be predicted from")
+            raise ValueError(f"the observation holds {spaces.first_bad(x)}; only finite numbers can be "
+                             "predicted from")
         return self.normalizer(x), count is None
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
-        """Make of raw actions what the action space takes: clipped to the bounds, counted from its start, in its type."""
+        """Make of raw actions what the action space takes: clipped to the bounds, counted from its start, in
+        its type."""
         if self._bounds:
             low, high, dtype = self._bounds
             actions = minimum(maximum(actions, low), high)
@@ -316,23 +346,27 @@ class Policy:
         return actions
 
     def from_env(self, actions: Any, n: int) -> np.ndarray:
-        """Make raw actions (n, ...) of actions of the action space: the inverse of `to_env`, but for clipping."""
+        """Make raw actions (n, ...) of actions of the action space: the inverse of `to_env`, but for
+        clipping."""
         space, actions = self.action_space, np.asarray(actions)
         if actions.size != n * math.prod(space.shape):
-            raise ValueError(f"actions have shape {actions.shape}; {n} of shape {space.shape}, one an observation, are needed")
+            raise ValueError(f"actions have shape {actions.shape}; {n} of shape {space.shape}, one an "
+                             "observation, are needed")
         if isinstance(space, spaces.Discrete):
             return spaces.count_from_zero(actions.reshape(n, 1), [space.n], [space.start], "action")[:, 0]
         if isinstance(space, spaces.MultiDiscrete):
             return spaces.count_from_zero(actions.reshape(n, -1), space.nvec, space.start, "action")
         if isinstance(space, spaces.MultiBinary) and not np.isin(actions, (0, 1)).all():
-            raise ValueError(f"an action of a MultiBinary space holds 0 and 1 only, not {actions[~np.isin(actions, (0, 1))][0]}")
+            wrong = actions[~np.isin(actions, (0, 1))][0]
+            raise ValueError(f"an action of a MultiBinary space holds 0 and 1 only, not {wrong}")
         return actions.reshape(n, *space.shape)
 
     def predict(self, obs, state=None, mask=None, deterministic=False):
-        """Return (actions, state) for one observation or a batch: the most likely actions if `deterministic`, else drawn.
+        """Return (actions, state) for one observation or a batch: the most likely actions if `deterministic`,
+        else drawn.
 
-        One Discrete action is an integer scalar (hashable), a batch an array. `state` and `mask` are for recurrent policies
-        and come back as None from others.
+        One Discrete action is an integer scalar (hashable), a batch an array. `state` and `mask` are for
+        recurrent policies and come back as None from others.
         """
         if self._row is not None:  # a standard network, whose outputs are nearly actions
             outputs, single = self._outputs(obs)
@@ -358,9 +392,11 @@ class Policy:
         return fast.Row(network, self.normalizer if self.normalizer.enabled else None)
 
     def _outputs(self, obs: Any) -> tuple[np.ndarray, bool]:
-        """Return the network's outputs (n, k) for observations, and whether it was a single one; see `observe`."""
-        if type(obs) is np.ndarray and obs.shape == self._line and (outputs := self._row(obs, True)) is not None:
-            return outputs, True
+        """Return the network's outputs (n, k) for observations, and whether it was a single one; see
+        `observe`."""
+        if type(obs) is np.ndarray and obs.shape == self._line:  # the most frequent call, and the quickest
+            if (outputs := self._row(obs, True)) is not None:
+                return outputs, True
         x, single = self.observe(obs)
         if len(x) == 1 and (outputs := self._row(x[0], False)) is not None:
             return outputs, single
@@ -369,15 +405,16 @@ class Policy:
     def action_probability(self, obs, state=None, mask=None, actions=None, logp=False):
         """Return the distribution of the action, or the probability (density) of given `actions`, (n, 1).
 
-        Without actions: probabilities for Discrete (a list of them for MultiDiscrete, of ones for MultiBinary), [mean, std] for
-        Box. With `logp` the logarithm of the probability of the given actions.
+        Without actions: probabilities for Discrete (a list of them for MultiDiscrete, of ones for
+        MultiBinary), [mean, std] for Box. With `logp` the logarithm of the probability of the given actions.
         """
         params, single, _ = self.distribution(obs, state, mask)
         if actions is not None:
             log_p = self.dist.logp(params.astype(np.float64), self.from_env(actions, len(params)))[:, None]
             return log_p if logp else np.exp(log_p)
         if logp:
-            raise ValueError("action_probability: logp=True needs the actions whose log-probability is wanted")
+            raise ValueError("action_probability: logp=True needs the actions whose log-probability is "
+                             "wanted")
         parts = self.dist.summary(params)
         if isinstance(parts, list):
             return [part[0] if single else part for part in parts]

@@ -1,7 +1,8 @@
 """Acting with standard networks, fast: compiled for a rollout, and in few calls of NumPy for one observation.
 
-A policy that computes a standard network says so (see `declared`) and describes it here by arrays, widths and a
-distribution; no Policy comes into this file. What is not standard, or not compiled, is composed in the policies.
+A policy that computes a standard network says so (see `declared`) and describes it here by arrays, widths and
+a distribution; no Policy comes into this file. What is not standard, or not compiled, is composed in the
+policies.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,21 +21,28 @@ from ..params import Params
 
 
 def declared(thing: Any, name: str) -> Any:
-    """Return what a thing's class says of its own methods by an attribute; False if that may no longer be true.
+    """Return what a thing's class says of its own methods by an attribute; False if that may no longer be
+    true.
 
-    In the order of inheritance, the first class that has the attribute is believed, and one that defines a method (other
-    than __init__) before it ends the search: nobody knows what that method changes. So a subclass that overrides anything
-    counts as nothing special, until it says the attribute anew. The same holds for a method assigned to the thing itself.
+    In the order of inheritance, the first class that has the attribute is believed, and one that defines a
+    method (other than __init__) before it ends the search: nobody knows what that method changes. So a
+    subclass that overrides anything counts as nothing special, until it says the attribute anew. The same
+    holds for a method assigned to the thing itself.
     """
     if any(callable(getattr(type(thing), key, None)) for key in vars(thing)):
         return False
     for cls in type(thing).__mro__:
         if name in vars(cls):
             return vars(cls)[name]
-        if any(callable(value) or isinstance(value, (property, classmethod, staticmethod))
-               for key, value in vars(cls).items() if key not in ("__init__", "__annotate__", "__annotate_func__")):
+        if any(_is_method(key, value) for key, value in vars(cls).items()):
             return False
     return False
+
+
+def _is_method(key: str, value: Any) -> bool:
+    if key in ("__init__", "__annotate__", "__annotate_func__"):  # the last two hold types, in Python 3.14
+        return False
+    return callable(value) or isinstance(value, (property, classmethod, staticmethod))
 
 
 def warm_up(files: set[str]) -> None:
@@ -43,7 +51,7 @@ def warm_up(files: set[str]) -> None:
     keep_freed()
 
 
-# --- networks as arrays -----------------------------------------------------------------------------------------------
+# --- networks as arrays -------------------------------------------------------------------------------------
 
 class TanhNetwork(NamedTuple):
     """Dense layers with tanh between them, on clip((x - scale[0]) * scale[1]); float32."""
@@ -55,11 +63,12 @@ class TanhNetwork(NamedTuple):
 
 
 def widths_of(dense: Sequence | None, params: Params) -> np.ndarray | None:
-    """Return the widths of layers that `nn.Layer.dense` lists, if they are dense tanh layers, the last without; or None.
+    """Return the widths of layers that `nn.Layer.dense` lists, if they are dense tanh layers, the last
+    without; or None.
 
     The parameters must be float32 and begin with the layers', in their order.
     """
-    if not dense or params.flat.dtype != np.float32 or any(fun is not ops.tanh for *_, fun in dense[:-1]) or dense[-1][-1]:
+    if params.flat.dtype != np.float32 or not dense or not _is_tanh_network(dense):
         return None
     names = [name for w, b, _ in dense for name in (w, b)]
     if names != list(params)[:len(names)]:
@@ -67,26 +76,36 @@ def widths_of(dense: Sequence | None, params: Params) -> np.ndarray | None:
     return np.array([len(params[names[0]]), *(params[b].size for b in names[1::2])])
 
 
+def _is_tanh_network(dense: Sequence) -> bool:
+    *hidden, (*_, last) = dense
+    return last is None and all(fun is ops.tanh for *_, fun in hidden)
+
+
 def tanh_network(dense: Sequence | None, params: Params, normalizer: Any) -> TanhNetwork | None:
-    """Describe layers behind a normaliser, or return None if they are no tanh network; `flat` is a view of the parameters."""
+    """Describe layers behind a normaliser, or return None if they are no tanh network; `flat` is a view of
+    the parameters."""
     if (widths := widths_of(dense, params)) is None or not declared(normalizer, "affine"):
         return None
     size = int(np.sum((widths[:-1] + 1) * widths[1:]))
-    return TanhNetwork(params.flat[:size], widths, np.concatenate([normalizer.shift, normalizer.factor]), normalizer.clip)
+    scale = np.concatenate([normalizer.shift, normalizer.factor])
+    return TanhNetwork(params.flat[:size], widths, scale, normalizer.clip)
 
 
 def value_loss(flat: np.ndarray, widths: np.ndarray, x, goal, weights) -> np.ndarray | None:
-    """Return the gradient of sum(weights * (V(x) - goal)^2), that sum and sum(weights), as Policy.critic_loss; or None."""
+    """Return the gradient of sum(weights * (V(x) - goal)^2), that sum and sum(weights), as
+    Policy.critic_loss; or None."""
     return mlp.loss(flat, widths, x, goal, weights, blas.small()) if mlp.loss.is_compiled else None
 
 
-# --- one observation --------------------------------------------------------------------------------------------------
+# --- one observation ----------------------------------------------------------------------------------------
 
 class Row:
-    """A tanh network on one observation, in as few calls of NumPy as possible: a third of the time of composing it.
+    """A tanh network on one observation, in as few calls of NumPy as possible: a third of the time of
+    composing it.
 
-    A row ends with a 1, so that a layer's matrix and bias, side by side in `flat`, are one matrix. These are views: what is
-    written into `flat` counts at once. Each call takes rows of its own to work in, since threads may call at the same time.
+    A row ends with a 1, so that a layer's matrix and bias, side by side in `flat`, are one matrix. These are
+    views: what is written into `flat` counts at once. Each call takes rows of its own to work in, since
+    threads may call at the same time.
     """
 
     def __init__(self, network: TanhNetwork, normalize: Callable | None):
@@ -102,7 +121,8 @@ class Row:
         return first, first[:-1], hidden, rows[-1], self.layers[-1]
 
     def __call__(self, x: np.ndarray, normalize: bool) -> np.ndarray | None:
-        """Return the outputs (1, k) for x (n,), to be normalised or not; None if x is not finite, or its square is not."""
+        """Return the outputs (1, k) for x (n,), to be normalised or not; None if x is not finite, or its
+        square is not."""
         try:
             rows = self.idle.pop()
         except IndexError:
@@ -121,7 +141,7 @@ class Row:
         return out
 
 
-# --- a rollout --------------------------------------------------------------------------------------------------------
+# --- a rollout ----------------------------------------------------------------------------------------------
 
 class Drawing(NamedTuple):
     """Actions of a rollout of T steps and n environments, drawn by `act.draw`."""
@@ -131,11 +151,12 @@ class Drawing(NamedTuple):
     actions: np.ndarray  # (T, n, ...), all raw actions
 
 
-def drawing(dist, own: Mapping, noise: np.ndarray, bounds: np.ndarray | None, to_env: Callable | None) -> Drawing:
+def drawing(dist, own: Mapping, noise: np.ndarray, bounds: np.ndarray | None,
+            to_env: Callable | None) -> Drawing:
     """Prepare draws with noise (T, n, k) of a distribution with its own weights.
 
-    `bounds` (2, k) clip a sum as the environment wants it; else `to_env`, if there is one, makes of raw actions what the
-    environment takes.
+    `bounds` (2, k) clip a sum as the environment wants it; else `to_env`, if there is one, makes of raw
+    actions what the environment takes.
     """
     steps, n, _ = noise.shape
     k, additive = dist.outputs, declared(dist, "additive")
@@ -160,11 +181,14 @@ def drawing(dist, own: Mapping, noise: np.ndarray, bounds: np.ndarray | None, to
             actions[t] = raw = settle(t)
             return raw if to_env is None else to_env(raw)
         return Drawing(arguments, take, actions)
-    return Drawing(arguments, actions.__getitem__ if to_env is None else lambda t: to_env(actions[t]), actions)
+    if to_env is None:
+        return Drawing(arguments, actions.__getitem__, actions)
+    return Drawing(arguments, lambda t: to_env(actions[t]), actions)
 
 
 def actor(network: TanhNetwork, draws: Drawing) -> Callable | None:
-    """Return (t, observations, starts) -> what the environment takes at step t; None where nothing is compiled."""
+    """Return (t, observations, starts) -> what the environment takes at step t; None where nothing is
+    compiled."""
     if not act.draw.is_compiled:
         return None
     draw, arguments, take = act.draw.now, (*network, *draws.arguments), draws.take
@@ -176,12 +200,12 @@ def actor(network: TanhNetwork, draws: Drawing) -> Callable | None:
     return step
 
 
-# --- a rollout with an LSTM -------------------------------------------------------------------------------------------
+# --- a rollout with an LSTM ---------------------------------------------------------------------------------
 
 class RecurrentNetwork(NamedTuple):
     """Dense tanh layers around an LSTM; float32."""
 
-    before: TanhNetwork  # from the observations to what goes into the LSTM: its product with its inputs is the last layer
+    before: TanhNetwork  # from the observations into the LSTM: the product with its inputs is the last layer
     lstm: Mapping  # the LSTM's weights by their names
     after: TanhNetwork  # from its outputs on
 
@@ -191,7 +215,7 @@ def recurrent_network(front: Sequence | None, lstm: Mapping, back: Sequence | No
     """Describe dense tanh layers (see `nn.Layer.dense`) around an LSTM, or return None if they are none."""
     if front is None or not back or params.flat.dtype != np.float32 or not declared(normalizer, "affine"):
         return None
-    if any(fun is not ops.tanh for *_, fun in (*front, *back[:-1])) or back[-1][-1]:
+    if not _is_tanh_network([*front, *back]):
         return None
     h, into = lstm["wh"].shape
     layers = [(params[w], params[b]) for w, b, _ in front]
@@ -199,7 +223,8 @@ def recurrent_network(front: Sequence | None, lstm: Mapping, back: Sequence | No
     scale = np.concatenate([normalizer.shift, normalizer.factor])
     unscaled = np.repeat(np.array([[0], [1]], np.float32), h, axis=1)
     return RecurrentNetwork(_of_arrays([*layers, (lstm["wx"], bias)], scale, normalizer.clip), lstm,
-                            _of_arrays([(params[w], params[b]) for w, b, _ in back], unscaled, np.float32(np.inf)))
+                            _of_arrays([(params[w], params[b]) for w, b, _ in back], unscaled,
+                                        np.float32("inf")))
 
 
 def _of_arrays(layers: list, scale: np.ndarray, clip: np.float32) -> TanhNetwork:
@@ -208,7 +233,8 @@ def _of_arrays(layers: list, scale: np.ndarray, clip: np.float32) -> TanhNetwork
 
 
 def recurrent_actor(network: RecurrentNetwork, draws: Drawing, n: int) -> Callable | None:
-    """Return (t, observations, starts, state) -> (what n environments take at step t, state); None if nothing is compiled."""
+    """Return (t, observations, starts, state) -> (what n environments take at step t, state); None if nothing
+    is compiled."""
     if not act.draw.is_compiled:
         return None
     before, lstm, after = network

@@ -1,7 +1,7 @@
 """Stacked frames, stored once: an observation of four frames shares three of them with the one before it.
 
-What follows an observation in the same environment is compared with it byte by byte: where all but the newest frame are
-the older one's, only that is stored. So nothing is assumed of how an environment begins an episode.
+What follows an observation in the same environment is compared with it byte by byte: where all but the newest
+frame are the older one's, only that is stored. So nothing is assumed of how an environment begins an episode.
 """
 
 import numpy as np
@@ -12,7 +12,8 @@ from ..kernels import image
 class Frames:
     """Images (..., h, w, c) of bytes as planes (m, h, w) and the `index` (..., c) of each image's planes.
 
-    It stands for the array: `np.asarray` makes that, and indices of the leading axes give a part without copying planes.
+    It stands for the array: `np.asarray` makes that, and indices of the leading axes give a part without
+    copying planes.
     """
 
     dtype = np.dtype(np.uint8)
@@ -37,11 +38,13 @@ class Frames:
     def __array__(self, dtype=None, copy=None):
         m, h, w = self.planes.shape
         index = self.index.reshape(-1, self.shape[-1])
-        return image.interleave(self.planes.reshape(m, h * w), index).reshape(self.shape).astype(dtype or np.uint8, copy=False)
+        images = image.interleave(self.planes.reshape(m, h * w), index).reshape(self.shape)
+        return images.astype(dtype or np.uint8, copy=False)
 
 
 class Recorder(Frames):
-    """Frames of `steps` steps of n environments, to be filled in order of time: `recorder[t] = images (n, h, w, c)`.
+    """Frames of `steps` steps of n environments, to be filled in order of time: `recorder[t] = images (n, h,
+    w, c)`.
 
     `new` is the number of planes by which an observation differs from the one before.
     """

@@ -1,4 +1,5 @@
-"""Policies for images: the networks by name, the encoder in front of any policy, and work done on some images at a time."""
+"""Policies for images: the networks by name, the encoder in front of any policy, and work done on some images
+at a time."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from .. import nn, ops, spaces
 from ..autodiff import Var
 from ..normalize import MeanImage
 from ..ops.conv import Centred
+from ..settings import nearest
 from .base import Policy, Values
 from .frames import Recorder
 from .recurrent import RecurrentPolicy
@@ -24,16 +26,17 @@ NETWORKS = {
 class Visual(Policy):
     """What a policy that sees images has in front of its other layers; a class beside it says what these are.
 
-    `cnn_extractor` is a name of `NETWORKS`, an nn.Layer from images (n, h, w, c) to features, or a function of ops; bytes are
-    given to it as numbers from 0 to 1. `channels` is "first" or "last" where the observations' shape does not say it.
-    `normalize` subtracts the mean image of the first batch, which is a part of the model.
+    `cnn_extractor` is a name of `NETWORKS`, an nn.Layer from images (n, h, w, c) to features, or a function
+    of ops; bytes are given to it as numbers from 0 to 1. `channels` is "first" or "last" where the
+    observations' shape does not say it. `normalize` subtracts the mean image of the first batch, which is a
+    part of the model.
     """
 
     loops = ("image",)
     reads_pixels = True
 
-    def __init__(self, observation_space, action_space, *, cnn_extractor="nature_cnn", channels: str | None = None, net_arch=None,
-                 layers=None, **options):
+    def __init__(self, observation_space, action_space, *, cnn_extractor="nature_cnn",
+                 channels: str | None = None, net_arch=None, layers=None, **options):
         if "extractor" in options:
             raise ValueError("a policy for images takes its network as cnn_extractor, not as extractor")
         self.network = make_extractor(cnn_extractor)
@@ -46,13 +49,14 @@ class Visual(Policy):
         space = self.observation_space
         if not isinstance(space, spaces.Image):
             if enabled:
-                raise ValueError("images in a Dict or Tuple are brought to numbers from 0 to 1, not normalised; "
-                                 "normalize_observations=False is needed")
+                raise ValueError("images in a Dict or Tuple are brought to numbers from 0 to 1, not "
+                                 "normalised; normalize_observations=False is needed")
             return super().make_normalizer(False)
         return MeanImage(space.rows, enabled, space.is_bytes, self.dtype)
 
     def encoder(self, name: str) -> nn.Layer:
-        """Return the layer that turns images (n, h, w, c), or the rows of a Dict, into features (n, width)."""
+        """Return the layer that turns images (n, h, w, c), or the rows of a Dict, into features (n,
+        width)."""
         mean = (lambda: self.normalizer.shift) if self.normalizer.enabled else None
         return nn.named(name, make_encoder(self.observation_space, self.network, mean))
 
@@ -67,12 +71,14 @@ class Visual(Policy):
 class CnnPolicy(Visual):
     """Convolutional networks for images, or for a Dict or Tuple with images; see Visual for the arguments.
 
-    By default the critic has a network of its own; with `share_features` it is a head on the policy's features, which it does
-    not move, and much less work. `net_arch` and `layers` add layers after the features (by default none).
+    By default the critic has a network of its own; with `share_features` it is a head on the policy's
+    features, which it does not move, and much less work. `net_arch` and `layers` add layers after the
+    features (by default none).
     """
 
     def segment_values(self, x, seg: Any, last, final) -> Values:
-        """Return V of a segment, of the observations after it and of truncated episodes' last ones; see Policy."""
+        """Return V of a segment, of the observations after it and of truncated episodes' last ones; see
+        Policy."""
         values = self.value(x.reshape(-1, *x.shape[2:])).reshape(x.shape[:2])
         return Values(values, self.value(last), self.value(final) if len(final) else values[:0, 0], {})
 
@@ -102,13 +108,14 @@ class CnnLnLstmPolicy(Visual, RecurrentPolicy):
 
 
 def in_parts(fun: Callable, x, params: Mapping, most: int = 256) -> Any:
-    """Apply a function of rows to at most so many at once, unless `params` are traced: what it computes between stays small."""
+    """Apply a function of rows to at most so many at once, unless `params` are traced: what it computes
+    between stays small."""
     if len(x) <= most or any(isinstance(array, Var) for array in params.values()):
         return fun(x)
     return np.concatenate([fun(x[i:i + most]) for i in range(0, len(x), most)])
 
 
-# --- networks for images ------------------------------------------------------------------------------------------
+# --- networks for images ------------------------------------------------------------------------------------
 
 def network(name: str) -> nn.Layer:
     """Make the layers of a network of `NETWORKS`: images (n, h, w, c) to features (n, width)."""
@@ -121,23 +128,23 @@ def make_extractor(given: str | nn.Layer | Callable) -> nn.Layer:
     """Make the layer of a network's name; pass a layer through, or make one of a function of ops."""
     if isinstance(given, str):
         if given not in NETWORKS:
-            import difflib
-
-            near = difflib.get_close_matches(given, NETWORKS, n=1)
             raise ValueError(f"cnn_extractor is {given!r}; it can be {', '.join(map(repr, NETWORKS))}"
-                             + f" (did you mean {near[0]!r}?)" * bool(near) + ", an nn.Layer or a function of trpo_np.ops")
+                             f"{nearest(given, NETWORKS)}, an nn.Layer or a function of trpo_np.ops")
         return network(given)
     if not (isinstance(given, nn.Layer) or callable(given)):
-        raise ValueError(f"cnn_extractor is {given!r}; a name, an nn.Layer or a function of trpo_np.ops is needed")
+        raise ValueError(f"cnn_extractor is {given!r}; a name, an nn.Layer or a function of trpo_np.ops is "
+                         "needed")
     return given if isinstance(given, nn.Layer) else nn.function(given)
 
 
 def described(space: spaces.Space, channels: str | None) -> spaces.Space:
-    """Describe a Box as an image, or the Boxes of three and four axes in a Dict or Tuple as images beside other things."""
+    """Describe a Box as an image, or the Boxes of three and four axes in a Dict or Tuple as images beside
+    other things."""
     if channels not in (None, "first", "last"):
         raise ValueError(f'channels is {channels!r}; "first", "last" or None is needed')
     if isinstance(space, spaces.Fields):
-        parts = [spaces.as_image(part, channels) if isinstance(part, spaces.Box) and len(part.shape) in (3, 4) else part
+        parts = [spaces.as_image(part, channels)
+                 if isinstance(part, spaces.Box) and len(part.shape) in (3, 4) else part
                  for part in space.spaces]
         if any(isinstance(part, spaces.Image) for part in parts):
             return spaces.Fields(space.kind, space.keys, tuple(parts))
@@ -147,7 +154,8 @@ def described(space: spaces.Space, channels: str | None) -> spaces.Space:
 
 
 def make_encoder(space: spaces.Space, network: nn.Layer, mean: Callable | None = None) -> nn.Layer:
-    """Make the layer from encoded observations to features; of a Dict, the images' features and the rest side by side.
+    """Make the layer from encoded observations to features; of a Dict, the images' features and the rest side
+    by side.
 
     `mean()` is an image (1, h, w, c) that is subtracted from each, in shares of 1 for bytes.
     """
@@ -166,7 +174,8 @@ def _of_image(space: spaces.Space, network: nn.Layer, mean: Callable | None) -> 
 def _of_fields(space: spaces.Fields, network: nn.Layer) -> nn.Layer:
     borders = np.cumsum([0, *(part.width for part in space.spaces)])
     columns = [slice(a, b) for a, b in zip(borders, borders[1:])]
-    layers = [nn.named(str(key), _of_numbers(part, network)) if isinstance(part, spaces.Image) else nn.serial()
+    layers = [nn.named(str(key), _of_numbers(part, network))
+              if isinstance(part, spaces.Image) else nn.serial()
               for key, part in zip(space.keys, space.spaces)]
 
     def init(shape):
@@ -185,7 +194,8 @@ def _of_numbers(space: spaces.Image, network: nn.Layer) -> nn.Layer:
     """Take an image from a row of numbers, from 0 to 255 if it was bytes."""
     def image(x):
         return as_share(x).reshape(-1, *space.rows) if space.is_bytes else x.reshape(-1, *space.rows)
-    return nn.serial(nn.Layer(lambda shape: (space.rows, {}), lambda params, x: image(x)), network, nn.flatten())
+    from_row = nn.Layer(lambda shape: (space.rows, {}), lambda params, x: image(x))
+    return nn.serial(from_row, network, nn.flatten())
 
 
 def as_share(x: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Policies that remember: encoder, LSTM, decoder, trained on whole sequences.
 
-What such a policy takes is a `Sequence`: the steps of n environments side by side, where episodes start, and the state
-before the first step. Policy and critic have an LSTM each, or the critic reads what the policy's remembers.
+What such a policy takes is a `Sequence`: the steps of n environments side by side, where episodes start, and
+the state before the first step. Policy and critic have an LSTM each, or the critic reads what the policy's
+remembers.
 """
 
 import warnings
@@ -16,12 +17,13 @@ from .base import Policy, Values
 
 
 class Sequence(NamedTuple):
-    """T steps of n environments; the rows of what comes of it are the steps one after the other, (T * n, ...)."""
+    """T steps of n environments; the rows of what comes of it are the steps one after the other, (T * n,
+    ...)."""
 
     x: np.ndarray  # (T, n, ...), encoded and normalised
     starts: np.ndarray  # (T, n), True where an episode starts: nothing is remembered of what was before
     state: np.ndarray  # (n, 2h), [c, h] before the first step
-    real: np.ndarray | None = None  # the rows that are not there to fill a sequence up to the length of others; None: all
+    real: np.ndarray | None = None  # the rows that do not only fill a sequence up; None: all
 
 
 class Recurrent(NamedTuple):
@@ -43,10 +45,11 @@ class Recurrent(NamedTuple):
 class RecurrentPolicy(Policy):
     """A policy with an LSTM of `n_lstm` cells, and a critic with another.
 
-    `net_arch` is stable-baselines': widths before "lstm" come before it, widths after it follow, last dict(pi=[...], vf=[...]) of
-    those that differ. `layers=[64, 64]` is short for [64, 64, "lstm"]. Both networks are built so; with `share_features` there
-    is one up to the dict, which belongs to the policy: the critic reads its output and never moves it. Other arguments are
-    those of Policy. States are arrays (n, 2 * n_lstm), [c, h] of the policy's LSTM.
+    `net_arch` is stable-baselines': widths before "lstm" come before it, widths after it follow, last
+    dict(pi=[...], vf=[...]) of those that differ. `layers=[64, 64]` is short for [64, 64, "lstm"]. Both
+    networks are built so; with `share_features` there is one up to the dict, which belongs to the policy: the
+    critic reads its output and never moves it. Other arguments are those of Policy. States are arrays (n, 2 *
+    n_lstm), [c, h] of the policy's LSTM.
     """
 
     standard = True  # dense tanh layers around the LSTM, as fast.py knows them
@@ -56,12 +59,14 @@ class RecurrentPolicy(Policy):
 
     def __init__(self, observation_space, action_space, *, n_lstm: int = 256, **options):
         if isinstance(n_lstm, bool) or not isinstance(n_lstm, (int, np.integer)) or n_lstm < 1:
-            raise ValueError(f"n_lstm is {n_lstm!r}; the LSTM's number of cells, an integer of at least 1, is needed")
+            raise ValueError(f"n_lstm is {n_lstm!r}; the LSTM's number of cells, an integer of at least 1, "
+                             "is needed")
         self.n_lstm, self.steps_without_state, self.reminded = int(n_lstm), 0, False
         super().__init__(observation_space, action_space, **options)
 
     def compose(self, net_arch, layers, fun, share_features):
-        """Build the networks from the arguments of the same names; say which parameters policy and critic need."""
+        """Build the networks from the arguments of the same names; say which parameters policy and critic
+        need."""
         before, after, pi, vf = parse_recurrent_arch(net_arch, layers, self.layers)
         self.shared = share_features
         own = [] if self.shared else after
@@ -84,37 +89,42 @@ class RecurrentPolicy(Policy):
         self.policy_weights = weights["shared" if self.shared else "pi"] | self.pi_head.init(features)[1]
         self.critic_weights = ({} if self.shared else weights["vf"]) | self.vf_head.init(features)[1]
 
-    # --- the networks, as functions of parameters ---------------------------------------------------------------------
+    # --- the networks, as functions of parameters -----------------------------------------------------------
 
     def unroll(self, params, seq: Sequence):
-        """Distribution parameters (T * n, k) of a sequence, differentiable in the parameters, and the states after each step."""
+        """Distribution parameters (T * n, k) of a sequence, differentiable in the parameters, and the states
+        after each step."""
         features, states = self.nets["pi"].apply(params, seq)
         return self.decode(params, features), states
 
     def pi(self, params, x):
-        """Distribution parameters of a Sequence, (T * n, k) without what only fills it up; differentiable in the parameters."""
+        """Distribution parameters of a Sequence, (T * n, k) without what only fills it up; differentiable in
+        the parameters."""
         out = self.unroll(params, x)[0]
         return out if x.real is None else out[x.real]
 
     def critic_input(self, params, x):
-        """What the critic reads: the Sequence, or the features that the policy makes of it, which it cannot change."""
+        """What the critic reads: the Sequence, or the features that the policy makes of it, which it cannot
+        change."""
         return self.nets["pi"].apply(params, x)[0] if self.shared else x
 
     def vf(self, params, features):
-        """Values of `critic_input`, (T * n,) without what only fills a sequence up; differentiable in the critic's parameters."""
+        """Values of `critic_input`, (T * n,) without what only fills a sequence up; differentiable in the
+        critic's parameters."""
         if self.shared:
             return super().vf(params, features)
         values = super().vf(params, self.nets["vf"].apply(params, features)[0])
         return values if features.real is None else values[features.real]
 
-    # --- a segment of experience --------------------------------------------------------------------------------------
+    # --- a segment of experience ----------------------------------------------------------------------------
 
     def new_memory(self, n):
         """Return the memory of n environments at their beginning: zeros, of the networks "pi" and "vf"."""
         return {name: np.zeros((n, 2 * self.n_lstm), self.dtype) for name in ("pi", "vf")}
 
     def actor(self, noise, memory):
-        """Return what acts in a rollout, the array for raw actions and the memory after it; see Policy.actor."""
+        """Return what acts in a rollout, the array for raw actions and the memory after it; see
+        Policy.actor."""
         after, step = dict(memory), None
         if (network := self._network()) is not None:
             draws = self.drawing(noise)
@@ -124,7 +134,8 @@ class RecurrentPolicy(Policy):
 
             def step(t, obs, starts, state):
                 spaces.check_finite(obs)
-                out, states = self.unroll(self.params, Sequence(self.normalizer(obs)[None], starts[None], state))
+                seq = Sequence(self.normalizer(obs)[None], starts[None], state)
+                out, states = self.unroll(self.params, seq)
                 actions[t] = drawn = self.dist.sample(out, noise[t])
                 return self.to_env(drawn), states[0]
 
@@ -138,15 +149,17 @@ class RecurrentPolicy(Policy):
         if not fast.declared(self, "standard"):
             return None
         net, name = self.nets["pi"], "shared" if self.shared else "pi"
-        lstm = {key.rpartition("/")[2]: array for key, array in self.params.items() if key.startswith(f"{name}/lstm/")}
-        return fast.recurrent_network(net.front.dense, lstm, nn.serial(net.back, self.pi_head).dense, self.params,
-                                      self.normalizer)
+        lstm = {key.rpartition("/")[2]: array for key, array in self.params.items()
+                if key.startswith(f"{name}/lstm/")}
+        back = nn.serial(net.back, self.pi_head)
+        return fast.recurrent_network(net.front.dense, lstm, back.dense, self.params, self.normalizer)
 
     _row = None  # one observation is not all that the network takes
     _critic_widths = None  # nor are rows what the critic reads
 
     def inputs(self, x, seg):
-        """Return the whole segment as a Sequence, and a function that makes rows (T * n, ...) of its arrays."""
+        """Return the whole segment as a Sequence, and a function that makes rows (T * n, ...) of its
+        arrays."""
         return Sequence(x, seg.starts, seg.memory["pi"]), lambda array: array.reshape(-1, *array.shape[2:])
 
     def thin(self, inputs, weights, k):
@@ -157,7 +170,8 @@ class RecurrentPolicy(Policy):
         return Sequence(x[:, ::k], starts[:, ::k], state[::k]), weights.reshape(-1, n)[:, ::k].ravel()
 
     def segment_values(self, x, seg, last, final):
-        """Return V of a segment, of the observations after it and of truncated episodes' last ones; see Policy.
+        """Return V of a segment, of the observations after it and of truncated episodes' last ones; see
+        Policy.
 
         The last observation of an episode is seen with the state before the reset.
         """
@@ -170,14 +184,19 @@ class RecurrentPolicy(Policy):
         rows, states = values(x, seg.starts, seg.memory[name])
         t, i = ([at[k] for at in seg.final] for k in (0, 1))
         after = values(last[None], starts[None], states[-1])[0]
-        at_end = values(final[None], np.zeros((1, len(final)), bool), states[t, i])[0] if len(final) else np.zeros(0, x.dtype)
-        return Values(rows.reshape(x.shape[:2]), after, at_end, {} if self.shared else {"vf": states[-1].copy()})
+        at_end = np.zeros(0, x.dtype)
+        if len(final):
+            at_end = values(final[None], np.zeros((1, len(final)), bool), states[t, i])[0]
+        remembered = {} if self.shared else {"vf": states[-1].copy()}
+        return Values(rows.reshape(x.shape[:2]), after, at_end, remembered)
 
     def critic_batches(self, x, seg, size, ranks, rng):
-        """Return a function that yields, for one pass, minibatches of the critic's inputs and the rows that belong to them.
+        """Return a function that yields, for one pass, minibatches of the critic's inputs and the rows that
+        belong to them.
 
-        A critic with an LSTM reads whole sequences: each environment's part of the segment, cut into pieces only where there are
-        fewer environments than batches of `size` rows. A piece begins with the state that the critic had there before the fit.
+        A critic with an LSTM reads whole sequences: each environment's part of the segment, cut into pieces
+        only where there are fewer environments than batches of `size` rows. A piece begins with the state
+        that the critic had there before the fit.
         """
         inputs = self.inputs(x, seg)[0]
         if self.shared:
@@ -193,7 +212,9 @@ class RecurrentPolicy(Policy):
             t0, i = np.array([pieces[k] for k in chosen], int).reshape(-1, 2).T
             t = t0 + np.arange(length)[:, None]
             real, t = (t < steps).ravel(), np.minimum(t, steps - 1)
-            state = np.where(t0[:, None] > 0, states[t0 - 1, i], inputs.state[i]) if states is not None else inputs.state[i]
+            state = inputs.state[i]
+            if states is not None:
+                state = np.where(t0[:, None] > 0, states[t0 - 1, i], state)
             return (Sequence(x[t, i], seg.starts[t, i], state, None if real.all() else np.flatnonzero(real)),
                     (t * n + i).ravel()[real])
 
@@ -203,9 +224,11 @@ class RecurrentPolicy(Policy):
         return batches
 
     def demonstrations(self, x, starts):
-        """Return the number of an expert's episodes, and a function of some of them: they as a Sequence, and their rows."""
+        """Return the number of an expert's episodes, and a function of some of them: they as a Sequence, and
+        their rows."""
         if starts is None:
-            raise ValueError("the expert data lack the array 'episode_starts'; a policy with memory learns from whole episodes")
+            raise ValueError("the expert data lack the array 'episode_starts'; a policy with memory learns "
+                             "from whole episodes")
         first = np.union1d([0], np.flatnonzero(starts))
         lengths = np.diff(np.append(first, len(x)))
 
@@ -214,22 +237,26 @@ class RecurrentPolicy(Policy):
             real = (t < lengths[chosen]).ravel()
             rows = np.minimum(first[chosen] + t, len(x) - 1)
             state = np.zeros((len(chosen), 2 * self.n_lstm), self.dtype)
-            return Sequence(x[rows], np.zeros(rows.shape, bool), state, np.flatnonzero(real)), rows.ravel()[real]
+            seq = Sequence(x[rows], np.zeros(rows.shape, bool), state, np.flatnonzero(real))
+            return seq, rows.ravel()[real]
         return len(first), pick
 
-    # --- acting -------------------------------------------------------------------------------------------------------
+    # --- acting ---------------------------------------------------------------------------------------------
 
     def distribution(self, obs, state=None, mask=None):
-        """Return the distribution parameters (n, k) of one step, whether it is a single observation, and the state after it."""
+        """Return the distribution parameters (n, k) of one step, whether it is a single observation, and the
+        state after it."""
         x, single = self.observe(obs)
         seq = self._sequence(x[None], state, None if mask is None else np.reshape(mask, (1, -1)))
         out, states = self.unroll(self.params, seq)
         return out, single, states[-1].copy()
 
     def predict(self, obs, state=None, mask=None, deterministic=False):
-        """Return (actions, state) for one observation or a batch of any size, which comes with its state (n, 2 * n_lstm).
+        """Return (actions, state) for one observation or a batch of any size, which comes with its state (n,
+        2 * n_lstm).
 
-        Without a state all begin with nothing remembered, and so do those where `mask` (n,) is True: an episode starts there.
+        Without a state all begin with nothing remembered, and so do those where `mask` (n,) is True: an
+        episode starts there.
         """
         self.remind_of_state(state)
         return super().predict(obs, state, mask, deterministic)
@@ -239,14 +266,15 @@ class RecurrentPolicy(Policy):
         self.steps_without_state = self.steps_without_state + 1 if state is None else 0
         if self.steps_without_state == 3 and not self.reminded:
             self.reminded = True
-            warnings.warn(f"{type(self).__name__} predicts step after step without a state and remembers nothing: pass the "
-                          "state that predict returned, predict(obs, state, mask), and mask=True where an episode starts",
-                          stacklevel=4)
+            warnings.warn(f"{type(self).__name__} predicts step after step without a state and remembers "
+                          "nothing: pass the state that predict returned, predict(obs, state, mask), and "
+                          "mask=True where an episode starts", stacklevel=4)
 
     def sample_inputs(self, obs, state=None, mask=None):
         """Return a Sequence of observations (n, ...), one step, or (T, n, ...), and the number of its rows.
 
-        `state` (n, 2 * n_lstm) is that before the first step, `mask` (n,) or (T, n) is True where episodes start.
+        `state` (n, 2 * n_lstm) is that before the first step, `mask` (n,) or (T, n) is True where episodes
+        start.
         """
         lead = leading_axes(self.observation_space, obs)
         if len(lead) < 2:
@@ -258,16 +286,19 @@ class RecurrentPolicy(Policy):
         return seq, seq.starts.size
 
     def _sequence(self, x, state, mask) -> Sequence:
-        """Check what came with observations x (T, n, ...); nothing given means nothing remembered and no start."""
+        """Check what came with observations x (T, n, ...); nothing given means nothing remembered and no
+        start."""
         steps, n = x.shape[:2]
         if state is None:
             state = np.zeros((n, 2 * self.n_lstm), self.dtype)
         elif np.shape(state) != (n, 2 * self.n_lstm):
-            raise ValueError(f"the state has shape {np.shape(state)}; {n} observation{'s' * (n != 1)} and n_lstm={self.n_lstm} "
-                             f"need ({n}, {2 * self.n_lstm})")
+            raise ValueError(f"the state has shape {np.shape(state)}; {n} observation{'s' * (n != 1)} and "
+                             f"n_lstm={self.n_lstm} need ({n}, {2 * self.n_lstm})")
         starts = np.zeros((steps, n), bool) if mask is None else np.asarray(mask)
         if starts.shape != (steps, n):
-            needed, given = (f"({n},)", f"({starts.size},)") if steps == 1 else (f"({steps}, {n})", str(starts.shape))
+            needed, given = f"({steps}, {n})", str(starts.shape)
+            if steps == 1:
+                needed, given = f"({n},)", f"({starts.size},)"
             raise ValueError(f"the mask has shape {given}; one for each observation, {needed}, is needed")
         state = np.asarray(state).astype(self.dtype)
         if not np.isfinite(state).all():
@@ -291,7 +322,8 @@ def parse_recurrent_arch(net_arch, layers, default) -> tuple[list, list, list, l
         raise ValueError("give net_arch or layers, not both")
     if net_arch is None:
         net_arch = [*listed(default if layers is None else layers, "layers"), "lstm"]
-    at = [i for i, item in enumerate(listed(net_arch, "net_arch")) if isinstance(item, str) and item == "lstm"]
+    items = listed(net_arch, "net_arch")
+    at = [i for i, item in enumerate(items) if isinstance(item, str) and item == "lstm"]
     if len(at) != 1:
         raise ValueError(f"net_arch is {net_arch!r}; a recurrent policy needs \"lstm\" in it once, such as "
                          '[64, "lstm", dict(pi=[32], vf=[32])]')
