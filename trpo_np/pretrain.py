@@ -11,7 +11,7 @@ import numpy as np
 from . import ops, spaces
 from .autodiff import value_and_grad
 from .envs import adapt
-from .files.archive import write_archive
+from .files.archive import npz_path, write_archive
 from .kernels.compile import compile_all
 from .kernels.malloc import keep_freed
 from .optim import Adam
@@ -51,8 +51,7 @@ def generate_expert_data(model: Any, save_path=None, env=None, n_timesteps: int 
         returns.append(total)
     arrays = {name: np.array(values) for name, values in rows.items()} | {"episode_returns": np.array(returns)}
     if save_path is not None:
-        path = str(save_path)
-        write_archive(path if path.endswith(".npz") else path + ".npz", arrays, {"kind": "expert data"})
+        write_archive(npz_path(save_path), arrays, {"kind": "expert data"})
     return arrays
 
 
@@ -66,7 +65,7 @@ def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray,
     elif not isinstance(dataset, dict):
         if not isinstance(dataset, (str, os.PathLike)):
             raise ValueError(f"the expert data are {dataset!r}; a path, a dict with obs and actions or a pair of them is needed")
-        path = dataset if os.path.exists(dataset) else f"{os.fspath(dataset)}.npz"
+        path = dataset if os.path.exists(dataset) else npz_path(dataset)
         try:
             with np.load(path, allow_pickle=False) as file:
                 dataset = {name: file[name] for name in ("obs", "actions", "episode_starts") if name in file}

@@ -1,6 +1,7 @@
 """Hyperparameters as plain values: checked, scheduled, written to the file and read back."""
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,14 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
     """Raise a ValueError unless a setting is an integer of at least so many."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name} is {value!r}; an integer of at least {least} is needed")
+
+
+def nearest(name: Any, known: Iterable[str]) -> str:
+    """Return a hint at the known name that is most like a misspelt one, to end an error message with; "" if none is."""
+    import difflib  # slow to load, and seldom needed
+
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def checked_seed(seed: Any) -> int:

@@ -41,6 +41,14 @@ class FileError(ValueError):
     """Something in an archive is not as needed; the message names the file and the member or field."""
 
 
+def npz_path(path: str | os.PathLike) -> str:
+    """Return a file's path as text that ends in .npz; a ValueError says what is no path."""
+    if not isinstance(path, (str, os.PathLike)) or not os.path.basename(path):
+        raise ValueError(f"the file is {path!r}; its path is needed")
+    text = os.fsdecode(path)
+    return text if text.endswith(".npz") else f"{text}.npz"
+
+
 def write_archive(path: str | os.PathLike, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
     """Write `arrays` and the JSON record `meta`, whole or not at all; same content, same bytes.
 
@@ -65,9 +73,10 @@ def read_archive(path: str | os.PathLike, check: Callable[[dict, dict], object] 
     by a FileError or another ValueError. The arrays are native and writable. Raises FileNotFoundError where
     there is no file, FileError for all else.
     """
-    path = given = os.fsdecode(path)
-    if not os.path.isfile(path) and (os.path.isfile(f"{path}.npz") or not os.path.exists(path)):
-        path += ".npz"
+    named, path = npz_path(path), os.fsdecode(path)
+    given = path
+    if not os.path.isfile(path) and (os.path.isfile(named) or not os.path.exists(path)):
+        path = named
     if not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, f"no archive, nor with .npz, seen from {os.getcwd()}", given)
     try:

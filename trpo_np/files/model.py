@@ -8,16 +8,16 @@ NumPy is all that is needed to load and to predict.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from .. import nn, ops, policies, spaces
-from ..policies import NAMES, construct, nearest
+from ..policies import NAMES, construct
 from ..policies.base import Policy
-from .archive import FileError, read_archive, write_archive
+from ..settings import nearest
+from .archive import FileError, npz_path, read_archive, write_archive
 
 __all__ = ["FileError", "load_policy", "read_model", "resolve_policy", "write_model"]
 
@@ -34,8 +34,7 @@ def resolve_policy(policy: Any) -> type[Policy]:
 
 def write_model(path, policy: Policy, policy_kwargs: dict, record: dict, training: dict) -> str:
     """Write a policy with the `record` and the arrays of its training; return the path, which ends in .npz."""
-    path = _named(path)
-    path += ".npz" * (not path.endswith(".npz"))
+    path = npz_path(path)
     arrays = {f"parameters/{name}": array for name, array in policy.params.items()}
     if policy.normalizer.enabled:
         arrays |= {f"observations/{name}": array for name, array in policy.normalizer.arrays().items()}
@@ -65,7 +64,7 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
         if check_training is not None:
             check_training(record, entries, built[0][0])
 
-    record, arrays = read_archive(_named(path), check)
+    record, arrays = read_archive(path, check)
     model, kwargs = built[0]
     model.install({name: arrays[f"parameters/{name}"] for name in model.policy_weights | model.critic_weights})
     if model.normalizer.enabled:
@@ -134,12 +133,6 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
     if extra := [name for name in entries if name not in needed and not name.startswith("training/")]:
         raise FileError(f"{extra[0]} is not a part of the policy that the file describes")
     return model, kwargs
-
-
-def _named(path: Any) -> str:
-    if not isinstance(path, (str, os.PathLike)) or not os.path.basename(path):
-        raise ValueError(f"the file is {path!r}; its path is needed")
-    return os.fsdecode(path)
 
 
 def _count(value: Any) -> int:
