@@ -191,10 +191,6 @@ def _power_x(y, x, c):
     return scale(c * x ** below, y, x)
 
 
-def _swap(x):
-    return np.swapaxes(x, -1, -2) if np.ndim(x) > 1 else x
-
-
 def _matmul(x, w):
     """x (..., n) times w (n, m)."""
     if np.ndim(x) < 1 or np.ndim(w) != 2:

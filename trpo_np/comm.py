@@ -1,4 +1,4 @@
-"""Ranks behind a few words: `rank`, `size`, `sum`, `mean`, `bcast`, `gather`, `align`. One process needs no MPI.
+"""Ranks behind a few words: `rank`, `size`, `sum`, `bcast`, `gather`, `align`. One process needs no MPI.
 
 mpi4py is imported when a launcher started this process, or never. Reduce first, then branch: every rank must see the
 same control values. MPI promises that a reduction gives the same bits on all ranks (MPI 4.1, section 6.9.5).
@@ -31,10 +31,6 @@ class OneProcess:
 
     def sum(self, x):
         """Sum over ranks."""
-        return x
-
-    def mean(self, x):
-        """Average over ranks."""
         return x
 
     def bcast(self, x: Any) -> Any:
@@ -73,10 +69,6 @@ class Ranks:
         out = np.empty_like(x)
         self.mpi.Allreduce(x, out)
         return out[()]  # of a number, a number
-
-    def mean(self, x):
-        """Average arrays or numbers over ranks."""
-        return self.sum(x) / self.size
 
     def bcast(self, x: Any) -> Any:
         """Give rank 0's object to all ranks."""

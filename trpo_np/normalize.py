@@ -132,21 +132,24 @@ class MeanImage:
 class RewardNormalizer:
     """Divide rewards by the spread of their discounted sum (Engstrom et al., arXiv:2005.12729), clipped at `clip`."""
 
-    def __init__(self, gamma: float, enabled: bool, clip: float = 10.0):
-        self.moments, self.gamma, self.enabled, self.clip = Moments(1), gamma, enabled, clip
+    def __init__(self, enabled: bool, clip: float = 10.0):
+        self.moments, self.enabled, self.clip = Moments(1), enabled, clip
         self._sums = np.zeros(0)
 
     def restart(self, num_envs: int) -> None:
         """Forget unfinished episodes."""
         self._sums = np.zeros(num_envs)
 
-    def __call__(self, rewards: np.ndarray, done: np.ndarray, valid: np.ndarray, comm) -> np.ndarray:
-        """Take a segment's rewards (T, n) into the statistics and return them scaled; rows that are not `valid` do not count."""
+    def __call__(self, rewards: np.ndarray, done: np.ndarray, valid: np.ndarray, gamma: float, comm) -> np.ndarray:
+        """Take a segment's rewards (T, n) into the statistics and return them scaled.
+
+        Sums are discounted by `gamma` and begin anew after an episode's end; rows that are not `valid` do not count.
+        """
         if not self.enabled:
             return rewards
         sums = np.empty_like(rewards)
         for t in range(len(rewards)):
-            self._sums = rewards[t] + self.gamma * self._sums
+            self._sums = rewards[t] + gamma * self._sums
             sums[t] = self._sums
             self._sums = np.where(done[t] | ~valid[t], 0.0, self._sums)
         self.moments.merge(sums[valid][:, None], comm)

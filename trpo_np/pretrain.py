@@ -12,10 +12,9 @@ from . import ops, spaces
 from .autodiff import value_and_grad
 from .envs import adapt
 from .files.archive import npz_path, write_archive
-from .kernels.compile import compile_all
-from .kernels.malloc import keep_freed
 from .optim import Adam
 from .policies.base import Policy
+from .policies.fast import warm_up
 
 
 def generate_expert_data(model: Any, save_path=None, env=None, n_timesteps: int = 0, n_episodes: int = 100, seed=None) -> dict:
@@ -98,8 +97,7 @@ def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray,
 def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: float, rng: np.random.Generator, comm,
             batch_size: int = 128, held_out: float = 0.3) -> Iterator[tuple[float, float]]:
     """Fit the policy by Adam on the negative log-likelihood; yield it on the training and held-out part after each epoch."""
-    comm.first_on_machine(lambda: compile_all(policy.kernel_files))
-    keep_freed()
+    comm.first_on_machine(lambda: warm_up(policy.kernel_files))
     if not (isinstance(n_epochs, (int, np.integer)) and n_epochs >= 0 and 0 < learning_rate < np.inf):
         raise ValueError(f"n_epochs is {n_epochs!r} and learning_rate {learning_rate!r}; a number of passes and a positive "
                          "number are needed")

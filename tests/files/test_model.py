@@ -191,7 +191,7 @@ def test_changes_replace_arguments(tmp_path):
     path = trained().save(tmp_path / "model")
     model = TRPO.load(path, gamma=0.5, max_kl=0.03, timesteps_per_batch=48, verbose=0, seed=99)
     assert (model.gamma, model.max_kl, model.timesteps_per_batch, model.seed) == (0.5, 0.03, 48, 99)
-    assert model.reward_normalizer.gamma == 0.5
+    assert model.settings.gamma == 0.5
     with pytest.raises(TypeError, match="gama"):
         TRPO.load(path, gama=0.5)
     with pytest.raises(ValueError, match="gamma is 7"):

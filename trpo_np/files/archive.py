@@ -4,10 +4,12 @@ The file is an uncompressed zip of `.npy` 1.0 members: plain `np.load(path, allo
 Its first member, `meta`, is the record as bytes: {"format": 1, "sha256": ..., and the caller's fields}.
 The sha256 covers, for each array in turn, the line `name dtype shape` and then the array's bytes.
 
-zipfile and np.load forgive too much: names given twice, trailing bytes, CRCs nobody looks at, headers that
-are evaluated. Here a content has one spelling: the reader takes names, sizes and CRCs from the directory,
-makes the zip's headers anew and compares. Each check comes before the next one takes memory.
+zipfile and np.load forgive too much: names given twice, trailing bytes, CRCs that nobody checks, headers
+that are evaluated. Here the same content always has the same bytes: the reader takes names, sizes and CRCs
+from the zip's directory, builds the headers that `write_archive` would have written, and compares. Each
+check runs before the next one takes memory.
 """
+
 import contextlib
 import errno
 import hashlib
@@ -88,6 +90,22 @@ def read_archive(path: str | os.PathLike, check: Callable[[dict, dict], object] 
         raise FileError(f"{path}: {error}") from error
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def check_entries(declared: dict, needed: dict, owner: str) -> None:
+    """Require that the arrays a file declares are exactly those needed, {name: (dtype, shape)} both.
+
+    A FileError names the first that is missing, that differs, or that `owner`, such as "the policy", has no
+    use for.
+    """
+    for name, (dtype, shape) in needed.items():
+        if name not in declared:
+            raise FileError(f"{name} is missing; {owner} needs it as {dtype} {shape}")
+        found = np.dtype(declared[name][0]).name, tuple(declared[name][1])
+        if found != (dtype, tuple(shape)):
+            raise FileError(f"{name} is {found[0]} {found[1]}; {owner} needs {dtype} {shape}")
+    if extra := [name for name in declared if name not in needed]:
+        raise FileError(f"{extra[0]} is not a part of {owner} that the file describes")
 
 
 # ---- for writer and reader

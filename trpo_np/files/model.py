@@ -17,7 +17,7 @@ from .. import nn, ops, policies, spaces
 from ..policies import NAMES, construct
 from ..policies.base import Policy
 from ..settings import nearest
-from .archive import FileError, npz_path, read_archive, write_archive
+from .archive import FileError, check_entries, npz_path, read_archive, write_archive
 
 __all__ = ["FileError", "load_policy", "read_model", "resolve_policy", "write_model"]
 
@@ -54,8 +54,9 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
                check_training: Callable | None = None) -> tuple[Policy, dict, dict, dict]:
     """Return the policy of a file, its keyword arguments, its record and the arrays of its training.
 
-    `policy` (a class) and `policy_kwargs` are needed where the file names a class or a function that is not this package's own.
-    `check_training(record, entries, policy)` may refuse the rest of the file before memory is taken for it.
+    `policy` (a class) and `policy_kwargs` are needed where the file names a class or a function that is not
+    this package's own. `check_training(record, entries, policy)` may refuse the rest of the file before
+    memory is taken for it.
     """
     built: list = []
 
@@ -84,8 +85,9 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
 def load_policy(path, policy: Any = None, policy_kwargs: dict | None = None) -> Policy:
     """Return the policy of a file, ready to `predict`; needs nothing but NumPy.
 
-    `policy` (the class) and `policy_kwargs` are needed where it is of your own or has functions of your own. Raise
-    FileNotFoundError, or a FileError (a ValueError) that names the field, if the file is damaged, hostile or does not fit.
+    `policy` (the class) and `policy_kwargs` are needed where it is of your own or has functions of your own.
+    Raise FileNotFoundError, or a FileError (a ValueError) that names the field, if the file is damaged,
+    hostile or does not fit.
     """
     return read_model(path, policy, policy_kwargs)[0]
 
@@ -124,14 +126,8 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
     needed = {f"parameters/{name}": (model.dtype.name, weight.shape) for name, weight in weights.items()}
     if model.normalizer.enabled:
         needed |= {f"observations/{name}": ("float64", array.shape) for name, array in model.normalizer.arrays().items()}
-    for name, (dtype, shape) in needed.items():
-        if name not in entries:
-            raise FileError(f"{name} is missing; the policy needs it with shape {shape}")
-        found = np.dtype(entries[name][0]).name, tuple(entries[name][1])
-        if found != (dtype, tuple(shape)):
-            raise FileError(f"{name} is {found[0]} {found[1]}; the policy needs {dtype} {shape}")
-    if extra := [name for name in entries if name not in needed and not name.startswith("training/")]:
-        raise FileError(f"{extra[0]} is not a part of the policy that the file describes")
+    own = {name: entry for name, entry in entries.items() if not name.startswith("training/")}
+    check_entries(own, needed, "the policy")
     return model, kwargs
 
 
