@@ -1,4 +1,4 @@
-"""Hyperparameters: declared with their defaults, checked when made, scheduled, written to a file and read back."""
+"""Hyperparameters: their defaults, ranges and schedules, and how a file holds them."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-FIXED = ("dtype", "normalize_observations", "normalize_rewards")  # part of a model and its file: never changed
+FIXED = ("dtype", "normalize_observations", "normalize_rewards")  # part of a model and its file
 
 
 class LinearSchedule(NamedTuple):
@@ -40,7 +40,7 @@ def checked_seed(seed: Any) -> int:
 
 
 def nearest(name: Any, known: Iterable[str]) -> str:
-    """Return a hint at the known name that is most like a misspelt one, to end an error message with; "" if none is."""
+    """Return a hint for an error message: the known name that is most like a misspelt one; "" if none is."""
     import difflib  # slow to load, and seldom needed
 
     near = difflib.get_close_matches(str(name), list(known), n=1)
@@ -128,26 +128,29 @@ class Settings:
             object.__setattr__(self, name, value)  # the one write to what is frozen
 
     def at(self, name: str, remaining: float) -> float:
-        """Return the setting's current value, which a schedule gives for the `remaining` progress (1 to 0).
+        """Return a setting's current value, which may depend on the `remaining` progress, from 1 to 0.
 
-        Raise a ValueError if a schedule gives something else than a number in range, or 0, where many a
-        schedule ends.
+        Raise a ValueError if a schedule gives no finite number in the setting's range. It may always give 0,
+        where many a schedule ends.
         """
         if not callable(schedule := getattr(self, name)):
             return schedule
         value, low = float(schedule(remaining)), min(0, FIELDS[name].metadata["low"])
         if not low <= value < math.inf:
-            raise ValueError(f"{name} gave {value} where {remaining:.2g} of training remains; a number of at least "
-                             f"{low} is needed")
+            raise ValueError(f"{name} gave {value} where {remaining:.2g} of training remains; "
+                             f"a number of at least {low} is needed")
         return value
 
     def to_json(self) -> dict:
-        """Return the settings for a file, which cannot hold a function: in its place is a mark with its name."""
+        """Return the settings for a file, which holds a mark in place of a function."""
         return {name: _write(value) for name, value in vars(self).items()}
 
     @classmethod
     def from_json(cls, data: dict) -> "Settings":
-        """Return the settings that a file holds, defaults for those it lacks; a ValueError names one it cannot read."""
+        """Read settings from a file's record; what an older file lacks has its default.
+
+        A ValueError names the first setting that cannot be read.
+        """
         return cls(**{name: _read(name, value) for name, value in data.items()})
 
 
@@ -174,8 +177,8 @@ def _read(name: str, value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if set(value) == {"function"}:
-        raise ValueError(f"{name} was the function {value['function']!r}, which a file cannot hold; give {name}=... "
-                         "again")
+        raise ValueError(f"{name} was the function {value['function']!r}, which a file cannot hold; "
+                         f"give {name}=... again")
     try:
         start, end = value["linear"]
         return LinearSchedule(float(start), float(end))

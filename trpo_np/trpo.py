@@ -1,4 +1,4 @@
-"""The class around the update: construction, training, prediction, parameters, files; stable-baselines' interface."""
+"""The class around the update: construct, train, predict, save and load, with stable-baselines' interface."""
 
 import math
 import time
@@ -32,52 +32,55 @@ NOISE, SHUFFLE, ENVS, INIT = range(4)  # independent streams of random numbers
 class TRPO:
     """Train a policy by trust region policy optimization; stable-baselines' interface.
 
-    policy: a policy class or its name, such as "MlpPolicy". env: a gymnasium id, Env, VectorEnv, VecEnv,
-    EnvPool, or None.
-    gamma: discount, 0.99 to 0.999; nearer 1 where what counts comes late. lam: GAE's trade of variance (1)
-    for bias (0), 0.9 to 1.
-    timesteps_per_batch: environment steps per rank and update, over all of a rank's environments; more is
-    slower and steadier.
-    max_kl: trust region, 0.001 (pixels) to 0.05; the setting to try first. kl_tolerance: a step within this
-    multiple of it is accepted.
-    cg_iters, cg_damping: conjugate gradient; a damping of 0.1 suits control tasks. fvp_subsample: curvature
-    from every k-th sample, or, for a recurrent policy, from every k-th environment.
+    policy: a policy class or its name, such as "MlpPolicy".
+    env: a gymnasium id, Env, VectorEnv, VecEnv, EnvPool, or None.
+    gamma: discount, 0.99 to 0.999; nearer 1 where what counts comes late.
+    lam: GAE's trade of variance (1) for bias (0), 0.9 to 1.
+    timesteps_per_batch: environment steps per rank and update, over all environments of a rank; more is
+        slower and steadier.
+    max_kl: trust region, 0.001 (pixels) to 0.05; the setting to try first.
+    kl_tolerance: a step is accepted up to this multiple of max_kl.
+    cg_iters, cg_damping: conjugate gradient; a damping of 0.1 suits control tasks.
+    fvp_subsample: curvature from every k-th sample, or, for a recurrent policy, from every k-th environment.
     linesearch_steps, linesearch_shrink: how many steps to try, each this times the one before.
-    entcoeff: weight of an entropy bonus; 0.01 with normalize_advantage=False where rewards are rare, so that
-    it outweighs noise where there is nothing else.
-    vf_stepsize, vf_iters, vf_batch_size: Adam's stepsize, passes over the batch and minibatch of the critic.
-    normalize_observations, normalize_rewards: running statistics inside the model and its file (for images,
-    the mean of the first batch).
-    normalize_advantage: advantages of mean 0 and spread 1.
-    clip_rewards: learn from rewards clipped to -1 .. 1, as is usual for Atari; returns are reported as they
-    are.
-    bootstrap_truncated: value the state in which a time limit cut an episode (False: as if it had ended, as
-    in stable-baselines).
-    policy_kwargs: arguments of the policy class, such as net_arch; see trpo_np.policies.Policy. max_kl,
-    vf_stepsize and entcoeff may be functions of the remaining progress (1 at the start, 0 at the end); the
-    file keeps a `presets.LinearSchedule(start, end)`, any other function must be given to `load` again.
-    seed: same seed, same bits, on the same machine and versions. verbose: 1 prints a table. tensorboard_log:
-    a folder.
-    dtype: "float32", or "float64" for checks. comm: an mpi4py communicator; by default that of the launcher.
+    entcoeff: weight of an entropy bonus. Where rewards are rare, 0.01 with normalize_advantage=False: while
+        there is nothing to learn from, the bonus then outweighs the noise.
+    vf_stepsize, vf_iters, vf_batch_size: Adam's stepsize, passes over the batch, and minibatch of the critic.
+    normalize_observations, normalize_rewards: by running statistics, which are part of the model and its file
+        (for images, the mean of the first batch).
+    normalize_advantage: to mean 0 and spread 1.
+    clip_rewards: learn from rewards clipped to -1 .. 1, as is usual for Atari; reports show the real returns.
+    bootstrap_truncated: value the state in which a time limit cut an episode; False treats it as an end, as
+        stable-baselines does.
+    policy_kwargs: arguments of the policy class, such as net_arch; see trpo_np.policies.Policy.
+    seed: same seed, same bits, on the same machine and versions.
+    verbose: 1 prints a table.
+    tensorboard_log: a folder.
+    dtype: "float32", or "float64" for checks.
+    comm: an mpi4py communicator; by default that of the launcher.
 
-    Settings can be read and set as attributes (`model.max_kl = 0.02`); what is set counts from the next
-    rollout on.
+    max_kl, vf_stepsize and entcoeff may be functions of the remaining progress, which falls from 1 to 0. The
+    file keeps a `presets.LinearSchedule(start, end)`; any other function must be given to `load` again.
+    Settings are read and set as attributes (`model.max_kl = 0.02`); a change counts from the next rollout on.
     """
 
     def __init__(self, policy, env, gamma=0.99, timesteps_per_batch=1024, max_kl=0.01, cg_iters=10, lam=0.98,
                  entcoeff=0.0, cg_damping=1e-2, vf_stepsize=3e-4, vf_iters=3, verbose=0, tensorboard_log=None,
                  policy_kwargs=None, seed=None, *, vf_batch_size=128, fvp_subsample=5, linesearch_steps=10,
-                 linesearch_shrink=0.5, kl_tolerance=1.5, normalize_advantage=True, normalize_observations=False,
-                 normalize_rewards=False, bootstrap_truncated=True, clip_rewards=False, dtype="float32", comm=None):
+                 linesearch_shrink=0.5, kl_tolerance=1.5, normalize_advantage=True,
+                 normalize_observations=False, normalize_rewards=False, bootstrap_truncated=True,
+                 clip_rewards=False, dtype="float32", comm=None):
         self.settings = Settings(
             gamma=gamma, timesteps_per_batch=timesteps_per_batch, max_kl=max_kl, cg_iters=cg_iters, lam=lam,
             entcoeff=entcoeff, cg_damping=cg_damping, vf_stepsize=vf_stepsize, vf_iters=vf_iters,
             vf_batch_size=vf_batch_size, fvp_subsample=fvp_subsample, linesearch_steps=linesearch_steps,
-            linesearch_shrink=linesearch_shrink, kl_tolerance=kl_tolerance, normalize_advantage=normalize_advantage,
-            normalize_observations=normalize_observations, normalize_rewards=normalize_rewards,
-            bootstrap_truncated=bootstrap_truncated, clip_rewards=clip_rewards, dtype=dtype)
+            linesearch_shrink=linesearch_shrink, kl_tolerance=kl_tolerance,
+            normalize_advantage=normalize_advantage, normalize_observations=normalize_observations,
+            normalize_rewards=normalize_rewards, bootstrap_truncated=bootstrap_truncated,
+            clip_rewards=clip_rewards, dtype=dtype)
         if policy_kwargs is not None and not isinstance(policy_kwargs, dict):
-            raise ValueError(f"policy_kwargs is {policy_kwargs!r}; a dict of the policy's arguments is needed")
+            raise ValueError(f"policy_kwargs is {policy_kwargs!r}; "
+                             "a dict of the policy's arguments is needed")
         self.policy_class, self.policy_kwargs = resolve_policy(policy), dict(policy_kwargs or {})
         self.verbose, self.tensorboard_log = verbose, tensorboard_log
         self.comm = connect(comm)
@@ -110,8 +113,9 @@ class TRPO:
             raise ValueError(f"timesteps_per_batch is {settings.timesteps_per_batch}, fewer than the "
                              f"{stepper.num_envs} environments; each must take at least one step")
         if "policy" not in vars(self):
-            policy = construct(self.policy_class, stepper.observation_space, stepper.action_space, self.policy_kwargs,
-                               dtype=settings.dtype, normalize=settings.normalize_observations)
+            policy = construct(
+                self.policy_class, stepper.observation_space, stepper.action_space, self.policy_kwargs,
+                dtype=settings.dtype, normalize=settings.normalize_observations)
             self._install(policy.draw(self._rng(INIT, self.updates)))
         stepper.observation_space = self.policy.observation_space  # which may know more: how an image lies
         self.env, self.stepper, self.restart_pending = env, stepper, True
@@ -133,28 +137,30 @@ class TRPO:
 
     def __setattr__(self, name, value):
         if name in FIXED:
-            raise AttributeError(f"{name} is a part of the model and its file; make another model for another {name}")
+            raise AttributeError(f"{name} is a part of the model and its file; "
+                                 f"make another model for another {name}")
         if name in FIELDS:
             self.settings = replace(self.settings, **{name: value})
         else:
             super().__setattr__(name, value)
 
     def _rng(self, stream: int, update: int, *more: int) -> np.random.Generator:
-        """Make the generator of a stream for an update; so a file needs to keep no generator, the count suffices."""
+        """Make a stream's generator for one update; a file then needs the update's number, not a state."""
         rank = 0 if stream == INIT else self.comm.rank
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(rank, stream, update, *more)))
+        seed = np.random.SeedSequence(self.seed, spawn_key=(rank, stream, update, *more))
+        return np.random.default_rng(seed)
 
     # --- training -------------------------------------------------------------------------------------------
 
     @guarded
     def learn(self, total_timesteps, callback=None, seed=None, log_interval=1, tb_log_name="TRPO",
               reset_num_timesteps=True, progress_bar=False):
-        """Train for at least `total_timesteps` environment steps (over all ranks) in whole batches; return the model.
+        """Train for at least `total_timesteps` environment steps, in whole batches; return the model.
 
-        Episodes start anew. `callback`: a BaseCallback, a list of them, or a function of (locals, globals)
-        that stops training by returning False. `seed`: takes the place of the model's. `log_interval`:
-        updates per table. `tb_log_name`: the folder within `tensorboard_log`. `reset_num_timesteps=False`
-        continues the count and the logs. `progress_bar`: on the terminal.
+        Steps count over all ranks. Episodes start anew. callback: a BaseCallback, a list of them, or a
+        function of (locals, globals) that stops training by returning False. seed: replaces the model's.
+        log_interval: updates per table. tb_log_name: the folder within `tensorboard_log`.
+        reset_num_timesteps: False continues the count and the logs. progress_bar: on the terminal.
         """
         comm, runner, callback = self.comm, Runner(self.policy, self.stepper), callbacks.as_callback(callback)
         seed = self.seed if seed is None else checked_seed(seed)
@@ -179,15 +185,15 @@ class TRPO:
                     break
                 going = callback.on_rollout_end() is not False
 
-                # update: learn from that
+                # update: improve policy and critic (update.py)
                 clock = time.perf_counter()
-                stats, memory = self.update(segment, remaining=max(0.0, 1 - self.num_timesteps / total))
+                stats, memory = self.update(segment, max(0.0, 1 - self.num_timesteps / total))
                 runner.memory = runner.memory | memory
                 shares += segment.env_seconds, segment.policy_seconds, time.perf_counter() - clock
                 progress.clear()
                 going = all(comm.gather(callback.on_update_end() is not False and going))
 
-                # log
+                # log: tables and files, every `log_interval` updates and at the end
                 for key, number in stats.items():
                     self.logger.record(f"train/{key}", number)
                 if self.updates % log_interval == 0 or self.num_timesteps >= total or not going:
@@ -199,18 +205,20 @@ class TRPO:
         return self
 
     def _rollout(self, runner: Runner, callback) -> Segment | None:
-        """Collect a segment and count the steps and episodes of all ranks; None if a callback stopped one of them."""
-        comm, before, num_envs = self.comm, self.num_timesteps, self.stepper.num_envs
+        """Collect a segment, count the steps and episodes of all ranks; None if a callback stopped one."""
+        comm, num_envs = self.comm, runner.stepper.num_envs
         if self.restart_pending:
             runner.restart([int(self._rng(ENVS, self.updates, i).integers(2**31)) for i in range(num_envs)])
             self.reward_normalizer.restart(num_envs)
             self.restart_pending = False
         callback.on_rollout_start()
-        state = comm.size > 1 and fingerprint(self)
+        before = self.num_timesteps
+        state = comm.size > 1 and fingerprint(self)  # ranks that drifted apart must not go on
         steps = -(-self.settings.timesteps_per_batch // num_envs)
         segment = runner.collect(steps, self._rng(NOISE, self.updates), self._step_hook(callback))
         news = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes)))
-        check_agreement([state for state, _ in news], "settings, counters, parameters, optimiser and statistics")
+        check_agreement([state for state, _ in news],
+                        "settings, counters, parameters, optimiser and statistics")
         if not all(brought for _, brought in news):
             self.num_timesteps = comm.bcast(self.num_timesteps)
             return None
@@ -222,13 +230,14 @@ class TRPO:
         return segment
 
     def update(self, segment: Segment, remaining: float = 1.0) -> tuple[dict, Any]:
-        """Improve policy and critic from one segment; return what to log, and what the policy remembers after it.
+        """Improve policy and critic from one segment; return numbers to log and the policy's memory after it.
 
-        `remaining` is the progress that schedules see: 1 at the beginning of training, 0 at its end.
+        remaining: the progress that schedules see, 1 at the start of training, 0 at its end. All ranks call
+        this, each with its own segment.
         """
-        rng = self._rng(SHUFFLE, self.updates + 1)
-        stats, memory = improve(self.policy, self.adam, self.reward_normalizer, segment, self.settings, remaining, rng,
-                                self.comm)
+        stats, memory = improve(
+            self.policy, self.adam, self.reward_normalizer, segment, self.settings, remaining,
+            self._rng(SHUFFLE, self.updates + 1), self.comm)
         self.updates += 1
         if stats:
             self.skipped_updates += not stats["step_fraction"]
@@ -239,9 +248,9 @@ class TRPO:
     def pretrain(self, dataset, n_epochs=10, learning_rate=1e-4, val_interval=None):
         """Imitate an expert before training: raise the likelihood of its actions; return the model.
 
-        dataset: a path, a dict with "obs" and "actions" or a pair (obs, actions), as
-        `pretrain.generate_expert_data` makes it. `val_interval`: epochs between printed losses on the
-        held-out 30 % (verbose; by default a tenth of the epochs).
+        dataset: a path, a dict with "obs" and "actions", or a pair (obs, actions), as made by
+        `pretrain.generate_expert_data`. val_interval: epochs between the printed losses on the held-out 30 %
+        (with verbose=1; by default a tenth of the epochs).
         """
         data, rng = expert_arrays(dataset, self.policy), self._rng(SHUFFLE, self.updates)
         losses = imitate(self.policy, *data, n_epochs, learning_rate, rng, self.comm)
@@ -276,7 +285,7 @@ class TRPO:
         return logger
 
     def _record(self, steps: int, seconds: float, shares) -> None:
-        """Record the latest episodes, the speed of `steps` in `seconds`, and the share of each part in that time."""
+        """Record the latest episodes, the speed (`steps` in `seconds`) and each part's share of the time."""
         logger = self.logger
         if self.recent:
             returns, lengths = zip(*self.recent)
@@ -308,7 +317,7 @@ class TRPO:
         return self.policy.action_probability(obs, state, mask, actions, logp)
 
     def fisher_vector_product(self, v, obs, state=None, mask=None, damping=0.0):
-        """Return (F + damping) v; F is the Hessian of the mean KL(policy || .) over a batch at the current policy.
+        """Return (F + damping) v, F being the Hessian of the mean KL(policy || .) over a batch at the policy.
 
         `v` covers the policy's parameters, the leading part of the flat vector, or all of it (the critic has
         no curvature). A recurrent policy takes one step, obs (n, ...) and mask (n,), or a sequence, (T, n,
@@ -318,8 +327,8 @@ class TRPO:
         policy, kept = self.policy, self.policy.params.select(self.policy.policy_weights)
         v = np.asarray(v, policy.dtype)
         if v.shape not in (kept.flat.shape, policy.params.flat.shape):
-            raise ValueError(f"v has shape {v.shape}; {kept.flat.size} (policy) or {policy.params.flat.size} (all) "
-                             "numbers are needed")
+            raise ValueError(f"v has shape {v.shape}; {kept.flat.size} (policy) or "
+                             f"{policy.params.flat.size} (all) numbers are needed")
         inputs, count = policy.sample_inputs(obs, state, mask)
         weights = np.full(count, 1 / self.comm.sum(count))
         product = fisher_operator(policy, kept, inputs, weights, self.comm, damping)
@@ -344,7 +353,8 @@ class TRPO:
             other = read_model(path_or_dict, self.policy_class, self.policy_kwargs)[0]
             arrays, statistics = dict(other.params), other.normalizer.arrays()
             if other.normalizer.enabled != policy.normalizer.enabled:
-                raise ValueError(f"normalize_observations is {policy.normalizer.enabled} here, in the file it is not")
+                raise ValueError(f"normalize_observations is {policy.normalizer.enabled} here, "
+                                 "in the file it is not")
         policy.params.assign(arrays, exact_match)
         policy.bound(policy.params)
         if statistics:
@@ -356,7 +366,7 @@ class TRPO:
 
     @classmethod
     def load(cls, path, env=None, policy=None, **changes) -> "TRPO":
-        """Read a model back, ready to predict and to go on training; `changes` replace arguments of the constructor.
+        """Read a model back, ready to predict and to go on training; `changes` replace constructor arguments.
 
         `policy` (the class) and `policy_kwargs` are needed if the model has a policy or a function of your
         own. Raise FileNotFoundError, or a FileError (a ValueError) that names the field, if the file is

@@ -108,6 +108,12 @@ def check_entries(declared: dict, needed: dict, owner: str) -> None:
         raise FileError(f"{extra[0]} is not a part of {owner} that the file describes")
 
 
+def check_not_negative(name: str, array: np.ndarray) -> None:
+    """Require of an array that holds counts or sums of squares what is true of those."""
+    if np.any(array < 0):
+        raise FileError(f"{name} holds negative numbers; counts and squares are needed")
+
+
 # ---- for writer and reader
 
 def _npy_header(array: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""The part of a file from which training goes on: settings, counters, Adam's moments, the statistics of returns.
+"""The part of a file that training goes on from: settings, counters, Adam's moments, statistics of returns.
 
 Random numbers need no state here: the generators of an update are made from the seed and the update's number.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..settings import FIELDS, Settings
-from .archive import FileError, check_entries
+from .archive import FileError, check_entries, check_not_negative
 
 COUNTERS = ("num_timesteps", "updates", "skipped_updates", "episodes")
 
@@ -78,8 +78,7 @@ def _check_progress(progress: Any) -> None:
 def restore(model: Any, record: dict, arrays: dict) -> None:
     """Put a TRPO back into the state that `training_record` describes."""
     for name in ("adam_v", "returns_count", "returns_m2"):
-        if np.any(arrays[name] < 0):
-            raise FileError(f"training/{name} holds negative numbers, which squares and counts are not")
+        check_not_negative(f"training/{name}", arrays[name])
     progress = record["progress"]
     model.env_id = record.get("env_id")
     for name in COUNTERS:
