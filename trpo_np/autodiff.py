@@ -100,12 +100,8 @@ def linearize(fun: Callable, *xs) -> tuple[Any, Linear]:
     takes one tangent for each x; `pull` returns a tuple of cotangents (or the cotangent, if there is one x).
     """
     tape: list = []
-    inputs: list = []
-    for x in xs:
-        if isinstance(x, Params):
-            inputs.append({name: Var(array, tape) for name, array in x.items()})
-        else:
-            inputs.append(Var(np.asarray(x), tape))
+    inputs = [{name: Var(array, tape) for name, array in x.items()} if isinstance(x, Params)
+              else Var(np.asarray(x), tape) for x in xs]
     y = fun(*inputs)
     if not isinstance(y, Var) or y.tape is not tape:
         raise ValueError("linearize: the output does not depend on the input (or is not one array)")
@@ -121,26 +117,14 @@ def linearize(fun: Callable, *xs) -> tuple[Any, Linear]:
                 raise ValueError(f"push: a tangent has shape {np.shape(dx)}, its input {var.shape}")
             else:
                 tangents[var.slot] = dx
-        for slot in range(out + 1):
-            for parents, (forward, _) in tape[slot]:
-                dy = forward(*[tangents[i] for i in parents])
-                tangents[slot] = dy if tangents[slot] is None else tangents[slot] + dy
-        return tangents[out]
+        return _forward(tape, tangents, out)
 
     def pull(g):
         if np.shape(g) != shape:
             raise ValueError(f"pull: the cotangent has shape {np.shape(g)}, the output {shape}")
         cotangents: list = [None] * len(tape)
         cotangents[out] = g
-        for slot in range(out, -1, -1):
-            if cotangents[slot] is None:
-                continue
-            for parents, (_, backward) in tape[slot]:
-                gs = backward(cotangents[slot])
-                for i, g_i in zip(parents, gs if len(parents) > 1 else (gs,)):
-                    cotangents[i] = g_i if cotangents[i] is None else cotangents[i] + g_i
-            if tape[slot]:
-                cotangents[slot] = None  # free the memory of what has been passed on
+        _backward(tape, cotangents, out)
         results = []
         for x, var in zip(xs, inputs):
             if isinstance(x, Params):
@@ -155,6 +139,28 @@ def linearize(fun: Callable, *xs) -> tuple[Any, Linear]:
         return results[0] if len(results) == 1 else tuple(results)
 
     return y.value, Linear(push, pull)
+
+
+def _forward(tape: list, tangents: list, out: int):
+    """Push the inputs' tangents along the tape; return the tangent in slot `out`."""
+    for slot in range(out + 1):
+        for parents, (forward, _) in tape[slot]:
+            dy = forward(*[tangents[i] for i in parents])
+            tangents[slot] = dy if tangents[slot] is None else tangents[slot] + dy
+    return tangents[out]
+
+
+def _backward(tape: list, cotangents: list, out: int) -> None:
+    """Pull the cotangent in slot `out` back along the tape, to the slots of the inputs."""
+    for slot in range(out, -1, -1):
+        if cotangents[slot] is None:
+            continue
+        for parents, (_, backward) in tape[slot]:
+            gs = backward(cotangents[slot])
+            for i, g_i in zip(parents, gs if len(parents) > 1 else (gs,)):
+                cotangents[i] = g_i if cotangents[i] is None else cotangents[i] + g_i
+        if tape[slot]:
+            cotangents[slot] = None  # free the memory of what has been passed on
 
 
 def value_and_grad(fun: Callable, x) -> tuple[Any, Any]:
