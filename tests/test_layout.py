@@ -25,8 +25,8 @@ WALLS = {"numba": {"kernels"}, "mpi4py": {"comm"}, "tensorboard": {"logger"}, "t
 WALLS["ale_py"] = WALLS["gymnasium"]
 NUMPY_ALONE = {name for name in ROW if ROW[name] <= ROW["files"]}
 # the core, which a newcomer reads in an hour; it names formulas, and nothing of how and when they are compiled
-CORE = ["params", "autodiff", "ops/__init__", "nn", "distributions", "optim", "trust_region", "rollout", "policies/base", "update",
-        "trpo"]
+CORE = ["params", "autodiff", "ops/__init__", "nn", "distributions", "optim", "trust_region", "rollout",
+        "policies/base", "update", "trpo"]
 MAY_PRINT = {"callbacks", "run_mujoco", "run_atari", "cli", "logger", "kernels/compile", "app/jobs"}
 RANDOM = {"Generator", "default_rng", "SeedSequence", "BitGenerator", "PCG64"}
 NEVER_TRUE = {"allow_pickle", "fastmath", "parallel"}

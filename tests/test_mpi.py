@@ -212,7 +212,8 @@ def answers(dtype):
 def fit_once(model, seg, targets):
     # the critic on rows that all count
     policy, rng = model.policy, np.random.default_rng(model.comm.rank)
-    fit(policy, model.adam, policy.normalizer(seg.obs), seg, targets, np.ones(len(targets)), model.settings, 1e-3, rng, model.comm)
+    x, valid = policy.normalizer(seg.obs), np.ones(len(targets))
+    fit(policy, model.adam, x, seg, targets, valid, model.settings, 1e-3, rng, model.comm)
 
 
 def toy_like(one, comm, **settings):

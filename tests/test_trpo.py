@@ -771,8 +771,8 @@ def test_a_critic_that_diverges_is_set_back(tmp_path):
 def test_a_gradient_that_is_not_finite_is_told():
     class Wrong(MlpPolicy):
         def segment_values(self, *args):
-            values, *rest = super().segment_values(*args)
-            return values * np.nan, *rest
+            values = super().segment_values(*args)
+            return values._replace(steps=values.steps * np.nan)
     model = TRPO(Wrong, Toy(), timesteps_per_batch=16, policy_kwargs=SMALL, seed=0, vf_iters=0)
     before = model.policy.params.flat.copy()
     with pytest.warns(UserWarning, match="an update was skipped"):

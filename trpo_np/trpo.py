@@ -6,7 +6,6 @@ from collections import deque
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -229,8 +228,8 @@ class TRPO:
         callback.update_locals(dict(segment=segment, new_episodes=new_episodes))
         return segment
 
-    def update(self, segment: Segment, remaining: float = 1.0) -> tuple[dict, Any]:
-        """Improve policy and critic from one segment; return numbers to log and the policy's memory after it.
+    def update(self, segment: Segment, remaining: float = 1.0) -> tuple[dict, dict]:
+        """Improve policy and critic from one segment; return numbers to log and the critic's memory after it.
 
         remaining: the progress that schedules see, 1 at the start of training, 0 at its end. All ranks call
         this, each with its own segment.

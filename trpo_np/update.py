@@ -13,7 +13,7 @@ import numpy as np
 
 from .normalize import RewardNormalizer
 from .optim import Adam
-from .policies.base import Policy
+from .policies.base import Policy, Values
 from .rollout import Segment, advantages
 from .settings import Settings
 from .trust_region import Batch, trust_region_step
@@ -27,15 +27,6 @@ class Seen(NamedTuple):
     final: np.ndarray   # (k, ...), the last ones of truncated episodes, in the order of `seg.final`
 
 
-class Values(NamedTuple):
-    """V of what was seen, by the critic before it is fitted."""
-
-    now: np.ndarray     # (T, n)
-    last: np.ndarray    # (n,)
-    final: np.ndarray   # (T, n), where an episode was truncated, 0 elsewhere
-    memory: Any         # what the policy remembers after the segment
-
-
 class Goals(NamedTuple):
     """What policy and critic are to learn from a segment."""
 
@@ -46,8 +37,8 @@ class Goals(NamedTuple):
 
 
 def improve(policy: Policy, adam: Adam, returns: RewardNormalizer, seg: Segment, settings: Settings,
-            remaining: float, rng: np.random.Generator, comm) -> tuple[dict, Any]:
-    """Improve policy and critic from one segment; return numbers to log and the policy's memory after it.
+            remaining: float, rng: np.random.Generator, comm) -> tuple[dict, dict]:
+    """Improve policy and critic from one segment; return numbers to log and the critic's memory after it.
 
     adam: the critic's optimiser. returns: the statistics that scale rewards. remaining: the progress that
     schedules see, 1 at the start of training, 0 at its end. rng: shuffles the critic's minibatches. There are
@@ -60,7 +51,7 @@ def improve(policy: Policy, adam: Adam, returns: RewardNormalizer, seg: Segment,
     seen = observe(policy, seg)
 
     # value: V of all that was seen, by the critic as it was
-    values = value(policy, seg, seen)
+    values = policy.segment_values(seen.x, seg, seen.last, seen.final)
 
     # advantage: how much better than expected each action was, and what V should have been
     goals = advantage(seg, values, settings, returns, comm)
@@ -88,16 +79,6 @@ def observe(policy: Policy, seg: Segment) -> Seen:
     return Seen(policy.normalizer(seg.obs), policy.normalizer(seg.last_obs), policy.normalizer(final))
 
 
-def value(policy: Policy, seg: Segment, seen: Seen) -> Values:
-    """Return V of what was seen."""
-    now, last, at_end, memory = policy.segment_values(seen.x, seg, seen.last, seen.final)
-    final = np.zeros(seg.valid.shape)
-    if seg.final:
-        t, i, _ = zip(*seg.final)
-        final[t, i] = at_end
-    return Values(now, last, final, memory)
-
-
 def advantage(seg: Segment, values: Values, settings: Settings, returns: RewardNormalizer, comm) -> Goals:
     """Return advantages and targets, from rewards clipped, scaled and discounted as the settings say.
 
@@ -106,8 +87,11 @@ def advantage(seg: Segment, values: Values, settings: Settings, returns: RewardN
     s, valid = settings, seg.valid
     rewards = np.clip(seg.rewards, -1, 1) if s.clip_rewards else seg.rewards
     rewards = returns(rewards, seg.terminated | seg.truncated, valid, s.gamma, comm)
-    final = values.final if s.bootstrap_truncated else np.zeros_like(values.final)
-    adv, targets = advantages(rewards, values.now, values.last, final, seg.terminated, seg.truncated,
+    final = np.zeros(valid.shape)
+    if seg.final and s.bootstrap_truncated:
+        t, i, _ = zip(*seg.final)
+        final[t, i] = values.final
+    adv, targets = advantages(rewards, values.steps, values.last, final, seg.terminated, seg.truncated,
                               s.gamma, s.lam)
     count, *sums = comm.sum(np.array([valid.sum(), adv[valid].sum(), targets[valid].sum()]))
     if count == 0:
