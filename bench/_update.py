@@ -34,12 +34,10 @@ SETTINGS = dict(cg_iters=10, cg_damping=0.1, fvp_subsample=1, vf_iters=3, vf_bat
 def model(widths, batch, num_envs=1):
     """Return a TRPO of tanh layers (observations, hidden ..., actions), compiled, and a segment of `batch` steps for it."""
     from trpo_np import TRPO
-    from trpo_np.kernels import compile as kernels
-    from trpo_np.kernels import malloc as memory
+    from trpo_np.policies.fast import warm_up
     learner = TRPO("MlpPolicy", Noise(widths[0], widths[-1]), seed=0, timesteps_per_batch=batch,
                    policy_kwargs=dict(layers=list(widths[1:-1])), **SETTINGS)
-    kernels.compile_all()
-    memory.keep_freed()
+    warm_up(learner.policy.kernel_files)
     return learner, segment(learner.policy, batch // num_envs, num_envs)
 
 

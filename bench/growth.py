@@ -21,13 +21,13 @@ BATCHES, WIDTHS, ENVS = [512, 2048, 8192, 32768, 131072], [20, 88, 304, 992, 315
 def batch(size):
     import _update
     learner, segment = _update.model((17, 64, 64, 6), size)
-    return lambda: learner._update(segment, 1.0), size
+    return lambda: learner.update(segment), size
 
 
 def parameters(width):
     import _update
     learner, segment = _update.model((17, width, width, 6), 512)
-    return lambda: learner._update(segment, 1.0), learner.policy.params.select(learner.policy.policy_weights).flat.size
+    return lambda: learner.update(segment), learner.policy.params.select(learner.policy.policy_weights).flat.size
 
 
 def environments(n):

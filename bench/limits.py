@@ -71,6 +71,7 @@ def phases(learner, segment, actor: Costs, critic: Costs, seconds):
     from trpo_np.kernels import compile as kernels
     from trpo_np.kernels import mlp as dense
     from trpo_np.trust_region import fisher_operator
+    from trpo_np.update import fit
     policy, n = learner.policy, segment.valid.size
     inputs, _ = policy.inputs(policy.normalizer(segment.obs), segment)
     head = policy.params.select(policy.policy_weights)
@@ -96,9 +97,10 @@ def phases(learner, segment, actor: Costs, critic: Costs, seconds):
     yield "gradient", 1, timed(lambda: J.pull(phi)), *whole(actor.back())
     yield "Fisher product", 10, timed(lambda: product(v)), *whole(actor.fisher())
     yield "a point of the line search", 1, timed(lambda: policy.pi(head, inputs)), *whole(actor.forward())
-    yield "critic, one epoch", 3, timed(lambda: learner._fit_critic(segment.obs, segment, targets, valid, 1e-9)) / 3, \
-        *whole(there_and_back)
-    yield "the whole update", 1, timed(lambda: learner._update(segment, 1.0)), 0, 0
+    critic_fit = (lambda: fit(policy, learner.adam, segment.obs, segment, targets, valid, learner.settings, 1e-9,
+                              np.random.default_rng(0), learner.comm))
+    yield "critic, one epoch", 3, timed(critic_fit) / 3, *whole(there_and_back)
+    yield "the whole update", 1, timed(lambda: learner.update(segment)), 0, 0
 
 
 def pixels(batch):

@@ -88,9 +88,6 @@ class Meter:
     def sum(self, x):
         return self._timed("sum", x)
 
-    def mean(self, x):
-        return self._timed("sum", x) / self.size
-
     def gather(self, x):
         return self._timed("gather", x)
 
@@ -117,7 +114,7 @@ def worker(case, updates):
     """Train; print what an update took, phase by phase, as JSON (rank 0)."""
     import numpy as np
 
-    from trpo_np import trpo
+    from trpo_np import update
     from trpo_np.callbacks import BaseCallback
     from trpo_np.comm import connect
     comm = Meter(connect())
@@ -132,9 +129,9 @@ def worker(case, updates):
             finally:
                 phases[name] = phases.get(name, 0.0) + time.perf_counter() - started
         return inner
-    trpo.trust_region_step = timed("step", trpo.trust_region_step)
-    model._fit_critic = timed("critic", model._fit_critic)
-    model._update = timed("update", model._update)
+    update.trust_region_step = timed("step", update.trust_region_step)
+    update.fit = timed("critic", update.fit)
+    model.update = timed("update", model.update)
     rows, started = [], []
 
     class Watch(BaseCallback):

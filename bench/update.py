@@ -16,7 +16,7 @@ WIDTHS, BATCH = (17, 64, 64, 6), 2048
 
 def ours():
     learner, segment = _update.model(WIDTHS, BATCH)
-    return lambda: learner._update(segment, 1.0)
+    return lambda: learner.update(segment)
 
 
 def peer():

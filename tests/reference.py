@@ -159,9 +159,6 @@ class ThreadRank(OneProcess):
     def sum(self, x):
         return sum(np.array(y) for y in self.gather(x))
 
-    def mean(self, x):
-        return self.sum(x) / self.size
-
     def bcast(self, x):
         return self.gather(x)[0]
 

@@ -105,8 +105,8 @@ def test_fire_is_pressed_at_the_start(make):
 
 def collect(env, steps):
     model = TRPO("CnnPolicy", env, seed=0, timesteps_per_batch=steps, policy_kwargs=dict(cnn_extractor="trpo_cnn"))
-    runner = Runner(model.policy, model._stepper)
-    runner.restart(list(range(7, 7 + model._stepper.num_envs)))
+    runner = Runner(model.policy, model.stepper)
+    runner.restart(list(range(7, 7 + model.stepper.num_envs)))
     segment = runner.collect(steps, np.random.default_rng(3))
     env.close()
     return segment

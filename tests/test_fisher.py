@@ -20,6 +20,7 @@ from trpo_np.policies import MlpPolicy
 from trpo_np.policies.recurrent import Sequence
 from trpo_np.trpo import TRPO
 from trpo_np.trust_region import fisher_operator
+from trpo_np.update import fit
 
 OBS = gym.Box(-np.inf, np.inf, (3,))
 ACTIONS = {"Categorical": gym.Discrete(3), "MultiCategorical": gym.MultiDiscrete([2, 3]), "Bernoulli": gym.MultiBinary((2, 2)),
@@ -323,6 +324,6 @@ def test_fitting_values_moves_no_bit_of_the_policy(policy_kwargs):
     before, critic_before, phi = head.flat.tobytes(), critic.flat.copy(), policy.pi(policy.params, x).tobytes()
     error = np.mean((policy.value(x) - targets) ** 2)
     seg = SimpleNamespace(valid=np.ones((300, 1), bool))
-    loss = model._fit_critic(x[:, None], seg, targets, np.ones(300), 0.01)
+    loss = fit(policy, model.adam, x[:, None], seg, targets, np.ones(300), model.settings, 0.01, rng, model.comm)
     assert head.flat.tobytes() == before and policy.pi(policy.params, x).tobytes() == phi
     assert (critic.flat != critic_before).all() and loss < error

@@ -13,9 +13,9 @@ PACKAGE = ROOT / "trpo_np"
 
 # Rooms in reading order: a file imports only from rows above it. A wing (a folder, with a /) is one row; its own files are
 # ordered by the names in `backticks` of its __init__ docstring. common/ re-exports, last of all.
-ORDER = ["kernels/", "params", "autodiff", "ops/", "nn", "distributions", "spaces", "normalize", "policies/", "settings",
-         "files/", "optim", "comm", "trust_region", "vec_env", "envs", "atari", "rollout", "logger", "evaluation",
-         "callbacks", "pretrain", "trpo", "presets", "app/", "run_mujoco", "run_atari", "cli", "common/"]
+ORDER = ["kernels/", "params", "autodiff", "ops/", "nn", "distributions", "spaces", "normalize", "settings",
+         "policies/", "files/", "optim", "comm", "trust_region", "vec_env", "envs", "atari", "rollout", "logger", "evaluation",
+         "callbacks", "pretrain", "update", "trpo", "presets", "app/", "run_mujoco", "run_atari", "cli", "common/"]
 ROW = {name.rstrip("/"): i for i, name in enumerate(ORDER)}
 FACE_FIRST = {"ops"}  # wings whose __init__ stands above their files; elsewhere it only hands names out
 
@@ -25,8 +25,8 @@ WALLS = {"numba": {"kernels"}, "mpi4py": {"comm"}, "tensorboard": {"logger"}, "t
 WALLS["ale_py"] = WALLS["gymnasium"]
 NUMPY_ALONE = {name for name in ROW if ROW[name] <= ROW["files"]}
 # the core, which a newcomer reads in an hour; it names formulas, and nothing of how and when they are compiled
-CORE = ["params", "autodiff", "ops/__init__", "nn", "distributions", "optim", "trust_region", "rollout", "policies/base",
-        "trpo"]
+CORE = ["params", "autodiff", "ops/__init__", "nn", "distributions", "optim", "trust_region", "rollout",
+        "policies/base", "update", "trpo"]
 MAY_PRINT = {"callbacks", "run_mujoco", "run_atari", "cli", "logger", "kernels/compile", "app/jobs"}
 RANDOM = {"Generator", "default_rng", "SeedSequence", "BitGenerator", "PCG64"}
 NEVER_TRUE = {"allow_pickle", "fastmath", "parallel"}

@@ -157,13 +157,13 @@ def segments(rng, shapes, offset=0.0):
 def test_rewards_are_scaled_as_the_loops_do(offset):
     data = segments(np.random.default_rng(1), [(30, 3), (7, 3), (1, 3), (20, 3)], offset)
     assert any((done & ~valid).any() for _, done, valid in data)
-    normalizer = RewardNormalizer(0.9, True, clip=1.0)
+    normalizer = RewardNormalizer(True, clip=1.0)
     normalizer.restart(3)
     expected = reference.scaled_rewards(data, 0.9, 1.0)
     assert max(np.abs(e).max() for e in expected) == 1.0  # some are clipped
     for (rewards, done, valid), want in zip(data, expected):
         copy = rewards.copy()
-        np.testing.assert_allclose(normalizer(rewards, done, valid, ONE), want, rtol=1e-11)
+        np.testing.assert_allclose(normalizer(rewards, done, valid, 0.9, ONE), want, rtol=1e-11)
         np.testing.assert_array_equal(rewards, copy)
 
 
@@ -171,10 +171,10 @@ def test_invalid_rows_do_not_count():
     rng = np.random.default_rng(2)
     (rewards, done, valid), = segments(rng, [(40, 2)])
     strange = np.where(valid, rewards, 1e9)
-    a, b = RewardNormalizer(0.9, True), RewardNormalizer(0.9, True)
+    a, b = RewardNormalizer(True), RewardNormalizer(True)
     for normalizer, r in ((a, rewards), (b, strange)):
         normalizer.restart(2)
-        normalizer(r, done, valid, ONE)
+        normalizer(r, done, valid, 0.9, ONE)
     assert a.moments.count == b.moments.count == valid.sum()
     np.testing.assert_array_equal(a.moments.std, b.moments.std)
 
@@ -183,25 +183,25 @@ def test_ranks_scale_by_the_returns_of_all():
     data = segments(np.random.default_rng(3), [(25, 4), (10, 4)])
 
     def run(comm, columns=2):
-        normalizer, mine = RewardNormalizer(0.95, True), slice(columns * comm.rank, columns * (comm.rank + 1))
+        normalizer, mine = RewardNormalizer(True), slice(columns * comm.rank, columns * (comm.rank + 1))
         normalizer.restart(columns)
-        return [normalizer(*(part[:, mine] for part in segment), comm) for segment in data]
+        return [normalizer(*(part[:, mine] for part in segment), 0.95, comm) for segment in data]
     for i, whole in enumerate(run(ONE, columns=4)):
         np.testing.assert_allclose(np.hstack([parts[i] for parts in reference.on_ranks(2, run)]), whole, rtol=1e-11)
 
 
 def test_restart_forgets_unfinished_episodes_but_not_the_statistics():
-    normalizer, never, always = RewardNormalizer(0.5, True), np.zeros((1, 1), bool), np.ones((1, 1), bool)
+    normalizer, never, always = RewardNormalizer(True), np.zeros((1, 1), bool), np.ones((1, 1), bool)
     normalizer.restart(1)
-    normalizer(np.array([[4.0]]), never, always, ONE)
+    normalizer(np.array([[4.0]]), never, always, 0.5, ONE)
     normalizer.restart(1)
-    normalizer(np.array([[8.0]]), never, always, ONE)
+    normalizer(np.array([[8.0]]), never, always, 0.5, ONE)
     assert normalizer.moments.count == 2 and normalizer.moments.mean == 6  # 8, not 8 + 0.5 * 4
 
 
 def test_constant_and_disabled_rewards():
     rewards, done, valid = np.ones((3, 1)), np.ones((3, 1), bool), np.ones((3, 1), bool)
-    normalizer = RewardNormalizer(0.9, True)
+    normalizer = RewardNormalizer(True)
     normalizer.restart(1)
-    assert normalizer(rewards, done, valid, ONE).tolist() == [[10.0]] * 3  # no spread: clipped, not infinite
-    assert RewardNormalizer(0.9, False)(rewards, done, valid, ONE) is rewards
+    assert normalizer(rewards, done, valid, 0.9, ONE).tolist() == [[10.0]] * 3  # no spread: clipped, not infinite
+    assert RewardNormalizer(False)(rewards, done, valid, 0.9, ONE) is rewards

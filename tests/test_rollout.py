@@ -345,11 +345,11 @@ def test_truncation_bootstraps_from_the_last_observation_and_termination_does_no
     critic = lambda x: 100.0 * x[:, 0] + x[:, 1]  # a value that says of which observation it is
     monkeypatch.setattr(model.policy, "value", critic)
     results = []
-    monkeypatch.setattr("trpo_np.trpo.advantages", lambda *args: results.append(advantages(*args)) or results[0])
+    monkeypatch.setattr("trpo_np.update.advantages", lambda *args: results.append(advantages(*args)) or results[0])
     runner = Runner(model.policy, stepper)
     runner.restart([0, 1])
     seg = runner.collect(16, np.random.default_rng(0))
-    model._update(seg, 1.0)
+    model.update(seg)
     targets = results[0][1]
     kinds_seen = set()
     for i in range(2):

@@ -166,7 +166,7 @@ def test_a_description_passes_through():
 
 @pytest.mark.parametrize("space, name", [(gym.Dict({"a": gym.Discrete(2)}), "Dict"), (gym.Tuple((gym.Discrete(2),)), "Tuple")])
 def test_composite_action_spaces_are_refused(space, name):
-    message = f"the action space is a {name} .*Box, Discrete, MultiDiscrete, MultiBinary; give its parts one space"
+    message = f"the action space is a {name} .*Box, Discrete, MultiDiscrete, MultiBinary; join its parts into one"
     for given_space in (space, describe(space, "observation")):
         with pytest.raises(ValueError, match=message):
             describe(given_space, "action")

@@ -1,8 +1,8 @@
 """The derivative of a program is a linear map, and a linear map is a pair: push (J v) and pull (J' g).
 
-A primitive declares that pair for each of its arguments; `linearize` runs a program once and returns the pair of
-the whole. The tape is a list of (parent slots, Linear) in the order of evaluation: nothing to sort, no recursion,
-no global state. A pair stays valid as long as the arrays that it captured are not overwritten.
+A primitive declares that pair for each of its arguments; `linearize` runs a program once and returns the pair
+of the whole. The tape is a list of (parent slots, Linear) in the order of evaluation: nothing to sort, no
+recursion, no global state. A pair stays valid as long as the arrays that it captured are not overwritten.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Linear(NamedTuple):
 
 
 class Var:
-    """A value under trace: an array and its slot on the tape. It lives only while `linearize` runs its program."""
+    """A value under trace: an array and its slot on the tape. It lives while `linearize` runs its program."""
 
     __slots__ = ("value", "tape", "slot")
     __array_ufunc__ = None  # so that `ndarray @ Var` reaches Var.__rmatmul__
@@ -43,7 +43,8 @@ class Var:
         return f"Var({self.value!r})"
 
     def __bool__(self):
-        raise TypeError("a program under trace cannot branch on a Var; branch on its .value, or use ops.where")
+        raise TypeError("a program under trace cannot branch on a Var; "
+                        "branch on its .value, or use ops.where")
 
     def __eq__(self, _other):
         raise TypeError("a Var cannot be compared under trace; compare its .value")
@@ -52,14 +53,18 @@ class Var:
         raise TypeError("a NumPy function was given a Var; use the function of the same name in trpo_np.ops")
 
 
-def primitive(fun: Callable, *rules, joint: Callable | None = None, traced: Callable | None = None) -> Callable:
-    """Make an op of a NumPy function and the derivative in each of its arguments.
+def primitive(fun: Callable, *rules, joint: Callable | None = None,
+              traced: Callable | None = None) -> Callable:
+    """Make an op from a NumPy function and its derivative in each argument.
 
-    `rules[i](y, *args, **options)` returns the Linear (or a pair of functions) of argument i. `joint(wanted, y, *args,
-    **options)` returns one pair for all arguments whose positions are in `wanted`: its push takes a tangent for each of
-    them, its pull returns a tuple (or, if only one is wanted, its cotangent). On plain arrays the op is `fun` itself; rules
-    run only while tracing, on plain arrays, and only for arguments that depend on the input. `traced`, if given, computes
-    the value while tracing: a compiled kernel that agrees with `fun` to rounding.
+    `rules[i](y, *args, **options)` returns the Linear (or a pair of functions) of argument i. Instead,
+    `joint(wanted, y, *args, **options)` returns one pair for all arguments at the positions `wanted`: its
+    push takes a tangent for each of them, its pull returns a tuple of cotangents (or the cotangent, if there
+    is one).
+
+    On plain arrays the op is `fun` itself. Rules run only under trace, on plain arrays, for those arguments
+    that depend on the input. `traced` computes the value under trace, if given: a compiled kernel that agrees
+    with `fun` to rounding.
     """
     name = getattr(fun, "__name__", repr(fun)).lstrip("_")
 
@@ -79,7 +84,8 @@ def primitive(fun: Callable, *rules, joint: Callable | None = None, traced: Call
             parents = [(tuple(args[i].slot for i in wanted), joint(wanted, y, *values, **options))]
         else:
             if missing := [i for i in wanted if i >= len(rules) or rules[i] is None]:
-                raise TypeError(f"{name} has no derivative in argument {missing[0]}; pass a plain array there")
+                raise TypeError(f"{name} has no derivative in argument {missing[0]}; "
+                                "pass a plain array there")
             parents = [((args[i].slot,), rules[i](y, *values, **options)) for i in wanted]
         return Var(y, tape, parents)
 
@@ -90,13 +96,12 @@ def primitive(fun: Callable, *rules, joint: Callable | None = None, traced: Call
 def linearize(fun: Callable, *xs) -> tuple[Any, Linear]:
     """Run `fun(*xs)` once; return its value and the Linear of its derivative there.
 
-    Each x is an array or a Params; of a Params, `fun` sees the names and push and pull see the flat vector. `push` takes
-    one tangent for each x; `pull` returns one cotangent for each x (not in a tuple if there is only one).
+    Each x is an array or a Params. Of a Params, `fun` sees the names, push and pull the flat vector. `push`
+    takes one tangent for each x; `pull` returns a tuple of cotangents (or the cotangent, if there is one x).
     """
     tape: list = []
-    inputs: list = []
-    for x in xs:
-        inputs.append({k: Var(a, tape) for k, a in x.items()} if isinstance(x, Params) else Var(np.asarray(x), tape))
+    inputs = [{name: Var(array, tape) for name, array in x.items()} if isinstance(x, Params)
+              else Var(np.asarray(x), tape) for x in xs]
     y = fun(*inputs)
     if not isinstance(y, Var) or y.tape is not tape:
         raise ValueError("linearize: the output does not depend on the input (or is not one array)")
@@ -112,26 +117,14 @@ def linearize(fun: Callable, *xs) -> tuple[Any, Linear]:
                 raise ValueError(f"push: a tangent has shape {np.shape(dx)}, its input {var.shape}")
             else:
                 tangents[var.slot] = dx
-        for slot in range(out + 1):
-            for parents, (forward, _) in tape[slot]:
-                dy = forward(*[tangents[i] for i in parents])
-                tangents[slot] = dy if tangents[slot] is None else tangents[slot] + dy
-        return tangents[out]
+        return _forward(tape, tangents, out)
 
     def pull(g):
         if np.shape(g) != shape:
             raise ValueError(f"pull: the cotangent has shape {np.shape(g)}, the output {shape}")
         cotangents: list = [None] * len(tape)
         cotangents[out] = g
-        for slot in range(out, -1, -1):
-            if cotangents[slot] is None:
-                continue
-            for parents, (_, backward) in tape[slot]:
-                gs = backward(cotangents[slot])
-                for i, g_i in zip(parents, gs if len(parents) > 1 else (gs,)):
-                    cotangents[i] = g_i if cotangents[i] is None else cotangents[i] + g_i
-            if tape[slot]:
-                cotangents[slot] = None  # free the memory of what has been passed on
+        _backward(tape, cotangents, out)
         results = []
         for x, var in zip(xs, inputs):
             if isinstance(x, Params):
@@ -148,6 +141,28 @@ def linearize(fun: Callable, *xs) -> tuple[Any, Linear]:
     return y.value, Linear(push, pull)
 
 
+def _forward(tape: list, tangents: list, out: int):
+    """Push the inputs' tangents along the tape; return the tangent in slot `out`."""
+    for slot in range(out + 1):
+        for parents, (forward, _) in tape[slot]:
+            dy = forward(*[tangents[i] for i in parents])
+            tangents[slot] = dy if tangents[slot] is None else tangents[slot] + dy
+    return tangents[out]
+
+
+def _backward(tape: list, cotangents: list, out: int) -> None:
+    """Pull the cotangent in slot `out` back along the tape, to the slots of the inputs."""
+    for slot in range(out, -1, -1):
+        if cotangents[slot] is None:
+            continue
+        for parents, (_, backward) in tape[slot]:
+            gs = backward(cotangents[slot])
+            for i, g_i in zip(parents, gs if len(parents) > 1 else (gs,)):
+                cotangents[i] = g_i if cotangents[i] is None else cotangents[i] + g_i
+        if tape[slot]:
+            cotangents[slot] = None  # free the memory of what has been passed on
+
+
 def value_and_grad(fun: Callable, x) -> tuple[Any, Any]:
     """Return the value of a scalar function and its gradient, flat if `x` is a Params."""
     y, J = linearize(fun, x)
@@ -156,7 +171,7 @@ def value_and_grad(fun: Callable, x) -> tuple[Any, Any]:
     return y, J.pull(np.ones_like(y))
 
 
-# --- Python's operators -----------------------------------------------------------------------------------------------
+# --- Python's operators -------------------------------------------------------------------------------------
 
 def unbroadcast(g, shape):
     """Sum a cotangent over the axes along which an argument of `shape` was broadcast."""
@@ -187,12 +202,8 @@ def itself(y, x, *_args) -> Linear:
 
 
 def _power_x(y, x, c):
-    below = np.where(c == 0, 1, c - 1) if np.ndim(c) else c - 1 if c else 1  # x^0 has the derivative 0, also at 0
+    below = np.where(c == 0, 1, c - 1) if np.ndim(c) else c - 1 if c else 1  # x^0 has derivative 0, at 0 too
     return scale(c * x ** below, y, x)
-
-
-def _swap(x):
-    return np.swapaxes(x, -1, -2) if np.ndim(x) > 1 else x
 
 
 def _matmul(x, w):

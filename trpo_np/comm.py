@@ -1,7 +1,8 @@
-"""Ranks behind a few words: `rank`, `size`, `sum`, `mean`, `bcast`, `gather`, `align`. One process needs no MPI.
+"""Ranks behind a few words: `rank`, `size`, `sum`, `bcast`, `gather`, `align`. One process needs no MPI.
 
-mpi4py is imported when a launcher started this process, or never. Reduce first, then branch: every rank must see the
-same control values. MPI promises that a reduction gives the same bits on all ranks (MPI 4.1, section 6.9.5).
+mpi4py is imported if a launcher started this process, else never. Reduce first, then branch: every rank must
+see the same control values. MPI promises that a reduction gives the same bits on all ranks (MPI 4.1, section
+6.9.5).
 """
 
 import functools
@@ -33,10 +34,6 @@ class OneProcess:
         """Sum over ranks."""
         return x
 
-    def mean(self, x):
-        """Average over ranks."""
-        return x
-
     def bcast(self, x: Any) -> Any:
         """Give rank 0's object to all ranks."""
         return x
@@ -49,18 +46,18 @@ class OneProcess:
         """Overwrite an array with rank 0's."""
 
     def first_on_machine(self, fun: Callable) -> None:
-        """Call `fun()` on one rank of each machine, then on its others, which may find what the first one left there."""
+        """Call `fun()` on one rank of each machine, then on the others, which may find what it left there."""
         fun()
 
     def guard(self):
-        """Make a context: if its block raises on one of several ranks, the job ends, on all of them."""
+        """Make a context: if its block raises on one of several ranks, the job ends on all of them."""
         return nullcontext()
 
 
 class Ranks:
     """An MPI communicator of mpi4py.
 
-    `ends_on_error` can be set to False by one who catches what `guard` lets through, and calls `end_job` himself.
+    Set `ends_on_error` to False to catch errors outside of `guard`, and call `end_job` there.
     """
 
     def __init__(self, mpi_comm):
@@ -73,10 +70,6 @@ class Ranks:
         out = np.empty_like(x)
         self.mpi.Allreduce(x, out)
         return out[()]  # of a number, a number
-
-    def mean(self, x):
-        """Average arrays or numbers over ranks."""
-        return self.sum(x) / self.size
 
     def bcast(self, x: Any) -> Any:
         """Give rank 0's object to all ranks."""
@@ -96,7 +89,7 @@ class Ranks:
         return self.mpi.Split_type(MPI.COMM_TYPE_SHARED)
 
     def first_on_machine(self, fun: Callable) -> None:
-        """Call `fun()` on one rank of each machine, then on its others, which may find what the first one left there."""
+        """Call `fun()` on one rank of each machine, then on the others, which may find what it left there."""
         if self._machine.rank == 0:
             fun()
         turn = self._machine.Ibarrier()
@@ -107,9 +100,9 @@ class Ranks:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Make a context: if its block raises on one of several ranks, the job ends, on all of them.
+        """Make a context: if its block raises on one of several ranks, the job ends on all of them.
 
-        The others would wait for that rank in their next collective for ever.
+        The other ranks would wait for that one in their next collective, for ever.
         """
         try:
             yield
@@ -124,8 +117,9 @@ class Ranks:
         found = self._machine.allgather((blas_threads(), cores()))
         threads, available = sum(n for n, _ in found), len(set().union(*(own for _, own in found)))
         if self._machine.rank == 0 and threads > max(available, len(found)):
-            warnings.warn(f"{len(found)} ranks on this machine run {threads} BLAS threads on {available} cores, which is "
-                          "slow; set OMP_NUM_THREADS=1 before NumPy is imported", stacklevel=2)
+            warnings.warn(f"{len(found)} ranks on this machine run {threads} BLAS threads on {available} "
+                          "cores, which is slow; set OMP_NUM_THREADS=1 before NumPy is imported",
+                          stacklevel=2)
 
 
 def guarded(method: Callable) -> Callable:
@@ -138,9 +132,10 @@ def guarded(method: Callable) -> Callable:
 
 
 def end_job(status: int | str) -> None:
-    """End the job on all ranks, at once; do nothing where no launcher started this process, or only one rank.
+    """End the job on all ranks, at once; do nothing if there is no launcher, or only one rank.
 
-    `status` is what sys.exit takes: a number, or a text to print. MPI is started if need be: the others wait for that.
+    `status` is a number, or a text to print, as for sys.exit. MPI is started if it is not running yet: the
+    other ranks wait for that.
     """
     if not is_launched() and "mpi4py.MPI" not in sys.modules:
         return
@@ -154,7 +149,7 @@ def end_job(status: int | str) -> None:
     sys.stdout.flush()  # and one write, since the lines of several ranks would mix:
     sys.stderr.write(f"{text}trpo_np: rank {MPI.COMM_WORLD.rank} of {MPI.COMM_WORLD.size} ends the job\n")
     sys.stderr.flush()
-    time.sleep(0.5)  # for the launcher to pass that on: it may drop what it has not read when it ends the ranks
+    time.sleep(0.5)  # the launcher may drop what it has not read when it ends the ranks
     MPI.COMM_WORLD.Abort(1 if isinstance(status, str) else status)
 
 
@@ -162,8 +157,8 @@ def check_agreement(values: Sequence, what: str) -> None:
     """Raise a RuntimeError that names the ranks whose value is not that of most ranks."""
     common = Counter(values).most_common(1)[0][0]
     if odd := [rank for rank, value in enumerate(values) if value != common]:
-        raise RuntimeError(f"{what} must be the same on all ranks, but of {len(values)} ranks these differ from the others: "
-                           f"{', '.join(map(str, odd))}")
+        raise RuntimeError(f"{what} must be the same on all ranks, but of {len(values)} ranks these differ "
+                           f"from the others: {', '.join(map(str, odd))}")
 
 
 def is_launched() -> bool:
@@ -186,8 +181,8 @@ def connect(comm=None):
         except ImportError as error:
             if {os.environ[name] for name in SIZES if name in os.environ} == {"1"}:
                 return OneProcess()
-            raise ImportError("a launcher started this process as one of several ranks, but mpi4py cannot be imported "
-                              f"({error}); pip install 'trpo_np[mpi]'") from error
+            raise ImportError("a launcher started this process as one of several ranks, but mpi4py cannot be "
+                              f"imported ({error}); pip install 'trpo_np[mpi]'") from error
         ranks = Ranks(MPI.COMM_WORLD)
         if ranks.size > 1:
             _end_on_uncaught()
@@ -197,7 +192,7 @@ def connect(comm=None):
 
 
 def _end_on_uncaught() -> None:
-    """Let an error that ends one rank end all: Python would wait for the others in MPI's finalisation, and they for it."""
+    """Let an error that ends one rank end all: in MPI's finalisation it would wait for the others."""
     if getattr(sys.excepthook, "ends_job", False):
         return
     show = sys.excepthook

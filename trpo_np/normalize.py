@@ -1,7 +1,7 @@
 """Running mean and spread of observations and of discounted returns: part of the model and of its file.
 
-Statistics change once per rollout, by merging the rollout's own moments (summed over ranks) in float64; between merges
-they are frozen, so the policy that is updated is the policy that acted.
+Statistics change once per rollout: the rollout's own moments, summed over ranks, are merged in float64.
+Between merges they are frozen, so that the policy that is updated is the policy that acted.
 """
 
 import math
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Moments:
-    """Count, mean and sum of squared deviations of rows, merged by Chan's formula (Chan, Golub & LeVeque 1979)."""
+    """Count, mean and sum of squared deviations of rows, merged as by Chan, Golub & LeVeque (1979)."""
 
     def __init__(self, size: int):
         self.count, self.mean, self.m2 = 0.0, np.zeros(size), np.zeros(size)
@@ -30,7 +30,7 @@ class Moments:
 
     @property
     def std(self) -> np.ndarray:
-        """Standard deviation of the rows, 1 as long as there are none."""
+        """Return the standard deviation of the rows; 1 as long as there are none."""
         return np.sqrt(self.m2 / self.count) if self.count else np.ones_like(self.m2)
 
     def arrays(self) -> dict:
@@ -38,14 +38,14 @@ class Moments:
         return {"count": np.array(self.count), "mean": self.mean, "m2": self.m2}
 
     def restore(self, arrays: dict) -> None:
-        """Take over a state that `arrays` gave."""
+        """Take over a state that `arrays` returned."""
         self.count, self.mean, self.m2 = float(arrays["count"]), arrays["mean"].copy(), arrays["m2"].copy()
 
 
 class ObservationNormalizer:
-    """Shift and scale observations to mean 0 and spread 1, clipped at `clip`; the identity unless `enabled`."""
+    """Shift and scale rows to mean 0 and spread 1, clipped at `clip`; the identity if not `enabled`."""
 
-    ready = True  # to be trained with
+    ready = True  # a policy can learn with it from the first batch on
     affine = True  # __call__ is clip((obs - shift) * factor)
 
     def __init__(self, size: int, enabled: bool, dtype="float32", clip: float = 10.0):
@@ -54,7 +54,7 @@ class ObservationNormalizer:
         self._freeze()
 
     def _freeze(self):
-        # rows (1, size): half a microsecond less an operation on one observation than NumPy's broadcasting of (size,)
+        # rows (1, size): on one observation, half a microsecond less per operation than broadcasting (size,)
         self.shift = self.moments.mean.astype(self.dtype)[None]
         self.factor = (1 / np.maximum(self.moments.std, 1e-4)).astype(self.dtype)[None]
 
@@ -66,14 +66,14 @@ class ObservationNormalizer:
         return np.minimum(np.maximum(x, -self.clip), self.clip)
 
     def merge(self, rows: np.ndarray, comm) -> None:
-        """Take the rows of a rollout into the statistics."""
+        """Take a rollout's rows of all ranks into the statistics."""
         if self.enabled:
             self.moments.merge(rows, comm)
             self._freeze()
 
     @property
     def count(self) -> float:
-        """How many rows the statistics are of."""
+        """Return the number of rows in the statistics."""
         return self.moments.count
 
     def arrays(self) -> dict:
@@ -89,9 +89,10 @@ class ObservationNormalizer:
 class MeanImage:
     """The mean of the first batch of images (h, w, c), for their network to subtract; zeros unless `enabled`.
 
-    What never changes in a game is most of its picture: left in, it makes nearly all of what the layers put out, equal for all
-    images, and the Fisher matrix ten times as uneven. It does not change again: the policy would, outside of the trust region.
-    Bytes stay bytes here: `cnn.encoder` subtracts, in the first layer.
+    Most of a game's picture never changes. Left in, it dominates the layers' outputs, the same for all
+    images, and makes the condition of the Fisher matrix ten times worse. The mean stays that of the first
+    batch: with another, the policy would change outside of the trust region. Images pass as they are, bytes
+    as bytes; the first layer of an encoder subtracts (policies/images.py).
     """
 
     def __init__(self, shape: tuple, enabled: bool, is_bytes: bool, dtype="float32"):
@@ -101,7 +102,7 @@ class MeanImage:
 
     @property
     def ready(self) -> bool:
-        """Say whether there is a mean; a policy that learned without one would be another with it."""
+        """Say whether there is a mean: a policy that learned without one would be another policy with it."""
         return not self.enabled or self.count > 0
 
     def __call__(self, images):
@@ -109,11 +110,11 @@ class MeanImage:
         return images
 
     def merge(self, images, comm) -> None:
-        """Take the mean of the first images (n, h, w, c) of all ranks, some at a time."""
+        """Take the mean of the first images (n, h, w, c) of all ranks; later ones change nothing."""
         if self.ready:
             return
         total = np.zeros(self.shape)
-        for i in range(0, len(images), 256):
+        for i in range(0, len(images), 256):  # in pieces, to need little memory
             total += np.asarray(images[i:i + 256]).sum(0, dtype=np.float64)
         *total, count = comm.sum(np.append(total, len(images)))
         if count:
@@ -130,23 +131,31 @@ class MeanImage:
 
 
 class RewardNormalizer:
-    """Divide rewards by the spread of their discounted sum (Engstrom et al., arXiv:2005.12729), clipped at `clip`."""
+    """Divide rewards by the spread of their discounted sums, clipped at `clip`.
 
-    def __init__(self, gamma: float, enabled: bool, clip: float = 10.0):
-        self.moments, self.gamma, self.enabled, self.clip = Moments(1), gamma, enabled, clip
+    Engstrom et al., arXiv:2005.12729.
+    """
+
+    def __init__(self, enabled: bool, clip: float = 10.0):
+        self.moments, self.enabled, self.clip = Moments(1), enabled, clip
         self._sums = np.zeros(0)
 
     def restart(self, num_envs: int) -> None:
         """Forget unfinished episodes."""
         self._sums = np.zeros(num_envs)
 
-    def __call__(self, rewards: np.ndarray, done: np.ndarray, valid: np.ndarray, comm) -> np.ndarray:
-        """Take a segment's rewards (T, n) into the statistics and return them scaled; rows that are not `valid` do not count."""
+    def __call__(self, rewards: np.ndarray, done: np.ndarray, valid: np.ndarray, gamma: float,
+                 comm) -> np.ndarray:
+        """Take a segment's rewards (T, n) into the statistics and return them scaled.
+
+        Sums are discounted by `gamma` and begin anew after an episode's end; rows that are not `valid` do not
+        count.
+        """
         if not self.enabled:
             return rewards
         sums = np.empty_like(rewards)
         for t in range(len(rewards)):
-            self._sums = rewards[t] + self.gamma * self._sums
+            self._sums = rewards[t] + gamma * self._sums
             sums[t] = self._sums
             self._sums = np.where(done[t] | ~valid[t], 0.0, self._sums)
         self.moments.merge(sums[valid][:, None], comm)

@@ -10,14 +10,19 @@ from .kernels import scalar
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> float:
-    """Inner product in float64, summed by NumPy: ranks branch on it, and BLAS sums as its CPU and its threads suggest."""
+    """Return the inner product, summed by NumPy in float64.
+
+    Ranks branch on it, and BLAS would sum in an order that depends on CPU and threads.
+    """
     return float(np.sum(np.multiply(a, b, dtype=np.float64)))
 
 
-def conjugate_gradient(A: Callable, b: np.ndarray, iters: int = 10, tol: float = 1e-10) -> tuple[np.ndarray, int]:
-    """Solve A x = b for a symmetric positive (semi-)definite A, given as a function; return x and the products used.
+def conjugate_gradient(A: Callable, b: np.ndarray, iters: int = 10,
+                       tol: float = 1e-10) -> tuple[np.ndarray, int]:
+    """Solve A x = b for a symmetric positive (semi-)definite function A; return x and the products used.
 
-    Starts from zero. Stops after `iters` products, when |b - A x|^2 <= tol |b|^2, or on a direction of no curvature.
+    Start from zero. Stop after `iters` products, at |b - A x|^2 <= tol |b|^2, or in a direction of no
+    curvature.
     """
     x, r = np.zeros_like(b), b.copy()
     p, rr = b.copy(), dot(b, b)
@@ -38,18 +43,18 @@ def conjugate_gradient(A: Callable, b: np.ndarray, iters: int = 10, tol: float =
 
 
 class Accepted(NamedTuple):
-    """What a line search found: the point, what `evaluate` said of it, the fraction of the step (0: none was accepted)."""
+    """The end of a line search."""
 
-    x: np.ndarray
-    result: tuple
-    fraction: float
+    x: np.ndarray    # the point
+    result: tuple    # of `evaluate` there
+    fraction: float  # of the step; 0 if no point was acceptable
 
 
 def line_search(evaluate: Callable, acceptable: Callable, x: np.ndarray, step: np.ndarray, steps: int = 10,
                 shrink: float = 0.5) -> Accepted:
     """Try x + step, x + shrink step, x + shrink^2 step, ... until `acceptable(*evaluate(point))`.
 
-    `x` itself, the very same array, comes back if none of `steps` points is acceptable.
+    If none of `steps` points is acceptable, `x` itself, the very same array, comes back.
     """
     result: tuple = ()
     for i in range(steps):
@@ -63,7 +68,8 @@ def line_search(evaluate: Callable, acceptable: Callable, x: np.ndarray, step: n
 class Adam:
     """Step a vector against its gradient, scaled by running moments (Kingma & Ba, arXiv:1412.6980)."""
 
-    def __init__(self, size: int, dtype="float32", beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8):
+    def __init__(self, size: int, dtype="float32", beta1: float = 0.9, beta2: float = 0.999,
+                 epsilon: float = 1e-8):
         self.m, self.v, self.t = np.zeros(size, dtype), np.zeros(size, dtype), 0
         self.beta1, self.beta2 = beta1, beta2
         self.constants = [self.m.dtype.type(c) for c in (1 - beta1, 1 - beta2, epsilon)]

@@ -12,8 +12,8 @@ import numpy as np
 class Params(Mapping):
     """Name the pieces of a flat vector.
 
-    ``params.flat`` is the vector, ``params["pi/fc0/w"]`` a view of its piece: writing to one writes to the other.
-    ``layout`` maps each name to its slice of the vector and its shape, in the order of the vector.
+    ``params.flat`` is the vector, ``params["pi/fc0/w"]`` a view of its piece: writing to one writes to the
+    other. ``layout`` maps each name to its slice of the vector and its shape, in the order of the vector.
     """
 
     __slots__ = ("flat", "layout", "_arrays")
@@ -40,7 +40,8 @@ class Params(Mapping):
     def like(self, flat: np.ndarray) -> "Params":
         """Give the same names to another vector (shared, not copied)."""
         if flat.shape != self.flat.shape:
-            raise ValueError(f"a vector of {self.flat.size} parameters is needed, not one of shape {flat.shape}")
+            raise ValueError(f"a vector of {self.flat.size} parameters is needed, "
+                             f"not one of shape {flat.shape}")
         return Params(flat, self.layout)
 
     def select(self, names: Iterable[str]) -> "Params":
@@ -51,17 +52,23 @@ class Params(Mapping):
         for name in names:
             where, shape = self.layout[name]
             if where.start != at:
-                raise ValueError(f"the parameters {names} do not stand side by side in the vector ({name!r} does not fit)")
+                raise ValueError(f"the parameters {names} do not stand side by side in the vector "
+                                 f"({name!r} does not fit)")
             layout[name] = (slice(at - start, where.stop - start), shape)
             at = where.stop
         return Params(self.flat[start:at], layout)
 
     def assign(self, arrays: Mapping, exact: bool = True) -> None:
-        """Copy arrays in by name, if `exact` all. A ValueError says what does not fit; nothing is changed then."""
+        """Copy arrays in by name; with `exact`, all must be given.
+
+        If something does not fit, a ValueError says what, and nothing is changed.
+        """
         if unknown := arrays.keys() - self.keys():
-            raise ValueError(f"the model has no parameter {sorted(unknown)[0]!r}; its parameters are {', '.join(self)}")
+            raise ValueError(f"the model has no parameter {sorted(unknown)[0]!r}; "
+                             f"its parameters are {', '.join(self)}")
         if exact and (missing := self.keys() - arrays.keys()):
-            raise ValueError(f"the parameter {sorted(missing)[0]!r} is missing (exact_match=False allows that)")
+            raise ValueError(f"the parameter {sorted(missing)[0]!r} is missing "
+                             "(exact_match=False allows that)")
         new = {}
         for name, array in ((name, np.asarray(given)) for name, given in arrays.items()):
             if array.shape != self[name].shape:

@@ -11,11 +11,10 @@ import numpy as np
 from . import ops, spaces
 from .autodiff import value_and_grad
 from .envs import adapt
-from .files.archive import write_archive
-from .kernels.compile import compile_all
-from .kernels.malloc import keep_freed
+from .files.archive import npz_path, write_archive
 from .optim import Adam
 from .policies.base import Policy
+from .policies.fast import warm_up
 
 
 def generate_expert_data(model: Any, save_path=None, env=None, n_timesteps: int = 0, n_episodes: int = 100, seed=None) -> dict:
@@ -51,8 +50,7 @@ def generate_expert_data(model: Any, save_path=None, env=None, n_timesteps: int 
         returns.append(total)
     arrays = {name: np.array(values) for name, values in rows.items()} | {"episode_returns": np.array(returns)}
     if save_path is not None:
-        path = str(save_path)
-        write_archive(path if path.endswith(".npz") else path + ".npz", arrays, {"kind": "expert data"})
+        write_archive(npz_path(save_path), arrays, {"kind": "expert data"})
     return arrays
 
 
@@ -66,7 +64,7 @@ def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray,
     elif not isinstance(dataset, dict):
         if not isinstance(dataset, (str, os.PathLike)):
             raise ValueError(f"the expert data are {dataset!r}; a path, a dict with obs and actions or a pair of them is needed")
-        path = dataset if os.path.exists(dataset) else f"{os.fspath(dataset)}.npz"
+        path = dataset if os.path.exists(dataset) else npz_path(dataset)
         try:
             with np.load(path, allow_pickle=False) as file:
                 dataset = {name: file[name] for name in ("obs", "actions", "episode_starts") if name in file}
@@ -99,8 +97,7 @@ def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray,
 def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: float, rng: np.random.Generator, comm,
             batch_size: int = 128, held_out: float = 0.3) -> Iterator[tuple[float, float]]:
     """Fit the policy by Adam on the negative log-likelihood; yield it on the training and held-out part after each epoch."""
-    comm.first_on_machine(lambda: compile_all(policy.kernel_files))
-    keep_freed()
+    comm.first_on_machine(lambda: warm_up(policy.kernel_files))
     if not (isinstance(n_epochs, (int, np.integer)) and n_epochs >= 0 and 0 < learning_rate < np.inf):
         raise ValueError(f"n_epochs is {n_epochs!r} and learning_rate {learning_rate!r}; a number of passes and a positive "
                          "number are needed")

@@ -1,47 +1,37 @@
-"""Hyperparameters as plain values: checked, scheduled, written to the file and read back."""
+"""Hyperparameters: their defaults, ranges and schedules, and how a file holds them."""
 
 import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-SCHEDULED = ("max_kl", "vf_stepsize", "entcoeff")  # may be functions of the remaining progress
-WHOLE = {"timesteps_per_batch": 1, "cg_iters": 1, "vf_iters": 0, "vf_batch_size": 1, "fvp_subsample": 1, "linesearch_steps": 1}
-RANGES = {"gamma": (0, 1), "lam": (0, 1), "max_kl": (1e-12, math.inf), "cg_damping": (0, math.inf),
-          "vf_stepsize": (0, math.inf), "entcoeff": (-math.inf, math.inf), "linesearch_shrink": (1e-12, 1),
-          "kl_tolerance": (1e-12, math.inf)}
-SWITCHES = ("normalize_advantage", "normalize_observations", "normalize_rewards", "bootstrap_truncated", "clip_rewards")
+FIXED = ("dtype", "normalize_observations", "normalize_rewards")  # part of a model and its file
 
 
 class LinearSchedule(NamedTuple):
-    """A schedule: from `start` at the beginning of training straight to `end` at its end."""
+    """A schedule on a straight line: `start` at the beginning of training, `end` at its end."""
 
     start: float
     end: float = 0.0
 
     def __call__(self, remaining: float) -> float:
-        """Return the value at `remaining` progress, 1 at the beginning and 0 at the end."""
+        """Return the value at `remaining` progress, 1 at the beginning of training and 0 at its end."""
         return self.end + (self.start - self.end) * remaining
 
 
-def now(settings: dict, name: str, remaining: float) -> float:
-    """Return a number among the settings, of a schedule that at `remaining` progress; a ValueError if it makes no sense."""
-    if not callable(settings[name]):
-        return settings[name]
-    value, low = float(settings[name](remaining)), min(RANGES[name][0], 0)  # 0 is where many a schedule ends
-    if not low <= value < math.inf:
-        raise ValueError(f"{name} gave {value} where {remaining:.2g} of training remains; a number of at least {low} is needed")
-    return value
-
+# --- checks -------------------------------------------------------------------------------------------------
 
 def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Raise a ValueError unless a setting is an integer of at least so many."""
+    """Raise a ValueError unless `value` is an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name} is {value!r}; an integer of at least {least} is needed")
 
 
 def checked_seed(seed: Any) -> int:
-    """Return a seed as an int, a new one for None."""
+    """Return a seed as an int; a new one if it is None."""
     if seed is None:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
@@ -49,48 +39,148 @@ def checked_seed(seed: Any) -> int:
     return int(seed)
 
 
-def checked(settings: dict) -> dict:
-    """Return the settings as plain Python values; a ValueError names the first one that makes no sense."""
-    result: dict[str, Any] = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
-    for name, least in WHOLE.items():
-        check_count(name, result[name], least)
-    for name, (low, high) in RANGES.items():
-        value = result[name]
-        if callable(value) and name in SCHEDULED:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high or math.isinf(value):
-            raise ValueError(f"{name} is {value!r}; a number from {low} to {high} is needed")
-    for name in SWITCHES:
-        if not isinstance(result[name], bool):
-            raise ValueError(f"{name} is {result[name]!r}; True or False is needed")
+def nearest(name: Any, known: Iterable[str]) -> str:
+    """Return a hint for an error message: the known name that is most like a misspelt one; "" if none is."""
+    import difflib  # slow to load, and seldom needed
+
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _check_number(name: str, value: Any, low: float, high: float) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high or math.isinf(value):
+        raise ValueError(f"{name} is {value!r}; a number from {low} to {high} is needed")
+
+
+def _check_schedule(name: str, value: Any, low: float) -> None:
+    if not callable(value):
+        _check_number(name, value, low, math.inf)
+
+
+def _check_switch(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; True or False is needed")
+
+
+def _check_dtype(name: str, value: Any) -> None:
+    if value not in ("float32", "float64"):
+        raise ValueError(f"{name} is {value!r}; 'float32' or 'float64' is needed")
+
+
+# --- the settings, each with its default, its range and its meaning -----------------------------------------
+
+def _field(default: Any, check: Callable, **limits: float) -> Any:
+    return field(default=default, metadata={"check": partial(check, **limits), **limits})
+
+
+def _whole(default: int, least: int = 1) -> Any:
+    return _field(default, check_count, least=least)
+
+
+def _number(default: float, low: float = 0, high: float = math.inf) -> Any:
+    return _field(default, _check_number, low=low, high=high)
+
+
+def _schedule(default: float, low: float = 0) -> Any:
+    return _field(default, _check_schedule, low=low)
+
+
+def _switch(default: bool) -> Any:
+    return _field(default, _check_switch)
+
+
+Scheduled = float | Callable[[float], float]  # a number, or a function of the remaining progress (1 to 0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """TRPO's hyperparameters; see TRPO for advice. A ValueError names the first one that makes no sense.
+
+    `dataclasses.replace(settings, gamma=0.9)` makes a changed copy, which is checked too.
+    """
+
+    gamma: float = _number(0.99, 0, 1)                   # discount; nearer 1 where rewards come late
+    timesteps_per_batch: int = _whole(1024)              # environment steps per rank and update
+    max_kl: Scheduled = _schedule(0.01, 1e-12)           # trust region; 0.001 to 0.05, the first to try
+    cg_iters: int = _whole(10)                           # Fisher products of the conjugate gradient
+    lam: float = _number(0.98, 0, 1)                     # of GAE: 1 is variance, 0 is bias
+    entcoeff: Scheduled = _schedule(0.0, -math.inf)      # weight of the entropy bonus
+    cg_damping: float = _number(1e-2)                    # added to the Fisher matrix; 0.1 suits control tasks
+    vf_stepsize: Scheduled = _schedule(3e-4)             # of Adam, which fits the critic
+    vf_iters: int = _whole(3, 0)                         # passes of the critic over the batch
+    vf_batch_size: int = _whole(128)                     # samples per minibatch of the critic
+    fvp_subsample: int = _whole(5)                       # curvature from every k-th sample
+    linesearch_steps: int = _whole(10)                   # how many ever shorter steps to try
+    linesearch_shrink: float = _number(0.5, 1e-12, 1)    # each is this times the one before
+    kl_tolerance: float = _number(1.5, 1e-12)            # a step is accepted within this times max_kl
+    normalize_advantage: bool = _switch(True)            # to mean 0 and spread 1
+    normalize_observations: bool = _switch(False)        # by running statistics, which the file keeps
+    normalize_rewards: bool = _switch(False)             # by the running spread of returns
+    bootstrap_truncated: bool = _switch(True)            # value the state where a time limit cut an episode
+    clip_rewards: bool = _switch(False)                  # learn from rewards within -1 .. 1
+    dtype: str = _field("float32", _check_dtype)         # "float64" for checks
+
+    def __post_init__(self) -> None:
+        for name, item in FIELDS.items():
+            value = _plain(name, getattr(self, name))
+            item.metadata["check"](name, value)
+            object.__setattr__(self, name, value)  # the one write to what is frozen
+
+    def at(self, name: str, remaining: float) -> float:
+        """Return a setting's current value, which may depend on the `remaining` progress, from 1 to 0.
+
+        Raise a ValueError if a schedule gives no finite number in the setting's range. It may always give 0,
+        where many a schedule ends.
+        """
+        if not callable(schedule := getattr(self, name)):
+            return schedule
+        value, low = float(schedule(remaining)), min(0, FIELDS[name].metadata["low"])
+        if not low <= value < math.inf:
+            raise ValueError(f"{name} gave {value} where {remaining:.2g} of training remains; "
+                             f"a number of at least {low} is needed")
+        return value
+
+    def to_json(self) -> dict:
+        """Return the settings for a file, which holds a mark in place of a function."""
+        return {name: _write(value) for name, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, data: dict) -> "Settings":
+        """Read settings from a file's record; what an older file lacks has its default.
+
+        A ValueError names the first setting that cannot be read.
+        """
+        return cls(**{name: _read(name, value) for name, value in data.items()})
+
+
+FIELDS = {item.name: item for item in fields(Settings)}  # by name
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a setting without NumPy's types, which JSON does not know: 0.5 of np.float32(0.5)."""
+    if name != "dtype":
+        return value.item() if isinstance(value, np.generic) else value
     try:
-        result["dtype"] = np.dtype(result["dtype"]).name
+        return np.dtype(value).name
     except TypeError:
-        pass
-    if result["dtype"] not in ("float32", "float64"):
-        raise ValueError(f"dtype is {result['dtype']!r}; 'float32' or 'float64' is needed")
-    return result
+        return value
 
 
-def to_json(settings: dict) -> dict:
-    """Write settings for the file; a function, which a file cannot hold, as a mark that the caller must bring it again."""
-    def plain(value):
-        if isinstance(value, LinearSchedule):
-            return {"linear": [float(value.start), float(value.end)]}
-        return {"function": getattr(value, "__name__", repr(value))} if callable(value) else value
-    return {name: plain(value) for name, value in settings.items()}
+def _write(value: Any) -> Any:
+    if isinstance(value, LinearSchedule):
+        return {"linear": [float(value.start), float(value.end)]}
+    return {"function": getattr(value, "__name__", repr(value))} if callable(value) else value
 
 
-def from_json(settings: dict) -> dict:
-    """Read settings back; a ValueError names the one that cannot be read."""
-    result = dict(settings)
-    for name, value in settings.items():
-        if isinstance(value, dict) and set(value) == {"function"}:
-            raise ValueError(f"{name} was the function {value['function']!r}, which a file cannot hold; give {name}=... again")
-        if isinstance(value, dict):
-            try:
-                start, end = value["linear"]
-                result[name] = LinearSchedule(float(start), float(end))
-            except (KeyError, TypeError, ValueError):
-                raise ValueError(f"{name} is {value!r}; a number or a linear schedule is needed") from None
-    return result
+def _read(name: str, value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"function"}:
+        raise ValueError(f"{name} was the function {value['function']!r}, which a file cannot hold; "
+                         f"give {name}=... again")
+    try:
+        start, end = value["linear"]
+        return LinearSchedule(float(start), float(end))
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{name} is {value!r}; a number or a linear schedule is needed") from None

@@ -1,12 +1,12 @@
-"""Observation and action spaces as plain descriptions: JSON in the file, NumPy in the network, no gymnasium needed.
+"""Observation and action spaces as plain descriptions: JSON in a file, NumPy in a network, without gymnasium.
 
 `describe` reads a gymnasium space by its attributes. Every description has
-    width               how many numbers the network sees of one observation
+    width               number of numbers that the network sees of one observation
     rows                their shape: (width,), or (h, w, c) of an image
-    encode(x, n)        (n, *rows) from n observations, stacked as gymnasium stacks them (or one, unstacked, for n = 1):
-                        float32, or the bytes of an image
-    count(x)            None if x is one observation, n if it is a batch of n; a ValueError says what else it is
-    to_json()           the description as a dict, read back by `from_json`
+    encode(x, n)        n observations as (n, *rows), float32 or an image's bytes; x is stacked as gymnasium
+                        stacks them, or, for n = 1, may be one observation
+    count(x)            None if x is one observation, n if it is a batch of n; a ValueError if it is neither
+    to_json()           a dict that `from_json` reads back
 """
 
 import math
@@ -20,8 +20,9 @@ def _leaf_count(space, x) -> int | None:
     try:
         shape = x.shape if type(x) is np.ndarray else np.shape(x)
     except ValueError:
-        raise ValueError(f"an observation of shape {space.shape} is needed, not a {type(x).__name__} of parts that differ; of "
-                         "what reset() returns, (observation, info), it is the first") from None
+        raise ValueError(f"an observation of shape {space.shape} is needed, not a {type(x).__name__} of "
+                         "parts that differ; of what reset() returns, (observation, info), it is the first"
+                         ) from None
     if shape == space.shape:
         return None
     if len(shape) == len(space.shape) + 1 and shape[1:] == space.shape:
@@ -38,50 +39,52 @@ def all_finite(x: np.ndarray) -> bool:
 
 
 def check_finite(obs: np.ndarray, env: int | None = None) -> None:
-    """Raise a ValueError that names the environment and the field of the first of observations (n, ...) that is not finite.
+    """Raise a ValueError if observations (n, ...) hold a number that is not finite.
 
-    At once, before they are acted on: actions made of NaN must not reach a machine.
+    Check before they are acted on: actions made of NaN must not reach a machine.
     """
     if obs.dtype == np.uint8 or all_finite(obs):
         return
-    i, field = np.argwhere(~np.isfinite(obs.reshape(len(obs), -1)))[0]
-    raise ValueError(f"environment {i if env is None else env} gave an observation with {obs.reshape(len(obs), -1)[i, field]} in "
-                     f"field {field} (counted over the flattened observation); observations must be finite numbers")
+    rows = obs.reshape(len(obs), -1)
+    i, field = np.argwhere(~np.isfinite(rows))[0]
+    raise ValueError(f"environment {i if env is None else env} gave an observation with {rows[i, field]} in "
+                     f"field {field} (counted over the flattened observation); "
+                     "observations must be finite numbers")
 
 
 def first_bad(rows: np.ndarray) -> str:
-    """Say where a batch of rows holds its first number that is not finite."""
+    """Return the first number of a batch of rows that is not finite, and its place, for an error message."""
     row, column = np.argwhere(~np.isfinite(rows))[0][:2]
     return f"{rows[row, column]} in row {row}, field {column}"
 
 
 def count_from_zero(x, sizes, starts, what: str = "observation") -> np.ndarray:
-    """Subtract `starts` from integers x (n, len(sizes)); a ValueError names the first that is not one of the `sizes` values."""
+    """Subtract `starts` from integers x (n, len(sizes)); a ValueError names the first out of range."""
     x, sizes, starts = np.asarray(x), np.array(sizes), np.array(starts)
     if x.dtype.kind not in "biuf":
         raise ValueError(f"the {what} is {x.ravel()[0]!r}; integers are needed")
     fits = (x >= starts) & (x < starts + sizes) & (x == np.floor(x))
     if not fits.all():
         row, column = np.argwhere(~fits)[0]
-        raise ValueError(f"the {what} {x[row, column]} is outside the space: {sizes[column]} values, counted from "
-                         f"{starts[column]}")
+        raise ValueError(f"the {what} {x[row, column]} is outside the space: {sizes[column]} values, "
+                         f"counted from {starts[column]}")
     return x.astype(int) - starts
 
 
 def _one_hot(x, sizes, starts) -> np.ndarray:
-    """One-hot code of integers x (n, len(sizes)), side by side."""
+    """Return the one-hot codes of integers x (n, len(sizes)), side by side."""
     out = np.zeros((len(x), sum(sizes)), np.float32)
     np.put_along_axis(out, count_from_zero(x, sizes, starts) + np.cumsum([0, *sizes[:-1]]), 1.0, axis=1)
     return out
 
 
 class Rows:
-    """What descriptions share: an observation is one row of float32, unless the description says otherwise."""
+    """The base of all descriptions: an observation is one row of float32, if a subclass says nothing else."""
 
     width: Any
-    is_bytes: Any = False  # encoded observations are bytes
-    line: Any = None  # the shape of an observation that is a row of numbers as it comes; None of others
-    frames: Any = 1  # how many frames one observation stacks
+    is_bytes: Any = False  # whether encoded observations are bytes
+    line: Any = None  # the shape of an observation, if that is a row of numbers already, else None
+    frames: Any = 1  # number of frames that one observation stacks
 
     @property
     def rows(self) -> tuple:
@@ -120,9 +123,9 @@ class Box(Rows):
 
 @dataclass(frozen=True, eq=False)
 class Image(Box):
-    """An image that the network sees as (h, w, c); the file knows it as the Box that it is.
+    """An image that the network sees as (h, w, c); in a file it is the Box that it is in the environment.
 
-    `axes` orders the observation's axes as planes (c, h, w) or, of a stack of images, (frame, c, h, w).
+    `axes` are the observation's axes in the order (c, h, w), or (frame, c, h, w) of a stack; -1 is no axis.
     """
 
     axes: tuple
@@ -146,7 +149,7 @@ class Image(Box):
         channels = self.planes[0]
         if len(self.axes) == 4:
             return self.shape[self.axes[0]]
-        return 1 if channels in (1, 3) else channels  # grey or coloured
+        return 1 if channels in (1, 3) else channels  # one frame, grey or coloured, or a stack of grey ones
 
     def encode(self, x, n):
         x = np.asarray(x).reshape(n, *self.shape)
@@ -163,13 +166,15 @@ class Image(Box):
         with np.errstate(invalid="ignore"):
             as_bytes = x.astype(np.uint8)
         if x.dtype.kind not in "fiub" or not np.array_equal(as_bytes, x):
-            raise ValueError("the image holds other numbers than the integers from 0 to 255 that its space declares")
+            raise ValueError("the image holds other numbers than the integers from 0 to 255 "
+                             "that its space declares")
         return as_bytes
 
     def _scaled(self, x):
         low, high = float(np.min(self.low)), float(np.max(self.high))
         if not (low <= np.min(x, initial=low) and np.max(x, initial=high) <= high):  # also false for NaN
-            raise ValueError(f"the image holds numbers from {np.min(x)} to {np.max(x)}; its space declares {low:g} to {high:g}")
+            raise ValueError(f"the image holds numbers from {np.min(x)} to {np.max(x)}; "
+                             f"its space declares {low:g} to {high:g}")
         return (x / high).astype(np.float32)
 
 
@@ -220,7 +225,8 @@ class MultiDiscrete(Rows):
         return _one_hot(np.reshape(x, (n, -1)), self.nvec, self.start)
 
     def to_json(self):
-        return {"kind": "MultiDiscrete", "nvec": list(self.nvec), "shape": list(self.shape), "start": list(self.start)}
+        return {"kind": "MultiDiscrete", "nvec": list(self.nvec), "shape": list(self.shape),
+                "start": list(self.start)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,51 +279,56 @@ class Fields(Rows):
         return np.concatenate([part.reshape(n, -1) for part in parts], axis=1, dtype=np.float32)
 
     def to_json(self):
-        return {"kind": self.kind, "keys": list(self.keys), "spaces": [space.to_json() for space in self.spaces]}
+        return {"kind": self.kind, "keys": list(self.keys),
+                "spaces": [space.to_json() for space in self.spaces]}
 
 
 Space = Box | Discrete | MultiDiscrete | MultiBinary | Fields
 
 
 def describe(space: Any, what: str = "observation") -> Space:
-    """Describe a gymnasium space (or pass a description through); `what` names it in errors."""
+    """Describe a gymnasium space (or pass a description through); `what` is its name in error messages."""
     if isinstance(space, Space) and not (what == "action" and isinstance(space, Fields)):
         return space
     kind = space.kind if isinstance(space, Fields) else type(space).__name__
     if kind == "Box":
         if np.dtype(space.dtype).kind not in "fiub":
             raise ValueError(f"the {what} space is a Box of dtype {space.dtype}; a numeric dtype is needed")
-        return Box(tuple(space.shape), np.dtype(space.dtype).name, np.asarray(space.low), np.asarray(space.high))
+        low, high = np.asarray(space.low), np.asarray(space.high)
+        return Box(tuple(space.shape), np.dtype(space.dtype).name, low, high)
     if kind == "Discrete":
         return Discrete(int(space.n), int(getattr(space, "start", 0)))
     if kind == "MultiDiscrete":
         nvec = np.asarray(space.nvec)
-        start = getattr(space, "start", np.zeros_like(nvec))
-        return MultiDiscrete(tuple(int(n) for n in nvec.ravel()), nvec.shape, tuple(int(s) for s in np.ravel(start)))
+        start = np.ravel(getattr(space, "start", np.zeros_like(nvec)))
+        return MultiDiscrete(tuple(int(n) for n in nvec.ravel()), nvec.shape, tuple(int(s) for s in start))
     if kind == "MultiBinary":
         return MultiBinary(tuple(space.shape))
     if what == "observation" and kind == "Dict":
         return Fields("Dict", tuple(space.spaces), tuple(describe(s, what) for s in space.spaces.values()))
     if what == "observation" and kind == "Tuple":
-        return Fields("Tuple", tuple(range(len(space.spaces))), tuple(describe(s, what) for s in space.spaces))
-    hint = "; give its parts one space, for example with a wrapper that makes one Box or MultiDiscrete of them" * (
-        kind in ("Tuple", "Dict"))
+        parts = tuple(describe(s, what) for s in space.spaces)
+        return Fields("Tuple", tuple(range(len(parts))), parts)
+    hint = ("; join its parts into one, for example by a wrapper that makes a Box or MultiDiscrete of them"
+            if kind in ("Tuple", "Dict") else "")
     known = "Box, Discrete, MultiDiscrete, MultiBinary" + ", Dict, Tuple" * (what == "observation")
     raise ValueError(f"the {what} space is a {kind} ({space}); this can be one of {known}{hint}")
 
 
 def as_image(space: Box, channels: str | None = None) -> Image:
-    """Describe a Box of two to four axes as an image; `channels` ("first" or "last") says where they are if the shape does not.
+    """Describe a Box of shape (h, w), (c, h, w), (h, w, c), or a stack of these, as an image.
 
-    (h, w), (c, h, w), (h, w, c) and stacks of these are images; the channels are the axis that is shorter than the other two.
+    The channels are the axis that is shorter than the other two; if there is no such axis, `channels` says
+    where they are, "first" or "last".
     """
     shape = space.shape
     if not 2 <= len(shape) <= 4:
-        raise ValueError(f"the observation has shape {shape}; an image (h, w), (c, h, w) or (h, w, c), or a stack of them, "
-                         "is needed")
+        raise ValueError(f"the observation has shape {shape}; an image (h, w), (c, h, w) or (h, w, c), "
+                         "or a stack of them, is needed")
     low, high = float(np.min(space.low)), float(np.max(space.high))
     if not 0 <= low < high <= 255:
-        raise ValueError(f"the image's bounds are {low:g} and {high:g}; an image holds numbers from 0 to 255, or to 1")
+        raise ValueError(f"the image's bounds are {low:g} and {high:g}; "
+                         "an image holds numbers from 0 to 255, or to 1")
     last = len(shape) - 1
     if len(shape) == 2:
         axes: tuple = (-1, 0, 1)
@@ -344,10 +355,11 @@ def from_json(data: dict) -> Space:
         case "Discrete":
             return Discrete(*_integers([data["n"]], 1), *_integers([data["start"]]))
         case "MultiDiscrete":
-            nvec, shape, start = _integers(data["nvec"], 1), _integers(data["shape"], 0), _integers(data["start"])
+            nvec, start = _integers(data["nvec"], 1), _integers(data["start"])
+            shape = _integers(data["shape"], 0)
             if not len(nvec) == len(start) == math.prod(shape):
-                raise ValueError(f"nvec, start and shape do not belong together: {len(nvec)}, {len(start)} numbers, "
-                                 f"shape {shape}")
+                raise ValueError(f"nvec, start and shape do not belong together: {len(nvec)}, {len(start)} "
+                                 f"numbers, shape {shape}")
             return MultiDiscrete(nvec, shape, start)
         case "MultiBinary":
             return MultiBinary(_integers(data["shape"], 0))
@@ -360,7 +372,8 @@ def from_json(data: dict) -> Space:
 
 def difference(given: Space, needed: Space) -> str | None:
     """Name the first field in which two descriptions differ, or return None."""
-    if isinstance(given, Fields) and isinstance(needed, Fields) and (given.kind, given.keys) == (needed.kind, needed.keys):
+    if (isinstance(given, Fields) and isinstance(needed, Fields)
+            and (given.kind, given.keys) == (needed.kind, needed.keys)):
         for key, *pair in zip(given.keys, given.spaces, needed.spaces):
             if differs := difference(*pair):
                 return f"[{key!r}] {differs}"

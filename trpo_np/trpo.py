@@ -1,11 +1,11 @@
-"""Trust Region Policy Optimization (Schulman et al., arXiv:1502.05477): the step, and the class around it."""
+"""The class around the update: construct, train, predict, save and load, with stable-baselines' interface."""
 
-import inspect
 import math
 import time
-import warnings
 from collections import deque
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -14,16 +14,16 @@ from .comm import check_agreement, connect, guarded
 from .envs import adapt, make_env
 from .files.model import FileError, read_model, resolve_policy, write_model
 from .files.training import check_training, fingerprint, restore, training_record
-from .kernels.compile import compile_all
-from .kernels.malloc import keep_freed
 from .logger import Logger, Progress, configure, run_folder
 from .normalize import RewardNormalizer
 from .optim import Adam
 from .policies import construct
+from .policies.fast import warm_up
 from .pretrain import expert_arrays, imitate
-from .rollout import Runner, Segment, advantages
-from .settings import checked, checked_seed, now
-from .trust_region import Batch, fisher_operator, trust_region_step
+from .rollout import Runner, Segment
+from .settings import FIELDS, FIXED, Settings, checked_seed
+from .trust_region import fisher_operator
+from .update import improve
 
 NOISE, SHUFFLE, ENVS, INIT = range(4)  # independent streams of random numbers
 
@@ -31,44 +31,61 @@ NOISE, SHUFFLE, ENVS, INIT = range(4)  # independent streams of random numbers
 class TRPO:
     """Train a policy by trust region policy optimization; stable-baselines' interface.
 
-    policy: a policy class or its name, such as "MlpPolicy". env: a gymnasium id, Env, VectorEnv, VecEnv, EnvPool, or None.
-    gamma: discount, 0.99 to 0.999; nearer 1 where what counts comes late. lam: GAE's trade of variance (1) for bias (0), 0.9
-    to 1.
-    timesteps_per_batch: environment steps per rank and update, over all of a rank's environments; more is slower and steadier.
-    max_kl: trust region, 0.001 (pixels) to 0.05; the knob to try first. kl_tolerance: a step within this multiple of it is
-    accepted.
-    cg_iters, cg_damping: conjugate gradient; 0.1 damping suits control tasks. fvp_subsample: curvature from every k-th sample,
-    or, of a policy that remembers, from every k-th environment.
-    linesearch_steps, linesearch_shrink: how many shorter steps to try, each times this.
-    entcoeff: weight of an entropy bonus; 0.01 with normalize_advantage=False where rewards are rare, so that it outweighs noise
-    where there is nothing else.
-    vf_stepsize, vf_iters, vf_batch_size: Adam's stepsize, passes over the batch and minibatch of the critic.
-    normalize_observations, normalize_rewards: running statistics inside the model and its file (of images the first mean).
-    normalize_advantage: mean 0, spread 1.
-    clip_rewards: learn from rewards clipped to -1 .. 1, as is usual for Atari; returns are reported as they are.
-    bootstrap_truncated: value the state in which a time limit cut an episode (False: as if it had ended, as in stable-baselines).
+    policy: a policy class or its name, such as "MlpPolicy".
+    env: a gymnasium id, Env, VectorEnv, VecEnv, EnvPool, or None.
+    gamma: discount, 0.99 to 0.999; nearer 1 where what counts comes late.
+    lam: GAE's trade of variance (1) for bias (0), 0.9 to 1.
+    timesteps_per_batch: environment steps per rank and update, over all environments of a rank; more is
+        slower and steadier.
+    max_kl: trust region, 0.001 (pixels) to 0.05; the setting to try first.
+    kl_tolerance: a step is accepted up to this multiple of max_kl.
+    cg_iters, cg_damping: conjugate gradient; a damping of 0.1 suits control tasks.
+    fvp_subsample: curvature from every k-th sample, or, for a recurrent policy, from every k-th environment.
+    linesearch_steps, linesearch_shrink: how many steps to try, each this times the one before.
+    entcoeff: weight of an entropy bonus. Where rewards are rare, 0.01 with normalize_advantage=False: while
+        there is nothing to learn from, the bonus then outweighs the noise.
+    vf_stepsize, vf_iters, vf_batch_size: Adam's stepsize, passes over the batch, and minibatch of the critic.
+    normalize_observations, normalize_rewards: by running statistics, which are part of the model and its file
+        (for images, the mean of the first batch).
+    normalize_advantage: to mean 0 and spread 1.
+    clip_rewards: learn from rewards clipped to -1 .. 1, as is usual for Atari; reports show the real returns.
+    bootstrap_truncated: value the state in which a time limit cut an episode; False treats it as an end, as
+        stable-baselines does.
     policy_kwargs: arguments of the policy class, such as net_arch; see trpo_np.policies.Policy.
-    max_kl, vf_stepsize and entcoeff may be functions of the remaining progress (1 at the start, 0 at the end);
-    `presets.LinearSchedule(start, end)` is one that the file keeps, another must be given to `load` again.
-    seed: same seed, same bits, on the same machine and versions. verbose: 1 prints a table. tensorboard_log: a folder.
-    dtype: "float32", or "float64" for checks. comm: an mpi4py communicator; by default that of the launcher.
+    seed: same seed, same bits, on the same machine and versions.
+    verbose: 1 prints a table.
+    tensorboard_log: a folder.
+    dtype: "float32", or "float64" for checks.
+    comm: an mpi4py communicator; by default that of the launcher.
+
+    max_kl, vf_stepsize and entcoeff may be functions of the remaining progress, which falls from 1 to 0. The
+    file keeps a `presets.LinearSchedule(start, end)`; any other function must be given to `load` again.
+    Settings are read and set as attributes (`model.max_kl = 0.02`); a change counts from the next rollout on.
     """
 
-    def __init__(self, policy, env, gamma=0.99, timesteps_per_batch=1024, max_kl=0.01, cg_iters=10, lam=0.98, entcoeff=0.0,
-                 cg_damping=1e-2, vf_stepsize=3e-4, vf_iters=3, verbose=0, tensorboard_log=None, policy_kwargs=None, seed=None, *,
-                 vf_batch_size=128, fvp_subsample=5, linesearch_steps=10, linesearch_shrink=0.5, kl_tolerance=1.5,
-                 normalize_advantage=True, normalize_observations=False, normalize_rewards=False, bootstrap_truncated=True,
+    def __init__(self, policy, env, gamma=0.99, timesteps_per_batch=1024, max_kl=0.01, cg_iters=10, lam=0.98,
+                 entcoeff=0.0, cg_damping=1e-2, vf_stepsize=3e-4, vf_iters=3, verbose=0, tensorboard_log=None,
+                 policy_kwargs=None, seed=None, *, vf_batch_size=128, fvp_subsample=5, linesearch_steps=10,
+                 linesearch_shrink=0.5, kl_tolerance=1.5, normalize_advantage=True,
+                 normalize_observations=False, normalize_rewards=False, bootstrap_truncated=True,
                  clip_rewards=False, dtype="float32", comm=None):
-        given = locals()
-        self.settings = checked({name: given[name] for name in SETTINGS})
+        self.settings = Settings(
+            gamma=gamma, timesteps_per_batch=timesteps_per_batch, max_kl=max_kl, cg_iters=cg_iters, lam=lam,
+            entcoeff=entcoeff, cg_damping=cg_damping, vf_stepsize=vf_stepsize, vf_iters=vf_iters,
+            vf_batch_size=vf_batch_size, fvp_subsample=fvp_subsample, linesearch_steps=linesearch_steps,
+            linesearch_shrink=linesearch_shrink, kl_tolerance=kl_tolerance,
+            normalize_advantage=normalize_advantage, normalize_observations=normalize_observations,
+            normalize_rewards=normalize_rewards, bootstrap_truncated=bootstrap_truncated,
+            clip_rewards=clip_rewards, dtype=dtype)
         if policy_kwargs is not None and not isinstance(policy_kwargs, dict):
-            raise ValueError(f"policy_kwargs is {policy_kwargs!r}; a dict of the policy's arguments is needed")
+            raise ValueError(f"policy_kwargs is {policy_kwargs!r}; "
+                             "a dict of the policy's arguments is needed")
         self.policy_class, self.policy_kwargs = resolve_policy(policy), dict(policy_kwargs or {})
         self.verbose, self.tensorboard_log = verbose, tensorboard_log
         self.comm = connect(comm)
         self.seed = self.comm.bcast(checked_seed(seed))
         self.num_timesteps = self.updates = self.skipped_updates = self.episodes = 0
-        self.reward_normalizer = RewardNormalizer(gamma, normalize_rewards)
+        self.reward_normalizer = RewardNormalizer(normalize_rewards)
         self.recent = deque(maxlen=100)  # (return, length) of the latest episodes of all ranks
         self.loggers: list = []  # further outputs of logger.py, which their owner closes
         self.logger = Logger([])
@@ -77,7 +94,7 @@ class TRPO:
         if env is not None:
             self.set_env(env)
 
-    # --- environment --------------------------------------------------------------------------------------------------
+    # --- environment and settings ---------------------------------------------------------------------------
 
     def get_env(self):
         """Return the environment (None if there is none)."""
@@ -86,20 +103,21 @@ class TRPO:
     def set_env(self, env) -> None:
         """Train on this environment from now on; its spaces must be the model's."""
         env = make_env(env) if isinstance(env, str) else env
-        stepper = adapt(env)
+        stepper, settings = adapt(env), self.settings
         if "policy" in vars(self):
             for what in ("observation_space", "action_space"):
                 if differs := spaces.difference(getattr(stepper, what), getattr(self.policy, what)):
                     raise ValueError(f"the environment's {what} does not fit the model: {differs}")
-        if stepper.num_envs > self.settings["timesteps_per_batch"]:
-            raise ValueError(f"timesteps_per_batch is {self.settings['timesteps_per_batch']}, fewer than the {stepper.num_envs} "
-                             "environments; each must take at least one step")
+        if stepper.num_envs > settings.timesteps_per_batch:
+            raise ValueError(f"timesteps_per_batch is {settings.timesteps_per_batch}, fewer than the "
+                             f"{stepper.num_envs} environments; each must take at least one step")
         if "policy" not in vars(self):
-            policy = construct(self.policy_class, stepper.observation_space, stepper.action_space, self.policy_kwargs,
-                               dtype=self.settings["dtype"], normalize=self.settings["normalize_observations"])
-            self._install(policy.draw(self._rng(INIT)))
+            policy = construct(
+                self.policy_class, stepper.observation_space, stepper.action_space, self.policy_kwargs,
+                dtype=settings.dtype, normalize=settings.normalize_observations)
+            self._install(policy.draw(self._rng(INIT, self.updates)))
         stepper.observation_space = self.policy.observation_space  # which may know more: how an image lies
-        self.env, self._stepper, self.restart_pending = env, stepper, True
+        self.env, self.stepper, self.restart_pending = env, stepper, True
         self.env_id = stepper.env_id
 
     def _install(self, policy) -> None:
@@ -107,170 +125,134 @@ class TRPO:
         self.adam = Adam(policy.params.select(policy.critic_weights).flat.size, policy.dtype)
 
     def __getattr__(self, name):
-        if name in ("policy", "_stepper"):
-            what = "environment" if name == "_stepper" else "network"
+        if name in ("policy", "stepper"):
+            what = "environment" if name == "stepper" else "network"
             raise AttributeError(f"this model has no {what} yet; call set_env(env) first")
         if name in ("observation_space", "action_space"):  # as described in spaces.py: shape, n, low, high
             return getattr(self.policy, name)
-        if name in vars(self).get("settings", {}):
-            return self.settings[name]
+        if name in FIELDS and "settings" in vars(self):
+            return getattr(self.settings, name)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __setattr__(self, name, value):
         if name in FIXED:
-            raise AttributeError(f"{name} is a part of the model and its file; make another model for another {name}")
-        if name not in SETTINGS:
-            return super().__setattr__(name, value)
-        self.settings = checked(self.settings | {name: value})
-        self.reward_normalizer.gamma = self.settings["gamma"]
+            raise AttributeError(f"{name} is a part of the model and its file; "
+                                 f"make another model for another {name}")
+        if name in FIELDS:
+            self.settings = replace(self.settings, **{name: value})
+        else:
+            super().__setattr__(name, value)
 
-    def _rng(self, stream: int, *more: int) -> np.random.Generator:
-        """Make the generator of a stream for the coming update: counters are all that must be saved."""
+    def _rng(self, stream: int, update: int, *more: int) -> np.random.Generator:
+        """Make a stream's generator for one update; a file then needs the update's number, not a state."""
         rank = 0 if stream == INIT else self.comm.rank
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(rank, stream, self.updates, *more)))
+        seed = np.random.SeedSequence(self.seed, spawn_key=(rank, stream, update, *more))
+        return np.random.default_rng(seed)
 
-    # --- training -----------------------------------------------------------------------------------------------------
+    # --- training -------------------------------------------------------------------------------------------
 
     @guarded
-    def learn(self, total_timesteps, callback=None, seed=None, log_interval=1, tb_log_name="TRPO", reset_num_timesteps=True,
-              progress_bar=False):
-        """Train for at least `total_timesteps` environment steps (over all ranks) in whole batches; return the model.
+    def learn(self, total_timesteps, callback=None, seed=None, log_interval=1, tb_log_name="TRPO",
+              reset_num_timesteps=True, progress_bar=False):
+        """Train for at least `total_timesteps` environment steps, in whole batches; return the model.
 
-        Episodes start anew. `callback`: a BaseCallback, a list of them, or a function of (locals, globals) that stops training by
-        returning False. `seed`: takes the place of the model's. `log_interval`: updates per table. `tb_log_name`: the folder
-        within `tensorboard_log`. `reset_num_timesteps=False` continues the count and the logs. `progress_bar`: on the terminal.
+        Steps count over all ranks. Episodes start anew. callback: a BaseCallback, a list of them, or a
+        function of (locals, globals) that stops training by returning False. seed: replaces the model's.
+        log_interval: updates per table. tb_log_name: the folder within `tensorboard_log`.
+        reset_num_timesteps: False continues the count and the logs. progress_bar: on the terminal.
         """
-        stepper, policy, comm = self._stepper, self.policy, self.comm
-        callback, new_seed = callbacks.as_callback(callback), self.seed if seed is None else checked_seed(seed)
-        for name, value, least in (("total_timesteps", total_timesteps, 0), ("log_interval", log_interval, 1)):
-            if not (isinstance(value, (int, float, np.number)) and least <= value < math.inf):
-                raise ValueError(f"{name} is {value!r}; a number of at least {least} is needed")
-        comm.first_on_machine(lambda: compile_all(policy.kernel_files))
-        keep_freed()
-        self.seed, self.num_timesteps = new_seed, 0 if reset_num_timesteps else self.num_timesteps
-        start_timesteps, total = self.num_timesteps, self.num_timesteps + int(total_timesteps)
-        runner, steps = Runner(policy, stepper), -(-self.settings["timesteps_per_batch"] // stepper.num_envs)
+        comm, runner, callback = self.comm, Runner(self.policy, self.stepper), callbacks.as_callback(callback)
+        seed = self.seed if seed is None else checked_seed(seed)
+        _check_number("total_timesteps", total_timesteps, 0)
+        _check_number("log_interval", log_interval, 1)
+        comm.first_on_machine(lambda: warm_up(self.policy.kernel_files))
+        self.seed, self.num_timesteps = seed, 0 if reset_num_timesteps else self.num_timesteps
+        before, total = self.num_timesteps, self.num_timesteps + int(total_timesteps)
         callbacks.check_ranks(callback, comm)
         check_agreement(comm.gather((total, log_interval)), "total_timesteps and log_interval of learn")
         own = self._open_logger(tb_log_name, reset_num_timesteps)
-        self.logger = logger = Logger(own.outputs + self.loggers * (comm.rank == 0))
+        self.logger = Logger(own.outputs + self.loggers * (comm.rank == 0))
         callback.init_callback(self)
         self.restart_pending = True
         started, shares, going = time.perf_counter(), np.zeros(3), True
         with own, closing(Progress(total_timesteps, enabled=progress_bar and comm.rank == 0)) as progress:
             callback.on_training_start(locals(), globals())
             while self.num_timesteps < total and going:
-                if self.restart_pending:
-                    runner.restart([int(self._rng(ENVS, i).integers(2**31)) for i in range(stepper.num_envs)])
-                    self.reward_normalizer.restart(stepper.num_envs)
-                    self.restart_pending = False
-                callback.on_rollout_start()
-                before, state = self.num_timesteps, comm.size > 1 and fingerprint(self)
-                segment = runner.collect(steps, self._rng(NOISE), self._step_hook(callback))
-                news = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes)))
-                check_agreement([state for state, _ in news], "settings, counters, parameters, optimiser and statistics")
-                if not all(brought for _, brought in news):
-                    self.num_timesteps = comm.bcast(self.num_timesteps)
+                # rollout: act in the environments
+                segment = self._rollout(runner, callback)
+                if segment is None:
                     break
-                self.num_timesteps = before + sum(count for _, (count, _) in news)
-                new_episodes = [episode for _, (_, episodes) in news for episode in episodes]
-                self.recent.extend(new_episodes)
-                self.episodes += len(new_episodes)
-                callback.update_locals(dict(segment=segment, new_episodes=new_episodes))
                 going = callback.on_rollout_end() is not False
+
+                # update: improve policy and critic (update.py)
                 clock = time.perf_counter()
-                stats = self._update(segment, remaining=max(0.0, 1 - self.num_timesteps / total))
-                runner.remember(self.after)
+                stats, memory = self.update(segment, max(0.0, 1 - self.num_timesteps / total))
+                runner.remember(memory)
                 shares += segment.env_seconds, segment.policy_seconds, time.perf_counter() - clock
                 progress.clear()
                 going = all(comm.gather(callback.on_update_end() is not False and going))
-                for key, value in stats.items():
-                    logger.record(f"train/{key}", value)
-                seconds = time.perf_counter() - started
+
+                # log: tables and files, every `log_interval` updates and at the end
+                for key, number in stats.items():
+                    self.logger.record(f"train/{key}", number)
                 if self.updates % log_interval == 0 or self.num_timesteps >= total or not going:
-                    self._record(logger, (self.num_timesteps - start_timesteps) / seconds, seconds, shares)
-                    logger.dump(self.num_timesteps)
+                    self._record(self.num_timesteps - before, time.perf_counter() - started, shares)
+                    self.logger.dump(self.num_timesteps)
                 callback.on_update_logged()
-                progress.update(self.num_timesteps - start_timesteps)
+                progress.update(self.num_timesteps - before)
             callback.on_training_end()
         return self
 
-    def _update(self, seg: Segment, remaining: float) -> dict:
-        """Improve policy and critic from one segment; return what to log."""
-        policy, comm, s = self.policy, self.comm, self.settings
-        max_kl, entcoeff, stepsize = (now(s, name, remaining) for name in ("max_kl", "entcoeff", "vf_stepsize"))
-        valid = seg.valid
-        x = policy.normalizer(seg.obs)
-        final = np.stack([row for _, _, row in seg.final]) if seg.final else seg.last_obs[:0]
-        values, last_value, at_end, self.after = policy.segment_values(x, seg, policy.normalizer(seg.last_obs), policy.normalizer(final))
-        final_values = np.zeros(valid.shape)
-        if seg.final and s["bootstrap_truncated"]:
-            t, i, _ = zip(*seg.final)
-            final_values[t, i] = at_end
-        rewards = np.clip(seg.rewards, -1, 1) if s["clip_rewards"] else seg.rewards
-        rewards = self.reward_normalizer(rewards, seg.terminated | seg.truncated, valid, comm)
-        adv, targets = advantages(rewards, values, last_value, final_values, seg.terminated, seg.truncated, s["gamma"], s["lam"])
+    def _rollout(self, runner: Runner, callback) -> Segment | None:
+        """Collect a segment, count the steps and episodes of all ranks; None if a callback stopped one."""
+        comm, num_envs = self.comm, runner.stepper.num_envs
+        if self.restart_pending:
+            runner.restart([int(self._rng(ENVS, self.updates, i).integers(2**31)) for i in range(num_envs)])
+            self.reward_normalizer.restart(num_envs)
+            self.restart_pending = False
+        callback.on_rollout_start()
+        before = self.num_timesteps
+        state = comm.size > 1 and fingerprint(self)  # ranks that drifted apart must not go on
+        steps = -(-self.settings.timesteps_per_batch // num_envs)
+        segment = runner.collect(steps, self._rng(NOISE, self.updates), self._step_hook(callback))
+        news = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes)))
+        check_agreement([state for state, _ in news],
+                        "settings, counters, parameters, optimiser and statistics")
+        if not all(brought for _, brought in news):
+            self.num_timesteps = comm.bcast(self.num_timesteps)
+            return None
+        self.num_timesteps = before + sum(count for _, (count, _) in news)
+        new_episodes = [episode for _, (_, episodes) in news for episode in episodes]
+        self.recent.extend(new_episodes)
+        self.episodes += len(new_episodes)
+        callback.update_locals(dict(segment=segment, new_episodes=new_episodes))
+        return segment
 
+    def update(self, segment: Segment, remaining: float = 1.0) -> tuple[dict, dict]:
+        """Improve policy and critic from one segment; return numbers to log and the critic's memory after it.
+
+        remaining: the progress that schedules see, 1 at the start of training, 0 at its end. All ranks call
+        this, each with its own segment.
+        """
+        stats, memory = improve(
+            self.policy, self.adam, self.reward_normalizer, segment, self.settings, remaining,
+            self._rng(SHUFFLE, self.updates + 1), self.comm)
         self.updates += 1
-        n, *sums = comm.sum(np.array([valid.sum(), adv[valid].sum(), targets[valid].sum()]))
-        if not policy.normalizer.ready:  # the first batch only brings the statistics
-            policy.normalizer.merge(seg.obs[valid], comm)
-            return {}
-        if n == 0:
-            return {}
-        centred = [np.where(valid, x - total / n, 0.0) for x, total in zip((adv, targets), sums)]
-        adv_spread, spread = np.sqrt(comm.sum(np.array([np.sum(np.square(x)) for x in centred])) / n)
-        if s["normalize_advantage"]:
-            # equal up to rounding: no reason to move
-            adv = np.zeros_like(adv) if adv_spread <= 1e-8 else centred[0] / adv_spread
-        inputs, line_up = policy.inputs(x, seg)
-        weights = line_up(valid / n)
-        batch = Batch(inputs, line_up(seg.actions), line_up(adv), weights)
-        whole = policy.params
-        head = whole.select(policy.policy_weights)
-        flat, info = trust_region_step(policy, head, batch, comm, max_kl=max_kl, entcoeff=entcoeff,
-                                       **{name: s[name] for name in STEP_SETTINGS})
-        if max_kl and info["gradient_norm"] != 0 and not info["expected_gain"] > 0:
-            warnings.warn("an update was skipped: gradient or curvature are not finite; rewards may be too large", stacklevel=4)
-        head.flat[:] = flat
-        value_loss = self._fit_critic(x, seg, line_up(targets), line_up(valid), stepsize)
-        comm.align(whole.flat)  # machines may differ in the last bit of a power, in Adam and in the line search
-        policy.normalizer.merge(seg.obs[valid], comm)
-        self.skipped_updates += not info["step_fraction"]
-        return {**info, "value_loss": value_loss,
-                "explained_variance": 1 - float((adv_spread / spread) ** 2) if spread > 0 else math.nan,
-                "n_updates": self.updates, "skipped_updates": self.skipped_updates}
-
-    def _fit_critic(self, x, seg: Segment, targets, valid, stepsize: float) -> float:
-        """Fit the critic to `targets` by minibatch Adam, or leave it; return the mean squared error of the last pass."""
-        policy, comm, s, adam = self.policy, self.comm, self.settings, self.adam
-        critic = policy.params.select(policy.critic_weights)
-        before = critic.flat.copy(), adam.m, adam.v, adam.t
-        most = max(comm.gather(int(valid.sum())))  # as many minibatches on all ranks
-        batches = policy.critic_batches(x, seg, s["vf_batch_size"], most, self._rng(SHUFFLE))
-        targets, valid, loss = targets.astype(policy.dtype), valid.astype(policy.dtype), math.nan
-        for _ in range(s["vf_iters"]):
-            total = np.zeros(2)
-            for inputs, rows in batches():
-                sums = comm.sum(policy.critic_loss(critic, inputs, targets[rows], valid[rows]))
-                if sums[-1]:  # a batch of a recurrent critic may hold nothing that counts
-                    adam.step(critic.flat, sums[:-2] / sums[-1], stepsize)
-                total += sums[-2:]
-            loss = float(total[0] / total[1])
-        if not all(np.isfinite(array).all() for array in (critic.flat, adam.m, adam.v)):
-            warnings.warn("a fit of the critic was undone: not finite; rewards or vf_stepsize may be too large", stacklevel=5)
-            critic.flat[:], adam.m, adam.v, adam.t = before
-        return loss
+        if stats:
+            self.skipped_updates += not stats["step_fraction"]
+            stats |= {"n_updates": self.updates, "skipped_updates": self.skipped_updates}
+        return stats, memory
 
     @guarded
     def pretrain(self, dataset, n_epochs=10, learning_rate=1e-4, val_interval=None):
         """Imitate an expert before training: raise the likelihood of its actions; return the model.
 
-        dataset: a path, a dict with "obs" and "actions" or a pair (obs, actions), as `pretrain.generate_expert_data` makes it.
-        `val_interval`: epochs between printed losses on the held-out 30 % (verbose; by default a tenth of the epochs).
+        dataset: a path, a dict with "obs" and "actions", or a pair (obs, actions), as made by
+        `pretrain.generate_expert_data`. val_interval: epochs between the printed losses on the held-out 30 %
+        (with verbose=1; by default a tenth of the epochs).
         """
-        data = expert_arrays(dataset, self.policy)
-        losses = imitate(self.policy, *data, n_epochs, learning_rate, self._rng(SHUFFLE), self.comm)
+        data, rng = expert_arrays(dataset, self.policy), self._rng(SHUFFLE, self.updates)
+        losses = imitate(self.policy, *data, n_epochs, learning_rate, rng, self.comm)
         every = val_interval or max(1, n_epochs // 10)
         with self._open_logger("pretrain", True) as logger:
             for epoch, (fitted, held_out) in enumerate(losses, 1):
@@ -282,7 +264,7 @@ class TRPO:
         return self
 
     def _step_hook(self, callback):
-        """Make what the runner calls after each step, or None if no callback wants it."""
+        """Return the function that the runner calls after each step, or None if no callback needs it."""
         if not callback.wants_steps:
             return None
         before = self.num_timesteps
@@ -301,44 +283,51 @@ class TRPO:
             logger.outputs += configure(run_folder(self.tensorboard_log, name, new), ["tensorboard"]).outputs
         return logger
 
-    def _record(self, logger: Logger, rate: float, seconds: float, shares) -> None:
+    def _record(self, steps: int, seconds: float, shares) -> None:
+        """Record the latest episodes, the speed (`steps` in `seconds`) and each part's share of the time."""
+        logger = self.logger
         if self.recent:
             returns, lengths = zip(*self.recent)
             logger.record("rollout/ep_rew_mean", float(np.mean(returns)))
             logger.record("rollout/ep_len_mean", float(np.mean(lengths)))
         logger.record("rollout/episodes", self.episodes)
-        logger.record("time/fps", rate)
+        logger.record("time/fps", steps / seconds)
         logger.record("time/time_elapsed", seconds)
         logger.record("time/total_timesteps", self.num_timesteps)
         for name, share in zip(("environment", "policy", "update"), shares / max(shares.sum(), 1e-9)):
             logger.record(f"time/share_{name}", float(share))
 
-    # --- acting -------------------------------------------------------------------------------------------------------
+    # --- acting ---------------------------------------------------------------------------------------------
 
     def predict(self, obs, state=None, mask=None, deterministic=False):
-        """Return (actions, state) for one observation or a batch (n, ...): the likeliest actions if `deterministic`, else drawn.
+        """Return (actions, state) for one observation or a batch (n, ...).
 
-        `state` and `mask` are a recurrent policy's (None for others): what `predict` returned, (n, 2 * n_lstm), and (n,), True
-        where an episode starts.
+        Actions are the likeliest ones if `deterministic`, else drawn. `state` and `mask` are for recurrent
+        policies (None for others): the state that the last `predict` returned, (n, 2 * n_lstm), and a mask
+        (n,) that is True where an episode starts.
         """
         return self.policy.predict(obs, state, mask, deterministic)
 
     def action_probability(self, obs, state=None, mask=None, actions=None, logp=False):
-        """Return the distribution of actions, or the probability (density) of given `actions`; see Policy.action_probability."""
+        """Return the distribution of actions, or the probability (density) of given `actions`.
+
+        See Policy.action_probability.
+        """
         return self.policy.action_probability(obs, state, mask, actions, logp)
 
     def fisher_vector_product(self, v, obs, state=None, mask=None, damping=0.0):
-        """Return (F + damping) v, with F the Hessian of the mean KL(policy || .) over the batch `obs` at the current policy.
+        """Return (F + damping) v, F being the Hessian of the mean KL(policy || .) over a batch at the policy.
 
-        `v` covers the policy's parameters, the leading part of the flat vector, or all of it (the critic has no curvature). A
-        recurrent policy takes one step, obs (n, ...) and mask (n,), or a sequence, (T, n, ...) and (T, n), with the state
-        (n, 2 * n_lstm) before it. The batch is that of all ranks, all of which must call this. ValueError if v does not fit.
+        `v` covers the policy's parameters, the leading part of the flat vector, or all of it (the critic has
+        no curvature). A recurrent policy takes one step, obs (n, ...) and mask (n,), or a sequence, (T, n,
+        ...) and (T, n), with the state (n, 2 * n_lstm) before it. The batch is that of all ranks: each calls
+        this with its own `obs`. Raise a ValueError if `v` does not fit.
         """
         policy, kept = self.policy, self.policy.params.select(self.policy.policy_weights)
         v = np.asarray(v, policy.dtype)
         if v.shape not in (kept.flat.shape, policy.params.flat.shape):
-            raise ValueError(f"v has shape {v.shape}; {kept.flat.size} (policy) or {policy.params.flat.size} (all) numbers "
-                             "are needed")
+            raise ValueError(f"v has shape {v.shape}; {kept.flat.size} (policy) or "
+                             f"{policy.params.flat.size} (all) numbers are needed")
         inputs, count = policy.sample_inputs(obs, state, mask)
         weights = np.full(count, 1 / self.comm.sum(count))
         product = fisher_operator(policy, kept, inputs, weights, self.comm, damping)
@@ -346,7 +335,7 @@ class TRPO:
         out[:kept.flat.size] = product(v[:kept.flat.size])
         return out
 
-    # --- parameters and files -----------------------------------------------------------------------------------------
+    # --- parameters and files -------------------------------------------------------------------------------
 
     def get_parameters(self) -> dict:
         """Return copies of the parameters by name, in the order of the flat vector."""
@@ -355,14 +344,16 @@ class TRPO:
     def load_parameters(self, path_or_dict, exact_match=True) -> None:
         """Set parameters from a dict of arrays or a saved file; without `exact_match` some may be missing.
 
-        A file brings its statistics of observations too. A ValueError says what does not fit; nothing is changed then.
+        A file brings its statistics of observations too. If something does not fit, a ValueError says what,
+        and nothing is changed.
         """
         policy, arrays, statistics = self.policy, path_or_dict, None
         if not isinstance(path_or_dict, dict):
             other = read_model(path_or_dict, self.policy_class, self.policy_kwargs)[0]
             arrays, statistics = dict(other.params), other.normalizer.arrays()
             if other.normalizer.enabled != policy.normalizer.enabled:
-                raise ValueError(f"normalize_observations is {policy.normalizer.enabled} here, in the file it is not")
+                raise ValueError(f"normalize_observations is {policy.normalizer.enabled} here, "
+                                 "in the file it is not")
         policy.params.assign(arrays, exact_match)
         policy.bound(policy.params)
         if statistics:
@@ -374,19 +365,19 @@ class TRPO:
 
     @classmethod
     def load(cls, path, env=None, policy=None, **changes) -> "TRPO":
-        """Read a model back, ready to predict and to go on training; `changes` replace arguments of the constructor.
+        """Read a model back, ready to predict and to go on training; `changes` replace constructor arguments.
 
-        `policy` (the class) and `policy_kwargs` are needed where the model has a policy or a function of your own. Raise
-        FileNotFoundError, or a FileError (a ValueError) that names the field, if the file is damaged, hostile or does not fit.
+        `policy` (the class) and `policy_kwargs` are needed if the model has a policy or a function of your
+        own. Raise FileNotFoundError, or a FileError (a ValueError) that names the field, if the file is
+        damaged, hostile or does not fit.
         """
-        settings = {name: value for name, value in changes.items() if name in SETTINGS}
-        others = {name: value for name, value in changes.items() if name not in SETTINGS}
-        built: dict = {}
-
-        def check(record, entries, network):
-            built.update(check_training(record, entries, network, SETTINGS, settings))
-        network, others["policy_kwargs"], record, training = read_model(path, policy, others.get("policy_kwargs"), check)
-        model = cls(type(network), None, **{"seed": record["progress"]["seed"]} | built | others)
+        changed = {name: value for name, value in changes.items() if name in FIELDS}
+        others = {name: value for name, value in changes.items() if name not in FIELDS}
+        network, policy_kwargs, record, training = read_model(
+            path, policy, others.get("policy_kwargs"), partial(check_training, changes=changed))
+        settings = Settings.from_json(record["algorithm"] | changed)
+        given = {"seed": record["progress"]["seed"]} | others | {"policy_kwargs": policy_kwargs}
+        model = cls(type(network), None, **vars(settings), **given)
         model._install(network)
         try:
             restore(model, record, training)
@@ -397,7 +388,6 @@ class TRPO:
         return model
 
 
-NOT_SETTINGS = ("self", "policy", "env", "verbose", "tensorboard_log", "policy_kwargs", "seed", "comm")
-SETTINGS = {name: p.default for name, p in inspect.signature(TRPO.__init__).parameters.items() if name not in NOT_SETTINGS}
-FIXED = ("dtype", "normalize_observations", "normalize_rewards")
-STEP_SETTINGS = ("cg_iters", "cg_damping", "fvp_subsample", "linesearch_steps", "linesearch_shrink", "kl_tolerance")
+def _check_number(name: str, value, least: int) -> None:
+    if not (isinstance(value, (int, float, np.number)) and least <= value < math.inf):
+        raise ValueError(f"{name} is {value!r}; a number of at least {least} is needed")

@@ -1,5 +1,9 @@
-"""The trust region step: gradient, conjugate gradient, line search, in the paper's order (arXiv:1502.05477, appendix C)."""
+"""The trust region step in the paper's order: gradient, conjugate gradient, line search.
 
+Schulman et al., arXiv:1502.05477, appendix C.
+"""
+
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,19 +15,22 @@ from .params import Params
 
 
 class Batch(NamedTuple):
-    """Samples of this rank; `inputs` is what `policy.pi` takes, `weights` sum to 1 over the samples of all ranks."""
+    """Samples of this rank."""
 
-    inputs: Any
-    actions: np.ndarray
-    advantages: np.ndarray
-    weights: np.ndarray
+    inputs: Any             # of `policy.pi`
+    actions: np.ndarray     # (n, ...), raw
+    advantages: np.ndarray  # (n,)
+    weights: np.ndarray     # (n,); the sum over the samples of all ranks is 1
 
 
-def fisher_operator(policy, params: Params, inputs, weights, comm, damping: float, known: tuple | None = None):
+def fisher_operator(policy, params: Params, inputs, weights, comm, damping: float,
+                    known: tuple | None = None) -> Callable:
     """Return v -> (F + damping) v, where F is the Fisher information of the policy averaged with `weights`.
 
-    One pass through the network, `known` if there was one on these inputs, serves every product. At `params` the gradient of
-    KL(old || new) in the distribution's parameters is zero, so J' M J is the Hessian of the mean KL, exactly.
+    F = J' M J, with J the derivative of the network and M the Fisher information of its distribution. At
+    `params` the gradient of KL(old || new) in the distribution's parameters is zero, so F is the Hessian of
+    the mean KL, exactly. One pass through the network serves every product; pass as `known` what `linearize`
+    returned, if it ran on these inputs before.
     """
     phi, J = known or linearize(lambda p: policy.pi(p, inputs), params)
     w, metric = weights[:, None].astype(phi.dtype), policy.dist.fisher_at(phi)
@@ -33,15 +40,17 @@ def fisher_operator(policy, params: Params, inputs, weights, comm, damping: floa
     return product
 
 
-def trust_region_step(policy, params: Params, batch: Batch, comm, *, max_kl=0.01, cg_iters=10, cg_damping=1e-2, entcoeff=0.0,
-                      fvp_subsample=5, linesearch_steps=10, linesearch_shrink=0.5, kl_tolerance=1.5) -> tuple[np.ndarray, dict]:
-    """Return the new policy parameters, a flat vector, and what happened; the old vector itself if no step was accepted.
+def trust_region_step(policy, params: Params, batch: Batch, comm, *, max_kl=0.01, entcoeff=0.0, cg_iters=10,
+                      cg_damping=1e-2, fvp_subsample=5, linesearch_steps=10, linesearch_shrink=0.5,
+                      kl_tolerance=1.5) -> tuple[np.ndarray, dict]:
+    """Return the new policy parameters, a flat vector, and numbers by name that say how the step went.
 
-    Maximises the surrogate mean[ratio * advantage] + entcoeff * mean[entropy] subject to mean KL(old || new) <= max_kl.
+    Maximise the surrogate mean[ratio * advantage] + entcoeff * mean[entropy], subject to
+    mean KL(old || new) <= max_kl. If no step is accepted, the old vector itself comes back.
     """
     dist, weights = policy.dist, batch.weights
 
-    # the policy on the batch, linearized once; its formulas on distribution parameters run in float64
+    # the policy on the batch, linearized once; formulas on distribution parameters run in float64
     old, J = linearize(lambda p: policy.pi(p, batch.inputs), params)
     old64 = old.astype(np.float64)
     old_logp = dist.logp(old64, batch.actions)
@@ -64,20 +73,20 @@ def trust_region_step(policy, params: Params, batch: Batch, comm, *, max_kl=0.01
     g = comm.sum(J.pull(dphi.astype(old.dtype)))
     some, some_weights = policy.thin(batch.inputs, weights, fvp_subsample)
     share, entropy = comm.sum(np.array([np.sum(some_weights), np.sum(dist.entropy(old64) * weights)]))
-    info = dict(gradient_norm=np.sqrt(dot(g, g)), expected_gain=0.0, gain=0.0, kl=0.0, entropy=float(entropy), step_fraction=0.0,
-                cg_products=0)
+    info = dict(gradient_norm=np.sqrt(dot(g, g)), expected_gain=0.0, gain=0.0, kl=0.0,
+                entropy=float(entropy), step_fraction=0.0, cg_products=0)
     if not (np.isfinite(info["gradient_norm"]) and info["gradient_norm"] > 0 and share > 0):
         return params.flat, info
     known = (old, J) if fvp_subsample == 1 else None
     fisher = fisher_operator(policy, params, some, some_weights / share, comm, cg_damping, known)
     x, info["cg_products"] = conjugate_gradient(fisher, g, cg_iters)
-    curvature = dot(x, g)  # x'F x, since the residual g - F x is orthogonal to x: conjugate gradient's own property
+    curvature = dot(x, g)  # x'F x: conjugate gradient leaves a residual g - F x that is orthogonal to x
     if not (np.isfinite(curvature) and curvature > 0):
         return params.flat, info
     full_step = x * x.dtype.type(np.sqrt(2 * max_kl / curvature))
     info["expected_gain"] = dot(g, full_step)
 
-    # the longest acceptable part of it
+    # the longest acceptable fraction of it
     found = line_search(evaluate, acceptable, params.flat, full_step, linesearch_steps, linesearch_shrink)
     if found.fraction:
         info.update(zip(("gain", "kl", "entropy"), found.result), step_fraction=found.fraction)

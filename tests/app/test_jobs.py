@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from help_checks import check_help
 
-from trpo_np import TRPO, envs, evaluation, load_policy, presets, run_mujoco
+from trpo_np import TRPO, envs, evaluation, load_policy, presets, run_mujoco, update
 from trpo_np.app import jobs
 from trpo_np.app.signals import boundaries
 from trpo_np.callbacks import CallbackList
 from trpo_np.comm import OneProcess
 from trpo_np.files import archive
-from trpo_np.kernels import compile as kernels
 from trpo_np.logger import EpisodeLog, Progress
+from trpo_np.policies import fast
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "trpo_np.run_mujoco"]
@@ -231,7 +231,7 @@ def plain_run(updates, path="plain"):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_signal_during_an_update_waits_for_its_end(monkeypatch, number, after):
-    send_at(monkeypatch, TRPO, "_fit_critic", 2, number, after)
+    send_at(monkeypatch, update, "fit", 2, number, after)
     assert run_mujoco.work([*SMALL, "--num-timesteps", "20000", "--save", "m"]) == 130
     monkeypatch.undo()
     assert contents("m.npz") == plain_run(2)
@@ -276,7 +276,7 @@ def test_a_signal_during_a_save_leaves_a_whole_file(monkeypatch, call):
 
 def test_a_signal_while_kernels_compile_keeps_an_older_file(monkeypatch, capsys):
     Path("m.npz").write_bytes(b"a trained model")
-    send_at(monkeypatch, kernels, "compile_all", 1)
+    send_at(monkeypatch, fast, "compile_all", 1)
     assert run_mujoco.work([*SMALL, "--save", "m"]) == 130
     assert Path("m.npz").read_bytes() == b"a trained model" and files() == ["m.npz"]
     assert "0 steps in 0.0 s, 0 steps/s; nothing to save" in capsys.readouterr().out
@@ -288,7 +288,7 @@ def test_a_signal_that_got_lost_in_foreign_code_acts_at_the_next_rollout(monkeyp
             os.kill(os.getpid(), signal.SIGTERM)
         except KeyboardInterrupt:
             pass
-    monkeypatch.setattr(kernels, "compile_all", compile_all)
+    monkeypatch.setattr(fast, "compile_all", compile_all)
     monkeypatch.setattr("trpo_np.rollout.Runner.collect", lambda *_: pytest.fail("the job went on"))
     assert run_mujoco.work(SMALL) == 130
 
@@ -325,8 +325,8 @@ def test_an_environment_that_fails_costs_one_batch(monkeypatch):
 
 
 def test_an_update_that_fails_halfway_is_not_saved(monkeypatch):
-    calls, real = [], TRPO._fit_critic
-    monkeypatch.setattr(TRPO, "_fit_critic", lambda *args: calls.append(1) or (real(*args) if len(calls) < 3 else 1 / 0))
+    calls, real = [], update.fit
+    monkeypatch.setattr(update, "fit", lambda *args: calls.append(1) or (real(*args) if len(calls) < 3 else 1 / 0))
     with pytest.raises(ZeroDivisionError):
         run_mujoco.work([*SMALL, "--num-timesteps", "20000", "--save", "m"])
     assert files() == []

@@ -93,7 +93,8 @@ def test_limits_are_told_apart_from_what_fits(path):
 def test_path_may_lack_its_ending(tmp_path, path, monkeypatch):
     write_archive(path, ARRAYS, META)
     assert same(read_archive(tmp_path / "model"), (META, ARRAYS))
-    assert same(read_archive(os.fsencode(path)), (META, ARRAYS))
+    with pytest.raises(ValueError, match="its path is needed"):
+        read_archive(os.fsencode(path))
     with pytest.raises(FileNotFoundError, match=r"no archive.* seen from .*missing") as caught:
         read_archive(tmp_path / "missing")
     assert caught.value.filename == str(tmp_path / "missing")

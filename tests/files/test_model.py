@@ -21,7 +21,7 @@ from trpo_np.files.archive import FileError, read_archive, write_archive
 from trpo_np.policies import MlpPolicy
 from trpo_np.settings import LinearSchedule
 
-PATHS = {"PYTHONPATH": os.pathsep.join([HERE, os.path.dirname(HERE)])}
+PATHS = {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), HERE, os.path.dirname(HERE)])}
 OBS = np.random.default_rng(5).standard_normal((7, 3)).round(3)
 
 
@@ -105,7 +105,7 @@ def test_prediction_elsewhere_needs_numpy_alone(kind, tmp_path):
 GO_ON = """
 import json, sys
 from functools import partial
-from test_checkpoint import ACTIONS, TRPO, Toy, Vector, draws
+from test_model import ACTIONS, TRPO, Toy, Vector, draws
 model = TRPO.load(sys.argv[1], Vector([partial(Toy, ACTIONS["Box"])] * 2))
 first = draws(model)
 model.learn(96, reset_num_timesteps=False)
@@ -191,7 +191,7 @@ def test_changes_replace_arguments(tmp_path):
     path = trained().save(tmp_path / "model")
     model = TRPO.load(path, gamma=0.5, max_kl=0.03, timesteps_per_batch=48, verbose=0, seed=99)
     assert (model.gamma, model.max_kl, model.timesteps_per_batch, model.seed) == (0.5, 0.03, 48, 99)
-    assert model.reward_normalizer.gamma == 0.5
+    assert model.settings.gamma == 0.5
     with pytest.raises(TypeError, match="gama"):
         TRPO.load(path, gama=0.5)
     with pytest.raises(ValueError, match="gamma is 7"):

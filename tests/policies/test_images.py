@@ -17,6 +17,7 @@ from trpo_np.policies import images as cnn
 from trpo_np.policies.frames import Frames, Recorder
 from trpo_np.rollout import Runner
 from trpo_np.trust_region import fisher_operator
+from trpo_np.update import fit
 
 FOUR = gym.Discrete(4)
 
@@ -295,7 +296,8 @@ def test_fitting_values_moves_no_bit_of_the_policy(kwargs):
     head, critic = policy.params.select(policy.policy_weights), policy.params.select(policy.critic_weights)
     before, critic_before, phi = head.flat.tobytes(), critic.flat.copy(), policy.pi(policy.params, x[:, 0]).tobytes()
     error = np.mean((policy.value(x[:, 0]) - 3) ** 2)
-    loss = model._fit_critic(x, SimpleNamespace(valid=np.ones((60, 1), bool)), np.full(60, 3.0), np.ones(60), 0.01)
+    seg, goals = SimpleNamespace(valid=np.ones((60, 1), bool)), np.full(60, 3.0)
+    loss = fit(policy, model.adam, x, seg, goals, np.ones(60), model.settings, 0.01, np.random.default_rng(1), model.comm)
     assert head.flat.tobytes() == before and policy.pi(policy.params, x[:, 0]).tobytes() == phi
     assert (critic.flat != critic_before).any() and loss < error
 
@@ -390,7 +392,7 @@ def test_bytes_are_bytes_however_the_environment_gives_them(dtype):
     policy = model.policy
     policy.params["pi/out/w"][...] *= 1000
     noise = policy.dist.noise(np.random.default_rng(0), 16, 1)
-    runner = Runner(policy, model._stepper)
+    runner = Runner(policy, model.stepper)
     runner.restart([0])
     seg = runner.collect(16, np.random.default_rng(0))
     drawn = policy.dist.sample(policy.pi(policy.params, np.asarray(seg.obs)[:, 0]), noise[:, 0].astype(policy.dtype))

@@ -194,12 +194,12 @@ def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs
 
 def prepare(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs, about: str) -> tuple:
     """Make or load the model, and find out what would go wrong later; return the model and its file's path."""
+    from ..files.archive import npz_path
     from ..logger import configure
     from ..trpo import TRPO
     from ..vec_env import DummyVecEnv
 
-    path = args.save or args.load or f"trpo_{args.env.split('/')[-1]}_seed{args.seed}"
-    path += ".npz" * (not path.endswith(".npz"))
+    path = npz_path(args.save or args.load or f"trpo_{args.env.split('/')[-1]}_seed{args.seed}")
     env = make_envs(args.num_envs) if make_envs else DummyVecEnv([make_env] * args.num_envs)
     if args.load:
         model = TRPO.load(args.load, env=env, verbose=1)

@@ -1,1 +1,5 @@
-"""Models on disk: `archive` the safe zip of arrays, `model` a policy <-> a file, `training` what going on needs."""
+"""Models on disk.
+
+In reading order: `archive` (a safe zip of arrays), `model` (a policy and its file), `training` (what training
+goes on from).
+"""

@@ -4,10 +4,12 @@ The file is an uncompressed zip of `.npy` 1.0 members: plain `np.load(path, allo
 Its first member, `meta`, is the record as bytes: {"format": 1, "sha256": ..., and the caller's fields}.
 The sha256 covers, for each array in turn, the line `name dtype shape` and then the array's bytes.
 
-zipfile and np.load forgive too much: names given twice, trailing bytes, CRCs nobody looks at, headers that
-are evaluated. Here a content has one spelling: the reader takes names, sizes and CRCs from the directory,
-makes the zip's headers anew and compares. Each check comes before the next one takes memory.
+zipfile and np.load forgive too much: names given twice, trailing bytes, CRCs that nobody checks, headers
+that are evaluated. Here the same content always has the same bytes: the reader takes names, sizes and CRCs
+from the zip's directory, builds the headers that `write_archive` would have written, and compares. Each
+check runs before the next one takes memory.
 """
+
 import contextlib
 import errno
 import hashlib
@@ -41,6 +43,14 @@ class FileError(ValueError):
     """Something in an archive is not as needed; the message names the file and the member or field."""
 
 
+def npz_path(path: str | os.PathLike) -> str:
+    """Return a file's path as text that ends in .npz; a ValueError says what is no path."""
+    if not isinstance(path, (str, os.PathLike)) or not os.path.basename(path):
+        raise ValueError(f"the file is {path!r}; its path is needed")
+    text = os.fsdecode(path)
+    return text if text.endswith(".npz") else f"{text}.npz"
+
+
 def write_archive(path: str | os.PathLike, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
     """Write `arrays` and the JSON record `meta`, whole or not at all; same content, same bytes.
 
@@ -65,9 +75,10 @@ def read_archive(path: str | os.PathLike, check: Callable[[dict, dict], object] 
     by a FileError or another ValueError. The arrays are native and writable. Raises FileNotFoundError where
     there is no file, FileError for all else.
     """
-    path = given = os.fsdecode(path)
-    if not os.path.isfile(path) and (os.path.isfile(f"{path}.npz") or not os.path.exists(path)):
-        path += ".npz"
+    named, path = npz_path(path), os.fsdecode(path)
+    given = path
+    if not os.path.isfile(path) and (os.path.isfile(named) or not os.path.exists(path)):
+        path = named
     if not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, f"no archive, nor with .npz, seen from {os.getcwd()}", given)
     try:
@@ -79,6 +90,28 @@ def read_archive(path: str | os.PathLike, check: Callable[[dict, dict], object] 
         raise FileError(f"{path}: {error}") from error
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def check_entries(declared: dict, needed: dict, owner: str) -> None:
+    """Require that the arrays a file declares are exactly those needed, {name: (dtype, shape)} both.
+
+    A FileError names the first that is missing, that differs, or that `owner`, such as "the policy", has no
+    use for.
+    """
+    for name, (dtype, shape) in needed.items():
+        if name not in declared:
+            raise FileError(f"{name} is missing; {owner} needs it as {dtype} {shape}")
+        found = np.dtype(declared[name][0]).name, tuple(declared[name][1])
+        if found != (dtype, tuple(shape)):
+            raise FileError(f"{name} is {found[0]} {found[1]}; {owner} needs {dtype} {shape}")
+    if extra := [name for name in declared if name not in needed]:
+        raise FileError(f"{extra[0]} is not a part of {owner} that the file describes")
+
+
+def check_not_negative(name: str, array: np.ndarray) -> None:
+    """Require of an array that holds counts or sums of squares what is true of those."""
+    if np.any(array < 0):
+        raise FileError(f"{name} holds negative numbers; counts and squares are needed")
 
 
 # ---- for writer and reader

@@ -1,23 +1,24 @@
-"""Models and files: a policy, its normalisation, the optimiser and the counters <-> one archive.
+"""A model and its file: the policy, its statistics, the optimiser and the counters in one archive.
 
-The record says what the policy is (class, arguments, spaces), how it was trained and how far; the arrays are
+The record tells the policy's class, arguments and spaces, and how far training came. The arrays are
     parameters/<name>      the policy's and the critic's parameters, in the order of the flat vector
-    observations/<name>    count, mean, m2 of the running statistics, if observations are normalised (of images no m2)
+    observations/<name>    count, mean and m2 of the running statistics, if observations are normalised
+                           (for images only count and mean)
     training/<name>        what only training needs: Adam's moments, the statistics of returns
 NumPy is all that is needed to load and to predict.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from .. import nn, ops, policies, spaces
-from ..policies import NAMES, construct, nearest
+from ..policies import NAMES, construct
 from ..policies.base import Policy
-from .archive import FileError, read_archive, write_archive
+from ..settings import nearest
+from .archive import FileError, check_entries, check_not_negative, npz_path, read_archive, write_archive
 
 __all__ = ["FileError", "load_policy", "read_model", "resolve_policy", "write_model"]
 
@@ -33,9 +34,8 @@ def resolve_policy(policy: Any) -> type[Policy]:
 
 
 def write_model(path, policy: Policy, policy_kwargs: dict, record: dict, training: dict) -> str:
-    """Write a policy with the `record` and the arrays of its training; return the path, which ends in .npz."""
-    path = _named(path)
-    path += ".npz" * (not path.endswith(".npz"))
+    """Write a policy with the `record` and the arrays of its training; return the path, with its .npz."""
+    path = npz_path(path)
     arrays = {f"parameters/{name}": array for name, array in policy.params.items()}
     if policy.normalizer.enabled:
         arrays |= {f"observations/{name}": array for name, array in policy.normalizer.arrays().items()}
@@ -45,7 +45,8 @@ def write_model(path, policy: Policy, policy_kwargs: dict, record: dict, trainin
     about = {"class": cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}",
              "kwargs": {key: _to_json(value) for key, value in policy_kwargs.items()},
              "normalize": policy.normalizer.enabled, "dtype": policy.dtype.name,
-             "observation_space": policy.observation_space.to_json(), "action_space": policy.action_space.to_json(),
+             "observation_space": policy.observation_space.to_json(),
+             "action_space": policy.action_space.to_json(),
              "rng": policy.rng.bit_generator.state}
     write_archive(path, arrays, {"policy": about, **record})
     return path
@@ -55,8 +56,9 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
                check_training: Callable | None = None) -> tuple[Policy, dict, dict, dict]:
     """Return the policy of a file, its keyword arguments, its record and the arrays of its training.
 
-    `policy` (a class) and `policy_kwargs` are needed where the file names a class or a function that is not this package's own.
-    `check_training(record, entries, policy)` may refuse the rest of the file before memory is taken for it.
+    `policy` (a class) and `policy_kwargs` are needed where the file names a class or a function that is not
+    this package's own. `check_training(record, entries, policy)` may refuse the rest of the file before
+    memory is taken for it.
     """
     built: list = []
 
@@ -65,28 +67,31 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
         if check_training is not None:
             check_training(record, entries, built[0][0])
 
-    record, arrays = read_archive(_named(path), check)
+    record, arrays = read_archive(path, check)
     model, kwargs = built[0]
-    model.install({name: arrays[f"parameters/{name}"] for name in model.policy_weights | model.critic_weights})
+    weights = model.policy_weights | model.critic_weights
+    model.install({name: arrays[f"parameters/{name}"] for name in weights})
     if model.normalizer.enabled:
         statistics = {name: arrays[f"observations/{name}"] for name in model.normalizer.arrays()}
         for name, array in statistics.items():
-            if name != "mean" and np.any(array < 0):
-                raise FileError(f"{path}: observations/{name} holds negative numbers, which squares and counts are not")
+            if name != "mean":
+                check_not_negative(f"{path}: observations/{name}", array)
         model.normalizer.restore(statistics)
     try:
         model.rng.bit_generator.state = record["policy"]["rng"]
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise FileError(f"{path}: policy.rng is not the state of a PCG64 generator ({error})") from None
-    training = {name.removeprefix("training/"): array for name, array in arrays.items() if name.startswith("training/")}
+    training = {name.removeprefix("training/"): array for name, array in arrays.items()
+                if name.startswith("training/")}
     return model, kwargs, record, training
 
 
 def load_policy(path, policy: Any = None, policy_kwargs: dict | None = None) -> Policy:
     """Return the policy of a file, ready to `predict`; needs nothing but NumPy.
 
-    `policy` (the class) and `policy_kwargs` are needed where it is of your own or has functions of your own. Raise
-    FileNotFoundError, or a FileError (a ValueError) that names the field, if the file is damaged, hostile or does not fit.
+    `policy` (the class) and `policy_kwargs` are needed where it is of your own or has functions of your own.
+    Raise FileNotFoundError, or a FileError (a ValueError) that names the field, if the file is damaged,
+    hostile or does not fit.
     """
     return read_model(path, policy, policy_kwargs)[0]
 
@@ -101,7 +106,8 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
                             f"pass it with policy_kwargs={{{key!r}: ...}}")
     name = _field(about, "class", str, "policy.")
     if policy is None and name not in NAMES:
-        raise FileError(f"policy.class is {name!r}, not one of {', '.join(NAMES)}; pass the class with policy=")
+        raise FileError(f"policy.class is {name!r}, not one of {', '.join(NAMES)}; "
+                        "pass the class with policy=")
     cls = resolve_policy(name if policy is None else policy)
     total = sum(math.prod(shape) for _, shape in entries.values())
     described, normalize = [], _field(about, "normalize", bool, "policy.")
@@ -113,7 +119,8 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
             space = spaces.from_json(_field(about, key, dict, "policy."))
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise FileError(f"policy.{key} cannot be read ({type(error).__name__}: {error})") from None
-        if space.width > total and not (cls.reads_pixels and not normalize):  # each number has a weight or a mean in the file
+        # each number has a weight or a mean in the file
+        if space.width > total and not (cls.reads_pixels and not normalize):
             raise FileError(f"policy.{key} has {space.width} numbers, the file's arrays only {total}")
         described.append(space)
     try:
@@ -124,33 +131,22 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
     weights = model.policy_weights | model.critic_weights
     needed = {f"parameters/{name}": (model.dtype.name, weight.shape) for name, weight in weights.items()}
     if model.normalizer.enabled:
-        needed |= {f"observations/{name}": ("float64", array.shape) for name, array in model.normalizer.arrays().items()}
-    for name, (dtype, shape) in needed.items():
-        if name not in entries:
-            raise FileError(f"{name} is missing; the policy needs it with shape {shape}")
-        found = np.dtype(entries[name][0]).name, tuple(entries[name][1])
-        if found != (dtype, tuple(shape)):
-            raise FileError(f"{name} is {found[0]} {found[1]}; the policy needs {dtype} {shape}")
-    if extra := [name for name in entries if name not in needed and not name.startswith("training/")]:
-        raise FileError(f"{extra[0]} is not a part of the policy that the file describes")
+        needed |= {f"observations/{name}": ("float64", array.shape)
+                   for name, array in model.normalizer.arrays().items()}
+    own = {name: entry for name, entry in entries.items() if not name.startswith("training/")}
+    check_entries(own, needed, "the policy")
     return model, kwargs
 
 
-def _named(path: Any) -> str:
-    if not isinstance(path, (str, os.PathLike)) or not os.path.basename(path):
-        raise ValueError(f"the file is {path!r}; its path is needed")
-    return os.fsdecode(path)
-
-
 def _count(value: Any) -> int:
-    """Return how many values stand in lists and dicts within each other."""
+    """Return the number of values in nested lists and dicts."""
     if isinstance(value, dict):
         value = list(value.values())
     return sum(map(_count, value)) if isinstance(value, list) else 1
 
 
 def _absent(value: Any) -> Iterator:
-    """Yield what `_to_json` put in the place of what a file cannot hold."""
+    """Yield the names of the marks that `_to_json` left in an argument."""
     if isinstance(value, dict) and set(value) == {"function"}:
         yield value["function"]
     elif isinstance(value, (dict, list)):
@@ -166,7 +162,7 @@ def _field(record: dict, key: str, kind: type, prefix: str = ""):
 
 
 def _to_json(value: Any) -> Any:
-    """Write a function as the name of an op, or, as all else that JSON does not know, as a mark that the caller must bring it."""
+    """Return an argument as JSON can hold it: an op as its name, what JSON does not know as a mark."""
     if callable(value) or isinstance(value, nn.Layer):
         name = getattr(value, "__name__", repr(value)).lstrip("_")
         return name if getattr(ops, name, None) is value and name in nn.ACTIVATIONS else {"function": name}
@@ -175,5 +171,6 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _to_json(item) for key, item in value.items()}
     value = value.item() if isinstance(value, np.generic) else value
-    known = value is None or isinstance(value, (bool, int, str)) or isinstance(value, float) and math.isfinite(value)
-    return value if known else {"function": repr(value)[:100]}
+    is_plain = value is None or isinstance(value, (bool, int, str))
+    is_plain = is_plain or isinstance(value, float) and math.isfinite(value)
+    return value if is_plain else {"function": repr(value)[:100]}

@@ -1,6 +1,6 @@
-"""What a file holds so that training can go on: settings, counters, Adam's moments, the statistics of returns.
+"""The part of a file that training goes on from: settings, counters, Adam's moments, statistics of returns.
 
-Random numbers need no state of their own: each update's generators are made from the seed and the number of the update.
+Random numbers need no state here: the generators of an update are made from the seed and the update's number.
 """
 
 import hashlib
@@ -10,23 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from .. import settings
-from .archive import FileError
+from ..settings import FIELDS, Settings
+from .archive import FileError, check_entries, check_not_negative
 
 COUNTERS = ("num_timesteps", "updates", "skipped_updates", "episodes")
 
 
 def training_record(model: Any) -> tuple[dict, dict]:
-    """Return what `restore` needs of a TRPO: the fields of the record and the arrays."""
+    """Return the fields of the record and the arrays from which `restore` puts a TRPO back."""
     progress = {name: getattr(model, name) for name in COUNTERS}
-    progress |= {"seed": model.seed, "adam_steps": model.adam.t, "recent": [list(episode) for episode in model.recent]}
+    recent = [list(episode) for episode in model.recent]
+    progress |= {"seed": model.seed, "adam_steps": model.adam.t, "recent": recent}
     arrays = {"adam_m": model.adam.m, "adam_v": model.adam.v}
     arrays |= {f"returns_{name}": array for name, array in model.reward_normalizer.moments.arrays().items()}
-    return {"env_id": model.env_id, "algorithm": settings.to_json(model.settings), "progress": progress}, arrays
+    return {"env_id": model.env_id, "algorithm": model.settings.to_json(), "progress": progress}, arrays
 
 
 def fingerprint(model: Any) -> bytes:
-    """Return a hash of all that a file of the model would hold, which is what all ranks share."""
+    """Return a hash of everything that a file of the model would hold; it is the same on all ranks."""
     record, arrays = training_record(model)
     digest = hashlib.blake2b(json.dumps(record).encode(), digest_size=16)
     for array in (model.policy.params.flat, *model.policy.normalizer.arrays().values(), *arrays.values()):
@@ -34,25 +35,35 @@ def fingerprint(model: Any) -> bytes:
     return digest.digest()
 
 
-def check_training(record: dict, entries: dict, policy: Any, known: dict, changes: dict) -> dict:
-    """Return the settings of a record with `changes`; a FileError names what does not fit the policy and its optimiser.
+def check_training(record: dict, entries: dict, policy: Any, changes: dict) -> None:
+    """Raise a FileError that names the first thing in a file that does not fit the policy and its optimiser.
 
-    `known` holds every setting with its default.
+    `entries` maps the file's arrays to (dtype, shape); `changes` are settings that replace those of the
+    record.
     """
     algorithm = record.get("algorithm")
     if not isinstance(algorithm, dict):
         raise FileError(f"algorithm is {algorithm!r:.100}; the settings are needed")
-    if strange := sorted(algorithm.keys() - known.keys()):
+    if strange := sorted(algorithm.keys() - FIELDS.keys()):
         raise FileError(f"algorithm.{strange[0]} is not a setting")
     for name, fixed in (("dtype", policy.dtype.name), ("normalize_observations", policy.normalizer.enabled)):
         for source in (algorithm, changes):
             if name in source and source[name] != fixed:
-                raise FileError(f"{name} cannot be {source[name]!r}; the file's network was made with {fixed!r}")
-    result = settings.checked(settings.from_json(known | algorithm | changes))
-
+                raise FileError(f"{name} cannot be {source[name]!r}; the file's network was made with "
+                                f"{fixed!r}")
+    Settings.from_json(algorithm | changes)  # or a ValueError
     if not isinstance(record.get("env_id"), (str, type(None))):
         raise FileError(f"env_id is {record['env_id']!r:.100}; the id of an environment, or null, is needed")
-    progress = record.get("progress")
+    _check_progress(record.get("progress"))
+    size = sum(math.prod(weight.shape) for weight in policy.critic_weights.values())
+    adam, number = (policy.dtype.name, (size,)), ("float64", (1,))
+    needed = {"adam_m": adam, "adam_v": adam,
+              "returns_count": ("float64", ()), "returns_mean": number, "returns_m2": number}
+    found = {name: entry for name, entry in entries.items() if name.startswith("training/")}
+    check_entries(found, {f"training/{name}": entry for name, entry in needed.items()}, "the training")
+
+
+def _check_progress(progress: Any) -> None:
     if not isinstance(progress, dict):
         raise FileError(f"progress is {progress!r:.100}; the counters are needed")
     for name in (*COUNTERS, "seed", "adam_steps"):
@@ -63,33 +74,19 @@ def check_training(record: dict, entries: dict, policy: Any, known: dict, change
     if not (isinstance(recent, list) and all(_is_episode(item) for item in recent)):
         raise FileError(f"progress.recent is {recent!r:.100}; a list of [return, length] is needed")
 
-    size = sum(math.prod(weight.shape) for weight in policy.critic_weights.values())
-    needed = {"adam_m": (policy.dtype.name, (size,)), "adam_v": (policy.dtype.name, (size,)), "returns_count": ("float64", ()),
-              "returns_mean": ("float64", (1,)), "returns_m2": ("float64", (1,))}
-    found = {name.removeprefix("training/"): entry for name, entry in entries.items() if name.startswith("training/")}
-    for name in needed.keys() | found.keys():
-        if name not in found:
-            raise FileError(f"training/{name} is missing; {' '.join(map(str, needed[name]))} is needed")
-        if name not in needed:
-            raise FileError(f"training/{name} is not a part of the training that the file describes")
-        dtype, shape = np.dtype(found[name][0]).name, tuple(found[name][1])
-        if (dtype, shape) != needed[name]:
-            raise FileError(f"training/{name} is {dtype} {shape}; {' '.join(map(str, needed[name]))} is needed")
-    return result
-
 
 def restore(model: Any, record: dict, arrays: dict) -> None:
-    """Put a TRPO back to where `training_record` was taken."""
+    """Put a TRPO back into the state that `training_record` describes."""
     for name in ("adam_v", "returns_count", "returns_m2"):
-        if np.any(arrays[name] < 0):
-            raise FileError(f"training/{name} holds negative numbers, which squares and counts are not")
+        check_not_negative(f"training/{name}", arrays[name])
     progress = record["progress"]
     model.env_id = record.get("env_id")
     for name in COUNTERS:
         setattr(model, name, progress[name])
     model.recent.extend(map(tuple, progress["recent"]))
     model.adam.m, model.adam.v, model.adam.t = arrays["adam_m"], arrays["adam_v"], progress["adam_steps"]
-    model.reward_normalizer.moments.restore({name: arrays[f"returns_{name}"] for name in ("count", "mean", "m2")})
+    moments = {name: arrays[f"returns_{name}"] for name in ("count", "mean", "m2")}
+    model.reward_normalizer.moments.restore(moments)
 
 
 def _is_episode(item: Any) -> bool:

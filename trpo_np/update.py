@@ -1,0 +1,155 @@
+"""One update of policy and critic, in the order of the paper (Schulman et al., arXiv:1502.05477).
+
+`improve` is the whole of it; each phase is a function that can be called alone. Arrays of a segment are
+(T, n), time by environment; rows that an autoreset inserted (`seg.valid` is False) count in nothing. `comm`
+joins the ranks (comm.py): each runs the same phases on its own segment, and all end with the same parameters.
+"""
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .normalize import RewardNormalizer
+from .optim import Adam
+from .policies.base import Policy, Values
+from .rollout import Segment, advantages
+from .settings import Settings
+from .trust_region import Batch, trust_region_step
+
+
+class Seen(NamedTuple):
+    """Normalised observations."""
+
+    x: Any              # (T, n, ...), of a segment
+    last: np.ndarray    # (n, ...), after its last step
+    final: np.ndarray   # (k, ...), the last ones of truncated episodes, in the order of `seg.final`
+
+
+class Goals(NamedTuple):
+    """What policy and critic are to learn from a segment."""
+
+    advantages: np.ndarray      # (T, n), for the policy
+    targets: np.ndarray         # (T, n), for the critic
+    samples: float              # how many, on all ranks
+    explained_variance: float   # of the targets, by the critic before it is fitted: 1 is perfect, 0 useless
+
+
+def improve(policy: Policy, adam: Adam, returns: RewardNormalizer, seg: Segment, settings: Settings,
+            remaining: float, rng: np.random.Generator, comm) -> tuple[dict, dict]:
+    """Improve policy and critic from one segment; return numbers to log and the critic's memory after it.
+
+    adam: the critic's optimiser. returns: the statistics that scale rewards. remaining: the progress that
+    schedules see, 1 at the start of training, 0 at its end. rng: shuffles the critic's minibatches. There are
+    no numbers if no step was tried: nothing in the segment counts, or a first batch only brings statistics.
+    """
+    max_kl, entcoeff = settings.at("max_kl", remaining), settings.at("entcoeff", remaining)
+    stepsize = settings.at("vf_stepsize", remaining)
+
+    # observe: normalise by the statistics that the policy acted with
+    seen = observe(policy, seg)
+
+    # value: V of all that was seen, by the critic as it was
+    values = policy.segment_values(seen.x, seg, seen.last, seen.final)
+
+    # advantage: how much better than expected each action was, and what V should have been
+    goals = advantage(seg, values, settings, returns, comm)
+    if goals.samples == 0 or not policy.normalizer.ready:
+        merge(policy, seg, comm)
+        return {}, values.memory
+
+    # step: move the policy, as far as the trust region allows
+    inputs, line_up = policy.inputs(seen.x, seg)
+    batch = Batch(inputs, line_up(seg.actions), line_up(goals.advantages), line_up(seg.valid / goals.samples))
+    info = step(policy, batch, settings, max_kl, entcoeff, comm)
+
+    # fit: move the critic, and no parameter of the policy, towards its targets
+    targets, valid = line_up(goals.targets), line_up(seg.valid)
+    value_loss = fit(policy, adam, seen.x, seg, targets, valid, settings, stepsize, rng, comm)
+
+    # merge: take the observations into the statistics for the next rollout
+    merge(policy, seg, comm)
+    return {**info, "value_loss": value_loss, "explained_variance": goals.explained_variance}, values.memory
+
+
+def observe(policy: Policy, seg: Segment) -> Seen:
+    """Return a segment's observations as the networks take them."""
+    final = np.stack([row for _, _, row in seg.final]) if seg.final else seg.last_obs[:0]
+    return Seen(policy.normalizer(seg.obs), policy.normalizer(seg.last_obs), policy.normalizer(final))
+
+
+def advantage(seg: Segment, values: Values, settings: Settings, returns: RewardNormalizer, comm) -> Goals:
+    """Return advantages and targets, from rewards clipped, scaled and discounted as the settings say.
+
+    Advantages have mean 0 and spread 1 over the samples of all ranks, unless `normalize_advantage` is off.
+    """
+    s, valid = settings, seg.valid
+    rewards = np.clip(seg.rewards, -1, 1) if s.clip_rewards else seg.rewards
+    rewards = returns(rewards, seg.terminated | seg.truncated, valid, s.gamma, comm)
+    final = np.zeros(valid.shape)
+    if seg.final and s.bootstrap_truncated:
+        t, i, _ = zip(*seg.final)
+        final[t, i] = values.final
+    adv, targets = advantages(rewards, values.steps, values.last, final, seg.terminated, seg.truncated,
+                              s.gamma, s.lam)
+    count, *sums = comm.sum(np.array([valid.sum(), adv[valid].sum(), targets[valid].sum()]))
+    if count == 0:
+        return Goals(adv, targets, 0.0, math.nan)
+    centred = [np.where(valid, array - total / count, 0.0) for array, total in zip((adv, targets), sums)]
+    squares = comm.sum(np.array([np.sum(np.square(array)) for array in centred]))
+    adv_spread, spread = np.sqrt(squares / count)
+    if s.normalize_advantage:
+        # advantages that are equal up to rounding are no reason to move
+        adv = np.zeros_like(adv) if adv_spread <= 1e-8 else centred[0] / adv_spread
+    explained = 1 - float((adv_spread / spread) ** 2) if spread > 0 else math.nan
+    return Goals(adv, targets, count, explained)
+
+
+def step(policy: Policy, batch: Batch, settings: Settings, max_kl: float, entcoeff: float, comm) -> dict:
+    """Take a trust region step on this rank's samples, or none; return numbers that say how it went."""
+    s, head = settings, policy.params.select(policy.policy_weights)
+    head.flat[:], info = trust_region_step(
+        policy, head, batch, comm, max_kl=max_kl, entcoeff=entcoeff, cg_iters=s.cg_iters,
+        cg_damping=s.cg_damping, fvp_subsample=s.fvp_subsample, linesearch_steps=s.linesearch_steps,
+        linesearch_shrink=s.linesearch_shrink, kl_tolerance=s.kl_tolerance)
+    if max_kl and info["gradient_norm"] != 0 and not info["expected_gain"] > 0:
+        warnings.warn("an update was skipped: gradient or curvature are not finite; rewards may be too large",
+                      stacklevel=2)
+    return info
+
+
+def fit(policy: Policy, adam: Adam, x, seg: Segment, targets: np.ndarray, valid: np.ndarray,
+        settings: Settings, stepsize: float, rng: np.random.Generator, comm) -> float:
+    """Fit the critic to its targets by minibatch Adam; return the mean squared error of the last pass.
+
+    `x` (T, n, ...) are a segment's normalised observations; `targets` and `valid` are rows that belong to
+    those of `policy.inputs(x, seg)`. If the result is not finite, critic and optimiser stay as they were.
+    """
+    critic = policy.params.select(policy.critic_weights)
+    before = critic.flat.copy(), adam.m, adam.v, adam.t
+    most = max(comm.gather(int(valid.sum())))  # all ranks go through as many minibatches
+    batches = policy.critic_batches(x, seg, settings.vf_batch_size, most, rng)
+    targets, valid, loss = targets.astype(policy.dtype), valid.astype(policy.dtype), math.nan
+    for _ in range(settings.vf_iters):
+        total = np.zeros(2)
+        for inputs, rows in batches():
+            sums = comm.sum(policy.critic_loss(critic, inputs, targets[rows], valid[rows]))
+            if sums[-1]:  # a minibatch of a recurrent critic may hold nothing that counts
+                adam.step(critic.flat, sums[:-2] / sums[-1], stepsize)
+            total += sums[-2:]
+        loss = float(total[0] / total[1])
+    if not all(np.isfinite(array).all() for array in (critic.flat, adam.m, adam.v)):
+        warnings.warn("a fit of the critic was undone: not finite; rewards or vf_stepsize may be too large",
+                      stacklevel=2)
+        critic.flat[:], adam.m, adam.v, adam.t = before
+    return loss
+
+
+def merge(policy: Policy, seg: Segment, comm) -> None:
+    """Take a segment's observations into the statistics; make the ranks' parameters equal to the last bit.
+
+    Machines may differ in the last bit of a power, in Adam and in the line search: rank 0's parameters count.
+    """
+    comm.align(policy.params.flat)
+    policy.normalizer.merge(seg.obs[seg.valid], comm)
