@@ -45,7 +45,8 @@ def logits_of_parts(dist, row):
 
 
 def scipy_parts(dist, row):
-    """The independent one-dimensional distributions that a row of parameters describes, as frozen SciPy ones."""
+    """The independent one-dimensional distributions that a row of parameters describes, as frozen SciPy
+    ones."""
     if isinstance(dist, DiagGaussian):
         return [stats.norm(m, np.exp(s)) for m, s in zip(row[:dist.dim], row[dist.dim:])]
     return [stats.rv_discrete(values=(np.arange(len(x)), np.exp(log_softmax(x)))) for x in logits_of_parts(dist, row)]
@@ -57,7 +58,7 @@ def scipy_logp(dist, params, actions):
                      for row, action in zip(params, actions)])
 
 
-# --- values -----------------------------------------------------------------------------------------------------------
+# --- values -------------------------------------------------------------------------------------------------
 
 @each
 def test_logp_is_scipys(name):
@@ -166,7 +167,7 @@ def test_gaussian_of_one_number_without_axes():
     np.testing.assert_allclose(dist.logp(params, np.ones(7)), expected, rtol=1e-12)
 
 
-# --- derivatives ------------------------------------------------------------------------------------------------------
+# --- derivatives --------------------------------------------------------------------------------------------
 
 @each
 def test_gradients(name):
@@ -241,7 +242,7 @@ def test_fisher_leaves_its_arguments_alone(name):
     np.testing.assert_array_equal((params, t), before)
 
 
-# --- draws ------------------------------------------------------------------------------------------------------------
+# --- draws --------------------------------------------------------------------------------------------------
 
 @each_discrete
 def test_draws_have_the_right_frequencies(name):
@@ -288,7 +289,7 @@ def test_the_global_generator_is_not_touched(name):
     np.testing.assert_array_equal(np.random.get_state()[1], before)
 
 
-# --- numbers ----------------------------------------------------------------------------------------------------------
+# --- numbers ------------------------------------------------------------------------------------------------
 
 @each
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -331,3 +332,50 @@ def test_one_row_without_a_batch(name):
     v = np.random.default_rng(0).standard_normal(dist.size)
     np.testing.assert_allclose(complex_step(lambda p: dist.entropy(p), [params[0]], [v]),
                                linearize(dist.entropy, params[0])[1].push(v), rtol=1e-10)
+
+
+# --- from a network's outputs to a draw ---------------------------------------------------------------------
+
+def outputs_and_own(dist, n=50):
+    rng = np.random.default_rng(3)
+    weights = {name: rng.standard_normal(weight.shape) for name, weight in dist.weights().items()}
+    return rng.standard_normal((n, dist.outputs)), weights
+
+
+@each
+def test_parameters_are_made_of_outputs_and_own_weights(name):
+    dist = DISTS[name]
+    outputs, own = outputs_and_own(dist)
+    params = dist.parameters(outputs, own)
+    assert params.shape == (50, dist.size) == (50, dist.outputs + sum(w.size for w in own.values()))
+    np.testing.assert_array_equal(dist.location(params), outputs)
+    for key in own:
+        check_linear(lambda w: dist.parameters(outputs, own | {key: w}), own[key])  # noqa: B023
+    check_linear(lambda x: dist.parameters(x, own), outputs)
+
+
+@each
+def test_a_draw_of_outputs_is_a_draw_of_parameters(name):
+    """What the fast path does without a row of parameters."""
+    dist = DISTS[name]
+    outputs, own = outputs_and_own(dist)
+    noise = dist.noise(np.random.default_rng(4), len(outputs))
+    params = dist.parameters(outputs, own)
+    settled = dist.settle(outputs + dist.spread(own) * noise)
+    np.testing.assert_array_equal(settled, dist.sample(params, noise))
+    np.testing.assert_array_equal(dist.settle(outputs), dist.mode(params))
+    assert settled.shape == (50, *dist.action_shape)
+    assert dist.additive == {"Categorical": "largest", "DiagGaussian": "reshape"}.get(name, "settle")
+
+
+def test_bounds_of_own_weights():
+    gaussian, own = DISTS["DiagGaussian"], {"log_std": np.array([-100.0, 100, 0, 1])}
+    gaussian.bound(own)
+    assert own["log_std"].tolist() == [-20, 2, 0, 1]
+    DISTS["Categorical"].bound({})
+    assert DISTS["Categorical"].weights() == {}
+
+
+def test_log_std_starts_where_it_is_told():
+    weight = DiagGaussian((3,), -0.5).weights()["log_std"]
+    assert weight.shape == (3,) and weight.draw(None, weight.shape).tolist() == [-0.5] * 3

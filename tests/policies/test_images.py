@@ -30,7 +30,7 @@ def image(*shape, channels=None, **kwargs):
     return spaces.as_image(spaces.describe(box(*shape, **kwargs)), channels)
 
 
-# --- how an image is read ---------------------------------------------------------------------------------------------
+# --- how an image is read -----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("shape, channels, rows, to_rows", [
     ((4, 9, 8), None, (9, 8, 4), lambda x: x.transpose(0, 2, 3, 1)), ((9, 8, 3), None, (9, 8, 3), lambda x: x),
@@ -78,7 +78,7 @@ def test_images_of_floats(high, rng):
             space.encode(x, 2)
 
 
-# --- networks ---------------------------------------------------------------------------------------------------------
+# --- networks -----------------------------------------------------------------------------------------------
 
 def test_networks_by_name():
     sizes = {}
@@ -92,7 +92,8 @@ def test_networks_by_name():
 
 
 def test_the_papers_number_of_parameters():
-    """33,500 (Schulman et al. 2015, appendix D): frames of a quarter of the screen's size, 8 numbers for a factored action."""
+    """33,500 (Schulman et al. 2015, appendix D): frames of a quarter of the screen's size, 8 numbers for a
+    factored action."""
     policy = CnnPolicy(box(4, 52, 40), gym.MultiDiscrete([3, 3, 2]), cnn_extractor="trpo_cnn")
     assert sum(np.prod(w.shape) for w in policy.policy_weights.values()) == 33500
 
@@ -117,7 +118,7 @@ def test_images_in_a_dict_are_not_normalised():
         CnnPolicy(space, FOUR, normalize=True)
 
 
-# --- the mean image ---------------------------------------------------------------------------------------------------
+# --- the mean image -----------------------------------------------------------------------------------------
 
 def centred_policy(rng, dtype="float32", kind="bytes", **options):
     """A policy that has seen 300 images, and their mean in shares of 1."""
@@ -169,9 +170,10 @@ def test_the_mean_image_is_in_the_file(rng, tmp_path):
     np.testing.assert_array_equal(again.action_probability(images), policy.action_probability(images))
 
 
-# --- exact curvature --------------------------------------------------------------------------------------------------
+# --- exact curvature ----------------------------------------------------------------------------------------
 
-# each network's kinds of layer on images as small as they come, with fewer channels: the dense Hessian has a row a parameter
+# each network's kinds of layer on images as small as they come, with fewer channels: the dense Hessian has a
+# row a parameter
 SMALL = {"nature_cnn": ([(2, 8, 4), (3, 4, 2), (2, 3, 1)], 3, 36), "cnn_small": ([(2, 8, 4), (2, 4, 2)], 3, 20),
          "trpo_cnn": ([(2, 4, 2), (2, 4, 2)], 3, 12)}
 
@@ -200,7 +202,7 @@ def test_fisher_is_the_hessian_of_the_mean_kl(name, kwargs, monkeypatch):
     assert error < 1e-9
 
 
-# --- a segment's frames -----------------------------------------------------------------------------------------------
+# --- a segment's frames -------------------------------------------------------------------------------------
 
 def stacks(rng, steps, n, stack, new=1, ends=0.2, shape=(3, 2)):
     """Observations as frame stacks give them, each episode beginning in its own way."""

@@ -31,7 +31,8 @@ X = np.random.default_rng(1).standard_normal((6, 3)).astype(np.float32)
 
 
 def make(actions="Box", observations=OBS, seed=0, wide=True, **options):
-    """A policy whose outputs depend on what it sees: the output layer starts near 0, so `wide` makes it larger."""
+    """A policy whose outputs depend on what it sees: the output layer starts near 0, so `wide` makes it
+    larger."""
     actions = ACTIONS[actions] if isinstance(actions, str) else actions
     policy = MlpPolicy(observations, actions, **options).draw(np.random.default_rng(seed))
     if wide:
@@ -46,7 +47,7 @@ def drawn_once(policy, noise):
     return actions[0]
 
 
-# --- net_arch ---------------------------------------------------------------------------------------------------------
+# --- net_arch -----------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("net_arch, layers, parsed", [
     (None, None, ([], [64, 64], [64, 64])),
@@ -85,7 +86,7 @@ def test_activations():
         make(act_fun="Tanh")
 
 
-# --- parameters -------------------------------------------------------------------------------------------------------
+# --- parameters ---------------------------------------------------------------------------------------------
 
 def shapes(policy):
     return {name: a.shape for name, a in policy.params.items()}
@@ -179,7 +180,7 @@ def test_float64_policies():
     assert policy.params.flat.dtype == x.dtype == policy.pi(policy.params, x).dtype == np.float64
 
 
-# --- predict ----------------------------------------------------------------------------------------------------------
+# --- predict ------------------------------------------------------------------------------------------------
 
 @each
 @pytest.mark.parametrize("deterministic", [False, True])
@@ -274,7 +275,7 @@ def test_the_actor_of_a_rollout_draws_what_the_policy_would(name):
                 np.testing.assert_allclose(actions, expected, rtol=1e-4, atol=1e-5)
 
 
-# --- action_probability -----------------------------------------------------------------------------------------------
+# --- action_probability -------------------------------------------------------------------------------------
 
 def rows(policy):
     return policy.pi(policy.params, X).astype(np.float64)
@@ -347,7 +348,7 @@ def test_logp_needs_actions():
         make().action_probability(X, logp=True)
 
 
-# --- observations -----------------------------------------------------------------------------------------------------
+# --- observations -------------------------------------------------------------------------------------------
 
 def test_observations_are_encoded_and_normalised():
     policy = make(observations=gym.Dict({"a": gym.Discrete(2, start=1), "b": gym.Box(-9, 9, (2,))}), normalize=True)
@@ -383,7 +384,7 @@ def test_composite_action_spaces_are_refused(space):
         MlpPolicy(OBS, space)
 
 
-# --- shared layers ----------------------------------------------------------------------------------------------------
+# --- shared layers ------------------------------------------------------------------------------------------
 
 def test_the_critic_reads_shared_layers():
     policy = make(net_arch=[8, dict(pi=[7], vf=[6])])
@@ -427,7 +428,7 @@ def test_an_extractor_that_is_a_function():
     np.testing.assert_array_equal(drawn_once(policy, noise), policy.dist.sample(policy.pi(p, X), noise[0]))
 
 
-# --- names ------------------------------------------------------------------------------------------------------------
+# --- names --------------------------------------------------------------------------------------------------
 
 def test_policies_by_name_and_by_class():
     class Mine(MlpPolicy):

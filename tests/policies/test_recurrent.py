@@ -1,4 +1,5 @@
-"""Policies that remember: sequences are what single steps make of them, and nothing crosses the start of an episode."""
+"""Policies that remember: sequences are what single steps make of them, and nothing crosses the start of an
+episode."""
 
 import warnings
 
@@ -47,7 +48,7 @@ def episodes(steps=12, n=3, seed=1, dtype=np.float32):
     return rng.standard_normal((steps, n, 3)).astype(np.float32).astype(dtype), rng.random((steps, n)) < 0.25
 
 
-# --- arguments --------------------------------------------------------------------------------------------------------
+# --- arguments ----------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("net_arch, layers, parsed", [
     (None, None, ([7, 7], [], [], [])), (None, [32], ([32], [], [], [])), (None, [], ([], [], [], [])),
@@ -99,7 +100,7 @@ def test_a_new_network_is_orthogonal_gate_by_gate_and_remembers(name):
     np.testing.assert_array_equal(policy.params["pi/lstm/b"], np.repeat([0, 1, 0, 0], H))
 
 
-# --- a sequence is its steps ------------------------------------------------------------------------------------------
+# --- a sequence is its steps --------------------------------------------------------------------------------
 
 @each
 @each_sharing
@@ -147,7 +148,7 @@ def test_a_subclass_may_bring_its_own_head():
     np.testing.assert_array_equal(actions[0], policy.dist.mode(plain.distribution(obs[0])[0]))
 
 
-# --- predict ----------------------------------------------------------------------------------------------------------
+# --- predict ------------------------------------------------------------------------------------------------
 
 @each
 @pytest.mark.filterwarnings("ignore:.*without a state")
@@ -232,10 +233,11 @@ def test_dict_observations_in_sequences():
     np.testing.assert_array_equal(discrete.sample_inputs(obs["a"])[0].x, seq.x[..., :4])
 
 
-# --- segments ---------------------------------------------------------------------------------------------------------
+# --- segments -----------------------------------------------------------------------------------------------
 
 class Parity(gymnasium.Env):
-    """Bits; the right action is the sum of all of the episode's, modulo 2. Episodes of varying length end in both ways."""
+    """Bits; the right action is the sum of all of the episode's, modulo 2. Episodes of varying length end in
+    both ways."""
 
     observation_space = gym.Box(-1, 1, (3,), np.float32)
 
@@ -284,7 +286,8 @@ def policy_space(policy):
 
 
 def slow_values(policy, seg, state):
-    """Values of a segment, of what follows and of truncated episodes' ends, one step of one environment at a time."""
+    """Values of a segment, of what follows and of truncated episodes' ends, one step of one environment at a
+    time."""
     name = "pi" if policy.shared else "vf"
     ends = {(t, i): row for t, i, row in seg.final}
     values, at_end, after = np.zeros(seg.starts.shape), {}, []
@@ -421,7 +424,7 @@ def test_ranks_with_some_of_the_environments_each_make_one_step():
         assert its["step_fraction"] == info["step_fraction"]
 
 
-# --- training ---------------------------------------------------------------------------------------------------------
+# --- training -----------------------------------------------------------------------------------------------
 
 def model_on(env, name="lstm", **settings):
     options = dict(timesteps_per_batch=64, seed=0, vf_iters=2, policy_kwargs=dict(n_lstm=8, layers=[6])) | settings
@@ -447,7 +450,8 @@ def test_the_step_moves_the_policy_and_the_fit_the_critic(name, share, actions):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_model_learns_what_only_memory_can(mode):
-    """The sum of bits: half of the answers are right by guessing, and three quarters by the last bit's luck at most."""
+    """The sum of bits: half of the answers are right by guessing, and three quarters by the last bit's luck
+    at most."""
     envs = [lambda: Parity(gym.Discrete(2))] * 8
     env = Together(envs, autoreset_mode=MODES[mode]) if MODES[mode] else DummyVecEnv(envs)
     model = TRPO("MlpLstmPolicy", env, timesteps_per_batch=1024, gamma=0.0, lam=0.0, max_kl=LinearSchedule(0.03), vf_iters=5,
@@ -560,7 +564,8 @@ def test_long_episodes_are_imitated_in_batches_that_may_be_empty():
 @pytest.mark.parametrize("settings", [
     dict(vf_batch_size=16), dict(vf_batch_size=2, policy_kwargs=dict(n_lstm=4, share_features=True))])
 def test_minibatches_without_rows_that_count_do_not_stop_the_critic(settings):
-    """Where an autoreset's rows are many, there are more minibatches than pieces, or some with nothing that counts."""
+    """Where an autoreset's rows are many, there are more minibatches than pieces, or some with nothing that
+    counts."""
     class Short(Parity):
         def __init__(self):
             super().__init__(limit=1)
