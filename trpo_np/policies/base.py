@@ -368,8 +368,8 @@ class Policy:
         One Discrete action is an integer scalar (hashable), a batch an array. `state` and `mask` are for
         recurrent policies and come back as None from others.
         """
-        if self._row is not None:  # a standard network, whose outputs are nearly actions
-            outputs, single = self._outputs(obs)
+        if (row := self._row) is not None:  # a standard network, whose outputs are nearly actions
+            outputs, single = self._outputs(obs, row)
             after, dist = None, self.dist
             if not deterministic:
                 noise = dist.noise(self.rng, len(outputs)).astype(self.dtype)
@@ -391,14 +391,13 @@ class Policy:
             return None
         return fast.Row(network, self.normalizer if self.normalizer.enabled else None)
 
-    def _outputs(self, obs: Any) -> tuple[np.ndarray, bool]:
-        """Return the network's outputs (n, k) for observations, and whether it was a single one; see
-        `observe`."""
+    def _outputs(self, obs: Any, row: fast.Row) -> tuple[np.ndarray, bool]:
+        """Return the network's outputs (n, k) for observations, and whether it was a single one (`observe`)."""
         if type(obs) is np.ndarray and obs.shape == self._line:  # the most frequent call, and the quickest
-            if (outputs := self._row(obs, True)) is not None:
+            if (outputs := row(obs, True)) is not None:
                 return outputs, True
         x, single = self.observe(obs)
-        if len(x) == 1 and (outputs := self._row(x[0], False)) is not None:
+        if len(x) == 1 and (outputs := row(x[0], False)) is not None:
             return outputs, single
         return self.pi_head.apply(self.params, self.trunk.apply(self.params, x)), single
 

@@ -237,13 +237,12 @@ def recurrent_actor(network: RecurrentNetwork, draws: Drawing, n: int) -> Callab
     is compiled."""
     if not act.draw.is_compiled:
         return None
-    before, lstm, after = network
-    draw = act.draw.now
+    draw, lstm = act.draw.now, network.lstm
     h, into = lstm["wh"].shape
     # the inputs' part is drawn as that of the only step, without noise or bounds
     inner = np.zeros((2, 1, n, into), np.float32)
     plain = np.zeros((1, n, into), np.float32), act.unbounded(into), inner, np.zeros((1, n), np.int64)
-    before, after = (*before, *plain), (*after, *draws.arguments)
+    before, after = (*network.before, *plain), (*network.after, *draws.arguments)
     (w, rows), ln = gates(lstm["wh"]), NO_NORM
     if layer_norm := "gx" in lstm:
         ln = np.concatenate([lstm["gh"], lstm["gc"], lstm["bc"]])
