@@ -28,11 +28,15 @@ class Pictures(gymnasium.Env):
     action_space = gymnasium.spaces.Discrete(6)
 
 
-SETTINGS = dict(cg_iters=10, cg_damping=0.1, fvp_subsample=1, vf_iters=3, vf_batch_size=128, vf_stepsize=1e-3, lam=0.95)
+SETTINGS = dict(cg_iters=10, cg_damping=0.1, fvp_subsample=1, vf_iters=3, vf_batch_size=128, vf_stepsize=1e-3,
+                lam=0.95)
 
 
 def model(widths, batch, num_envs=1):
-    """Return a TRPO of tanh layers (observations, hidden ..., actions), compiled, and a segment of `batch` steps for it."""
+    """Return a compiled TRPO and a segment of `batch` steps for it.
+
+    `widths` are those of tanh layers: observations, hidden ones, actions.
+    """
     from trpo_np import TRPO
     from trpo_np.policies.fast import warm_up
     learner = TRPO("MlpPolicy", Noise(widths[0], widths[-1]), seed=0, timesteps_per_batch=batch,
@@ -50,5 +54,5 @@ def segment(policy, steps, n, seed=0):
     for t in range(steps):
         act(t, obs[t], np.zeros(n, bool))
     no, ends = np.zeros((steps, n), bool), rng.random((steps, n)) < 0.01
-    return Segment(obs=obs, actions=actions, rewards=rng.standard_normal((steps, n)), terminated=ends, truncated=no,
-                   valid=~no, over=ends, starts=no, last_obs=obs[-1], final=[])
+    return Segment(obs=obs, actions=actions, rewards=rng.standard_normal((steps, n)), terminated=ends,
+                   truncated=no, valid=~no, over=ends, starts=no, last_obs=obs[-1], final=[])

@@ -1,8 +1,10 @@
-"""How long does one update take (gradient, conjugate gradient, line search, critic), beside sb3-contrib's on PyTorch?
+"""How long does one update take, beside sb3-contrib's on PyTorch?
 
-Made-up experience of 2,048 steps, 17 observations, 6 actions, two tanh layers of 64; 10 CG iterations on every sample, 3 critic
-epochs in minibatches of 128, one thread. The median of the rounds counts. The peer comes first: what trpo_np tells the C library
-about memory holds for the whole process.
+An update is gradient, conjugate gradient, line search and the fit of the critic.
+
+Made-up experience of 2,048 steps, 17 observations, 6 actions, two tanh layers of 64; 10 CG iterations on
+every sample, 3 critic epochs in minibatches of 128, one thread. The median of the rounds counts. The peer
+comes first: what trpo_np tells the C library about memory holds for the whole process.
 """
 
 import statistics
@@ -23,8 +25,8 @@ def peer():
     import torch
     from sb3_contrib import TRPO
     torch.set_num_threads(1)
-    learner = TRPO("MlpPolicy", _update.Noise(WIDTHS[0], WIDTHS[-1]), seed=0, n_steps=BATCH, batch_size=128, cg_max_steps=10,
-                   n_critic_updates=3, cg_damping=0.1, gae_lambda=0.95, device="cpu")
+    learner = TRPO("MlpPolicy", _update.Noise(WIDTHS[0], WIDTHS[-1]), seed=0, n_steps=BATCH, batch_size=128,
+                   cg_max_steps=10, n_critic_updates=3, cg_damping=0.1, gae_lambda=0.95, device="cpu")
     learner.learn(BATCH)  # fills the buffer, which stays
     return learner.train
 

@@ -1,6 +1,6 @@
 """The only numerical derivatives of the repository: the complex step and the adjoint identity, in float64.
 
-`check_linear` states two facts about a program: its push is the derivative, and its pull is the transpose of its push.
+`check_linear` states two facts about a program: push is the derivative, and pull the transpose of push.
 """
 
 import numpy as np

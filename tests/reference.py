@@ -7,7 +7,7 @@ import numpy as np
 from trpo_np import ops
 from trpo_np.comm import OneProcess
 
-# --- sums over time ---------------------------------------------------------------------------------------------------
+# --- sums over time -----------------------------------------------------------------------------------------
 
 def discounted_sum(delta, cut, decay):
     """out[t] = sum over k >= t of decay^(k - t) delta[k], up to the first cut at or after t. O(T^2)."""
@@ -23,7 +23,7 @@ def discounted_sum(delta, cut, decay):
 
 
 def gae(rewards, values, last_value, final_values, terminated, truncated, gamma, lam):
-    """Generalised advantages as a weighted mean of k-step returns, written out: A = sum (gamma lam)^l delta. O(T^2)."""
+    """Generalised advantages as they are defined, A = sum (gamma lam)^l delta. O(T^2)."""
     steps, n = np.shape(rewards)
     out = np.zeros((steps, n))
     for i in range(n):
@@ -42,9 +42,10 @@ def gae(rewards, values, last_value, final_values, terminated, truncated, gamma,
 
 
 def scaled_rewards(segments, gamma, clip):
-    """Divide the rewards of each segment by the spread of all discounted sums seen so far, one number at a time.
+    """Divide the rewards of each segment by the spread of all discounted sums so far, one number at a time.
 
-    A segment is (rewards, done, valid), (T, n) each. The sum starts anew after an episode's end and after an invalid row.
+    A segment is (rewards, done, valid), (T, n) each. The sum starts anew after an episode's end and after an
+    invalid row.
     """
     running, seen, results = {}, [], []
     for rewards, done, valid in segments:
@@ -60,10 +61,10 @@ def scaled_rewards(segments, gamma, clip):
     return results
 
 
-# --- solvers ----------------------------------------------------------------------------------------------------------
+# --- solvers ------------------------------------------------------------------------------------------------
 
 def adam(x, gradients, stepsize, beta1=0.9, beta2=0.999, epsilon=1e-8):
-    """Kingma & Ba, Algorithm 1 with the epsilon of the last lines of their section 2 (as in stable-baselines), in float64."""
+    """Kingma & Ba, Algorithm 1, in float64; epsilon as at the end of section 2, and in stable-baselines."""
     x = [float(v) for v in x]
     m, v = [0.0] * len(x), [0.0] * len(x)
     for t, g in enumerate(gradients, 1):
@@ -75,7 +76,7 @@ def adam(x, gradients, stepsize, beta1=0.9, beta2=0.999, epsilon=1e-8):
     return np.array(x)
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory -------------------------------------------------------------------------------------------------
 
 def lstm(x, starts, state, wx, wh, b):
     """The LSTM of the textbook, step by step, composed of ops; gates in the order i, f, o, g."""
@@ -106,7 +107,7 @@ def _norm(x, gain, bias):
     return centred / ops.sqrt(ops.var(x, -1, keepdims=True) + 1e-5) * gain + bias
 
 
-# --- codes ------------------------------------------------------------------------------------------------------------
+# --- codes --------------------------------------------------------------------------------------------------
 
 def one_hot(x, nvec):
     """Code of one array of integers, a position at a time."""
@@ -116,7 +117,7 @@ def one_hot(x, nvec):
     return np.array(code)
 
 
-# --- convolution ------------------------------------------------------------------------------------------------------
+# --- convolution --------------------------------------------------------------------------------------------
 
 def conv2d(x, w, b, stride=(1, 1), padding="valid"):
     """Convolution of channels-last images, one product of numbers at a time; bytes count as x / 255."""
@@ -125,7 +126,8 @@ def conv2d(x, w, b, stride=(1, 1), padding="valid"):
     before, out = [0, 0], [(height - kh) // stride[0] + 1, (width - kw) // stride[1] + 1]
     if padding == "same":
         out = [-(-size // s) for size, s in zip((height, width), stride)]
-        before = [max((o - 1) * s + k - size, 0) // 2 for o, s, k, size in zip(out, stride, (kh, kw), (height, width))]
+        before = [max((o - 1) * s + k - size, 0) // 2
+                  for o, s, k, size in zip(out, stride, (kh, kw), (height, width))]
     y = np.zeros((n, *out, c_out))
     for i in range(n):
         for row in range(out[0]):
@@ -142,7 +144,7 @@ def conv2d(x, w, b, stride=(1, 1), padding="valid"):
     return y
 
 
-# --- ranks ------------------------------------------------------------------------------------------------------------
+# --- ranks --------------------------------------------------------------------------------------------------
 
 class ThreadRank(OneProcess):
     """One of several ranks that are threads of this process; collectives wait for all, as MPI's do."""

@@ -16,7 +16,8 @@ X = rng.standard_normal((4, 3))
 
 
 def network(dtype="float64"):
-    return Params.pack({"w": rng.standard_normal((3, 2)), "unused": rng.standard_normal(2), "b": rng.standard_normal(2),
+    return Params.pack({"w": rng.standard_normal((3, 2)), "unused": rng.standard_normal(2),
+                        "b": rng.standard_normal(2),
                         "scale": rng.standard_normal(())}, dtype)
 
 
@@ -24,7 +25,7 @@ def apply(p):
     return ops.tanh(X @ p["w"] + p["b"]) * p["scale"]
 
 
-# --- what it computes -------------------------------------------------------------------------------------------------
+# --- what it computes ---------------------------------------------------------------------------------------
 
 def test_params_are_pushed_and_pulled_as_the_flat_vector():
     params = network()
@@ -33,7 +34,8 @@ def test_params_are_pushed_and_pulled_as_the_flat_vector():
     assert J.push(np.ones(params.flat.size)).shape == y.shape == (4, 2)
     g = J.pull(np.ones((4, 2)))
     assert g.shape == params.flat.shape
-    assert not params.like(g)["unused"].any() and all(params.like(g)[name].all() for name in ("w", "b", "scale"))
+    assert not params.like(g)["unused"].any()
+    assert all(params.like(g)[name].all() for name in ("w", "b", "scale"))
 
 
 def test_several_inputs_of_both_kinds():
@@ -163,7 +165,7 @@ def test_float64_products_of_a_float32_program_are_those_of_its_float32_derivati
     np.testing.assert_array_equal(J.push(X), 2.0 * x.astype(np.float64) * X)
 
 
-# --- joint rules ------------------------------------------------------------------------------------------------------
+# --- joint rules --------------------------------------------------------------------------------------------
 
 def hypot_joint(wanted, y, *xs):
     """d sqrt(a^2 + b^2) = (a da + b db) / y, as one pair for both arguments."""
@@ -196,11 +198,12 @@ def test_traced_computes_the_value_under_trace_alone():
     np.testing.assert_array_equal(linearize(op, X)[0], np.sin(X) + 1)
 
 
-# --- Python's operators -----------------------------------------------------------------------------------------------
+# --- Python's operators -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("fun", [
-    lambda v: np.ones((2, 4)) @ v, lambda v: np.ones((4, 3)) * v, lambda v: np.ones(3) + v, lambda v: np.ones(3) - v,
-    lambda v: np.ones(3) / (v * v + 1), lambda v: np.float64(2) * v, lambda v: np.float32(2) - v, lambda v: 1 / (v * v + 1),
+    lambda v: np.ones((2, 4)) @ v, lambda v: np.ones((4, 3)) * v, lambda v: np.ones(3) + v,
+    lambda v: np.ones(3) - v, lambda v: np.ones(3) / (v * v + 1), lambda v: np.float64(2) * v,
+    lambda v: np.float32(2) - v, lambda v: 1 / (v * v + 1),
     lambda v: 2 - v, lambda v: -v, lambda v: v**3, lambda v: v.T @ np.ones((4, 2)), lambda v: v[1:, 0],
     lambda v: v @ np.ones((3, 2)),
 ])
@@ -219,9 +222,10 @@ def test_var_looks_like_its_array():
     assert seen[0] == (Var, (4, 3), 2, 12, np.float64, 4, (3, 4), "Var(arra")
 
 
-# --- what it refuses --------------------------------------------------------------------------------------------------
+# --- what it refuses ----------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("fun", [lambda x: X, lambda x: 1.0, lambda x: None, lambda x: (x, x), lambda x: ops.stop_gradient(x)])
+@pytest.mark.parametrize("fun", [
+    lambda x: X, lambda x: 1.0, lambda x: None, lambda x: (x, x), lambda x: ops.stop_gradient(x)])
 def test_output_that_does_not_depend_on_the_input(fun):
     with pytest.raises(ValueError, match="does not depend on the input"):
         linearize(fun, X)
@@ -300,13 +304,14 @@ def test_matmul_refuses_shapes_that_its_rule_does_not_cover():
             linearize(lambda x, b=b: x @ np.ones(b), np.ones(a))
 
 
-# --- value_and_grad ---------------------------------------------------------------------------------------------------
+# --- value_and_grad -----------------------------------------------------------------------------------------
 
 def test_value_and_grad():
     value, g = value_and_grad(lambda p: ops.sum(ops.square(apply(p))), params := network())
     np.testing.assert_allclose(value, np.sum(apply(params) ** 2), rtol=1e-14)
     v = rng.standard_normal(11)
-    np.testing.assert_allclose(g @ v, complex_step(lambda p: ops.sum(ops.square(apply(p))), [params], [v]), rtol=1e-11)
+    np.testing.assert_allclose(g @ v, complex_step(lambda p: ops.sum(ops.square(apply(p))), [params], [v]),
+                               rtol=1e-11)
     assert value_and_grad(lambda x: x * x, np.array(3.0)) == (9.0, 6.0)
     assert value_and_grad(lambda x: x * x, 3.0) == (9.0, 6.0)
 
@@ -325,7 +330,7 @@ def test_gradient_can_be_differentiated_by_the_complex_step():
     np.testing.assert_allclose(H, 2 * A + np.diag(6 * x), rtol=1e-13)
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory -------------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def no_collector():
@@ -335,7 +340,8 @@ def no_collector():
     gc.enable()
 
 
-@pytest.mark.parametrize("use", [lambda J: None, lambda J: J.push(np.ones(11)), lambda J: J.pull(np.ones((4, 2)))])
+@pytest.mark.parametrize("use", [
+    lambda J: None, lambda J: J.push(np.ones(11)), lambda J: J.pull(np.ones((4, 2)))])
 def test_arrays_are_freed_without_the_garbage_collector(no_collector, use):
     alive = []
 

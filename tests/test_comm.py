@@ -13,8 +13,10 @@ import pytest
 
 from trpo_np.comm import LAUNCHED, OneProcess, Ranks, connect
 
-MPIEXEC = next((str(p) for p in [Path(sys.executable).with_name("mpiexec")] if p.exists()), shutil.which("mpiexec"))
-needs_mpi = pytest.mark.skipif(MPIEXEC is None or importlib.util.find_spec("mpi4py") is None, reason="needs mpi4py and mpiexec")
+MPIEXEC = next((str(p) for p in [Path(sys.executable).with_name("mpiexec")] if p.exists()),
+               shutil.which("mpiexec"))
+needs_mpi = pytest.mark.skipif(MPIEXEC is None or importlib.util.find_spec("mpi4py") is None,
+                               reason="needs mpi4py and mpiexec")
 
 # each rank computes its answers and prints them in one write; the values are checked here
 SCRIPT = """
@@ -29,7 +31,8 @@ assert isinstance(comm, Ranks) and comm.size == 2
 x = np.arange(3, dtype=np.float32) * (r + 1)
 total = comm.sum(x)
 say["array"] = [total.tolist(), total.dtype.name, x.tolist(), total is x]
-say["number"] = [comm.sum(1.5 + r), np.shape(comm.sum(2.0)), float(comm.sum(float(r))), int(comm.sum(np.int64(r + 1)))]
+say["number"] = [comm.sum(1.5 + r), np.shape(comm.sum(2.0)), float(comm.sum(float(r))),
+                 int(comm.sum(np.int64(r + 1)))]
 say["matrix"] = comm.sum(np.eye(4)[:, ::2] * (r + 1))[:, 1].tolist()  # not contiguous
 say["empty"] = comm.sum(np.zeros((0, 2))).shape
 say["bcast"] = [comm.bcast({"seed": 5 + r}), comm.bcast(None if r else [1]), comm.bcast(2**200 + r)]
@@ -50,13 +53,16 @@ def test_two_ranks(tmp_path):
     command = [MPIEXEC, "-n", "2", sys.executable, "script.py"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
-    said = sorted((json.loads(line) for line in done.stdout.splitlines()), key=lambda answers: answers["rank"])
+    said = sorted((json.loads(line) for line in done.stdout.splitlines()),
+                  key=lambda answers: answers["rank"])
     assert [answers.pop("rank") for answers in said] == [0, 1]
     for rank, answers in enumerate(said):
         assert answers.pop("array") == [[0, 3, 6], "float32", [0, 1.0 * (rank + 1), 2.0 * (rank + 1)], False]
         assert answers.pop("alone") == [0, 1, [rank], 3.0]
     assert said[0] == said[1]  # every rank sees the same control values
-    assert said[0] == {"number": [4.0, [], 1.0, 3], "matrix": [0, 0, 3, 0], "empty": [0, 2], "bcast": [{"seed": 5}, [1], 2**200], "gather": [[0, "a"], [1, "b"]], "nan": ["nan"], "given": [True, 2, 1]}
+    assert said[0] == {"number": [4.0, [], 1.0, 3], "matrix": [0, 0, 3, 0], "empty": [0, 2],
+                       "bcast": [{"seed": 5}, [1], 2**200], "gather": [[0, "a"], [1, "b"]], "nan": ["nan"],
+                       "given": [True, 2, 1]}
 
 
 def test_one_process():

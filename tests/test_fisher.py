@@ -1,7 +1,8 @@
-"""Promise 1: the Fisher product is the dense Hessian of the mean KL, to 1e-9, for every distribution and network.
+"""The Fisher product is the dense Hessian of the mean KL, to 1e-9, for every distribution and network.
 
-The Hessian is the complex step of the KL's gradient: it shares the gradient with the operator, but neither the
-distributions' closed-form M nor the push. `pytest -s` prints the largest relative error of each distribution.
+The Hessian is the complex step of the KL's gradient: it shares the gradient with the operator, but neither
+the distributions' closed-form M nor the push. `pytest -s` prints the largest relative error of each
+distribution.
 """
 
 from types import SimpleNamespace
@@ -23,7 +24,8 @@ from trpo_np.trust_region import fisher_operator
 from trpo_np.update import fit
 
 OBS = gym.Box(-np.inf, np.inf, (3,))
-ACTIONS = {"Categorical": gym.Discrete(3), "MultiCategorical": gym.MultiDiscrete([2, 3]), "Bernoulli": gym.MultiBinary((2, 2)),
+ACTIONS = {"Categorical": gym.Discrete(3), "MultiCategorical": gym.MultiDiscrete([2, 3]),
+           "Bernoulli": gym.MultiBinary((2, 2)),
            "DiagGaussian": gym.Box(-1, 1, (2,))}
 NETWORKS = {"separate": dict(layers=[5, 4]), "shared": dict(net_arch=[8, dict(pi=[8], vf=[8])]),
             "extractor": dict(extractor=nn.dense("front", 4), share_features=True, layers=[3])}
@@ -35,7 +37,8 @@ each_network = pytest.mark.parametrize("network", NETWORKS)
 def make(name, network="separate", act_fun="tanh", dtype="float64", seed=0):
     """A float64 policy away from its start, with normalised observations and one weight for each sample."""
     rng = np.random.default_rng(seed)
-    policy = MlpPolicy(OBS, ACTIONS[name], normalize=True, act_fun=act_fun, dtype=dtype, **NETWORKS[network]).draw(rng)
+    policy = MlpPolicy(OBS, ACTIONS[name], normalize=True, act_fun=act_fun, dtype=dtype,
+                       **NETWORKS[network]).draw(rng)
     policy.params.flat[:] += 0.3 * rng.standard_normal(policy.params.flat.shape).astype(dtype)
     policy.params["pi/out/w"][...] *= 20
     policy.normalizer.merge(4 * rng.standard_normal((50, 3)) + [1, -20, 300], ONE)
@@ -87,7 +90,7 @@ def test_fisher_is_the_hessian_of_the_mean_kl(name, network, act_fun, worst):
         assert np.abs(params.like(np.abs(F).max(axis=0))[block]).max() > 0, block
 
 
-# --- through time -----------------------------------------------------------------------------------------------------
+# --- through time -------------------------------------------------------------------------------------------
 
 RECURRENT = [name for name in policies.NAMES if "Lstm" in name]
 IMAGE = nn.serial(nn.conv("conv", 2, 3, 2, relu=True), nn.flatten())
@@ -95,12 +98,13 @@ each_recurrent = pytest.mark.parametrize("cls", RECURRENT)
 
 
 def make_recurrent(cls, name, share=False, seed=0):
-    """As `make`, on 3 sequences of 6 steps: episodes start at random places, and two rows are an autoreset's."""
+    """As `make`, on 3 sequences of 6 steps in which episodes start at random; two rows are an autoreset's."""
     rng = np.random.default_rng(seed)
     sees = cls.startswith("Cnn")
-    space, kwargs = (gym.Box(0, 1, (5, 7)), dict(cnn_extractor=IMAGE)) if sees else (OBS, dict(normalize=True))
-    policy = getattr(policies, cls)(space, ACTIONS[name], dtype="float64", n_lstm=3, share_features=share, **kwargs,
-                           net_arch=[2, "lstm", dict(pi=[3], vf=[2])]).draw(rng)
+    space, kwargs = (gym.Box(0, 1, (5, 7)), {"cnn_extractor": IMAGE}) if sees else (OBS, {"normalize": True})
+    policy = getattr(policies, cls)(
+        space, ACTIONS[name], dtype="float64", n_lstm=3, share_features=share, **kwargs,
+        net_arch=[2, "lstm", dict(pi=[3], vf=[2])]).draw(rng)
     policy.params.flat[:] += 0.3 * rng.standard_normal(policy.params.flat.shape)
     policy.params["pi/out/w"][...] *= 20
     if sees:
@@ -156,13 +160,14 @@ def test_the_critics_gradient_through_time(cls):
     critic, goal = policy.params.select(policy.critic_weights), np.random.default_rng(0).standard_normal(18)
     result = policy.critic_loss(critic, seq, goal, weights)
     expected = jacobian(lambda p: ops.sum(weights * ops.square(policy.vf(p, seq) - goal)), critic)[0]
-    assert relative(result[:-2], expected) < 1e-9 and all(array.any() for array in critic.like(result[:-2]).values())
+    assert relative(result[:-2], expected) < 1e-9
+    assert all(array.any() for array in critic.like(result[:-2]).values())
 
 
 @pytest.mark.parametrize("cls", ["MlpLstmPolicy", "MlpLnLstmPolicy"])
 def test_fisher_vector_product_of_a_model_that_remembers(cls):
-    model = TRPO(cls, gymnasium.make("CartPole-v1"), policy_kwargs=dict(n_lstm=3, layers=[2]), dtype="float64", seed=0,
-                 timesteps_per_batch=64, normalize_observations=True)
+    model = TRPO(cls, gymnasium.make("CartPole-v1"), policy_kwargs=dict(n_lstm=3, layers=[2]),
+                 dtype="float64", seed=0, timesteps_per_batch=64, normalize_observations=True)
     model.learn(64)
     rng, policy = np.random.default_rng(0), model.policy
     obs, mask = rng.uniform(-1, 1, (5, 2, 4)).astype(np.float32), rng.random((5, 2)) < 0.3
@@ -174,15 +179,17 @@ def test_fisher_vector_product_of_a_model_that_remembers(cls):
     H = dense_hessian(policy, params, Sequence(x, np.zeros((5, 2), bool), np.zeros((2, 6))), np.full(10, 0.1))
     assert relative(model.fisher_vector_product(v, obs), H @ v) < 1e-9
     H = dense_hessian(policy, params, Sequence(x[:1], mask[1:2], state), np.full(2, 0.5))
-    assert relative(model.fisher_vector_product(v, obs[0], state, mask[1], damping=0.5), H @ v + 0.5 * v) < 1e-9
+    assert relative(model.fisher_vector_product(v, obs[0], state, mask[1], damping=0.5),
+                    H @ v + 0.5 * v) < 1e-9
     for bad, message in ((dict(mask=mask[:4]), r"the mask has shape \(4, 2\)"),
                          (dict(mask=mask[0]), r"the mask has shape \(2,\)"),
-                         (dict(state=state[:1]), r"the state has shape \(1, 6\); 2 observations and n_lstm=3 need \(2, 6\)")):
+                         (dict(state=state[:1]),
+                          r"the state has shape \(1, 6\); 2 observations and n_lstm=3 need \(2, 6\)")):
         with pytest.raises(ValueError, match=message):
             model.fisher_vector_product(v, obs, **bad)
 
 
-# --- by other routes --------------------------------------------------------------------------------------------------
+# --- by other routes ----------------------------------------------------------------------------------------
 
 @each_distribution
 def test_three_routes_to_one_number(name):
@@ -193,7 +200,8 @@ def test_three_routes_to_one_number(name):
     M = np.zeros((phi.size, phi.size))
     for i in range(N):
         block = slice(i * policy.dist.size, (i + 1) * policy.dist.size)
-        M[block, block] = weights[i] * policy.dist.fisher(np.tile(phi[i], (policy.dist.size, 1)), np.eye(policy.dist.size))
+        M[block, block] = weights[i] * policy.dist.fisher(np.tile(phi[i], (policy.dist.size, 1)),
+                                                          np.eye(policy.dist.size))
     operator = fisher_operator(policy, params, obs, weights, ONE, 0.0)(v)
     by_matrices, by_hessian = J.T @ (M @ (J @ v)), dense_hessian(policy, params, obs, weights) @ v
     assert relative(operator, by_matrices) < 1e-12 and relative(operator, by_hessian) < 1e-9 and size > 100
@@ -201,14 +209,15 @@ def test_three_routes_to_one_number(name):
 
 @each_distribution
 def test_fisher_is_the_covariance_of_the_score(name):
-    """By its other definition, E[grad log p  grad log p'], over draws: a check that shares no formula but logp."""
+    """By its other definition, E[grad log p  grad log p'], over draws: it shares no formula but logp."""
     policy, params, obs, _ = make(name)
     policy.params["pi/out/w"][...] /= 10  # no action so rare that the mean hangs on a few draws
     draws, v = 4000, np.random.default_rng(4).standard_normal(params.flat.size)
     x = np.repeat(obs[:1], draws, axis=0)
     phi, J = linearize(lambda p: policy.pi(p, x), params)
     actions = policy.dist.sample(phi, policy.dist.noise(np.random.default_rng(5), draws))
-    score = linearize(lambda q: policy.dist.logp(q, actions), phi)[1].push(J.push(v))  # grad log p . v, for each draw
+    K = linearize(lambda q: policy.dist.logp(q, actions), phi)[1]
+    score = K.push(J.push(v))  # grad log p . v, for each draw
     vFv = v @ fisher_operator(policy, params, obs[:1], np.ones(1), ONE, 0.0)(v)
     assert abs(np.mean(score**2) - vFv) < 4 * np.std(score**2) / np.sqrt(draws) < 0.3 * vFv
 
@@ -237,7 +246,8 @@ def test_weights_weigh_samples(name):
     policy, params, obs, weights = make(name)
     v = np.random.default_rng(0).standard_normal(params.flat.size)
     each = [fisher_operator(policy, params, obs[i:i + 1], np.ones(1), ONE, 0.0)(v) for i in range(N)]
-    np.testing.assert_allclose(fisher_operator(policy, params, obs, weights, ONE, 0.0)(v), weights @ each, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(fisher_operator(policy, params, obs, weights, ONE, 0.0)(v), weights @ each,
+                               rtol=1e-10, atol=1e-13)
 
 
 @each_distribution
@@ -250,7 +260,8 @@ def test_ranks_with_a_part_of_the_samples_each_make_one_product(name):
         mine = parts[comm.rank]
         return fisher_operator(policy, params, obs[mine], weights[mine], comm, 0.1)(v)
     for product in reference.on_ranks(3, run):
-        np.testing.assert_allclose(product, fisher_operator(policy, params, obs, weights, ONE, 0.1)(v), rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(product, fisher_operator(policy, params, obs, weights, ONE, 0.1)(v),
+                                   rtol=1e-12, atol=1e-14)
 
 
 @each_distribution
@@ -264,13 +275,13 @@ def test_float32_products_are_the_float64_ones_to_rounding(name, kernel_mode):
     assert low.dtype == np.float32 and relative(low, high) < 1e-4
 
 
-# --- the model's own product ------------------------------------------------------------------------------------------
+# --- the model's own product --------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
 def model():
     env = gymnasium.make("CartPole-v1")
-    model = TRPO("MlpPolicy", env, policy_kwargs=dict(net_arch=[6, dict(pi=[5], vf=[4])]), dtype="float64", seed=0,
-                 timesteps_per_batch=64, normalize_observations=True)
+    model = TRPO("MlpPolicy", env, policy_kwargs=dict(net_arch=[6, dict(pi=[5], vf=[4])]), dtype="float64",
+                 seed=0, timesteps_per_batch=64, normalize_observations=True)
     model.learn(128)
     return model
 
@@ -282,16 +293,18 @@ def test_fisher_vector_product_of_a_model(model):
     H = dense_hessian(policy, params, policy.observe(obs)[0], np.full(9, 1 / 9))
     n, m = policy.params.flat.size, params.flat.size
     v = np.random.default_rng(1).standard_normal(n)
-    np.testing.assert_allclose(model.fisher_vector_product(v[:m], obs), H @ v[:m], rtol=1e-8, atol=1e-9 * np.abs(H @ v[:m]).max())
+    np.testing.assert_allclose(model.fisher_vector_product(v[:m], obs), H @ v[:m], rtol=1e-8,
+                               atol=1e-9 * np.abs(H @ v[:m]).max())
     whole = model.fisher_vector_product(v, obs, damping=0.5)
     np.testing.assert_allclose(whole[:m], H @ v[:m] + 0.5 * v[:m], rtol=1e-8, atol=1e-9)
     np.testing.assert_allclose(whole[m:], 0.5 * v[m:], rtol=1e-12)  # the critic has no curvature
     for size in (m - 1, m + 1, n + 1):
-        with pytest.raises(ValueError, match=f"v has shape \\({size},\\); {m} .policy. or {n} .all. numbers are needed"):
+        needed = f"v has shape \\({size},\\); {m} .policy. or {n} .all. numbers are needed"
+        with pytest.raises(ValueError, match=needed):
             model.fisher_vector_product(np.zeros(size), obs)
 
 
-# --- gradients reach the policy, the whole policy and nothing but the policy ------------------------------------------
+# --- gradients reach the policy, the whole policy and nothing but the policy --------------------------------
 
 @each_distribution
 @each_network
@@ -299,8 +312,8 @@ def test_fisher_vector_product_of_a_model(model):
 def test_every_policy_parameter_has_a_gradient(name, network, act_fun):
     policy, params, obs, weights = make(name, network, act_fun)
     actions = policy.dist.sample(policy.pi(params, obs), policy.dist.noise(np.random.default_rng(0), N))
-    advantages = np.random.default_rng(1).standard_normal(N)
-    _, g = value_and_grad(lambda p: ops.sum(policy.dist.logp(policy.pi(p, obs), actions) * (weights * advantages)), params)
+    gains = weights * np.random.default_rng(1).standard_normal(N)
+    _, g = value_and_grad(lambda p: ops.sum(policy.dist.logp(policy.pi(p, obs), actions) * gains), params)
     for block, array in params.like(g).items():
         assert array.any() if act_fun == "relu" else array.all(), block  # a relu may be off for all samples
 
@@ -312,18 +325,22 @@ def test_the_critics_gradient_is_its_own(network):
     features = policy.critic_input(policy.params, obs)
     _, g = value_and_grad(lambda p: ops.mean(ops.square(policy.vf(p, features) - 1.0)), critic)
     assert all(array.all() for array in critic.like(g).values())
-    assert not np.shares_memory(critic.flat, params.flat) and critic.flat.size + params.flat.size == policy.params.flat.size
+    assert not np.shares_memory(critic.flat, params.flat)
+    assert critic.flat.size + params.flat.size == policy.params.flat.size
 
 
-@pytest.mark.parametrize("policy_kwargs", [None, dict(net_arch=[6, dict(pi=[5], vf=[4])]), dict(net_arch=[6])])
+@pytest.mark.parametrize("policy_kwargs", [
+    None, dict(net_arch=[6, dict(pi=[5], vf=[4])]), dict(net_arch=[6])])
 def test_fitting_values_moves_no_bit_of_the_policy(policy_kwargs):
     model = TRPO("MlpPolicy", gymnasium.make("CartPole-v1"), policy_kwargs=policy_kwargs, seed=0, vf_iters=20)
     policy, rng = model.policy, np.random.default_rng(0)
     x, targets = rng.standard_normal((300, 4)).astype(np.float32), rng.standard_normal(300)
     head, critic = policy.params.select(policy.policy_weights), policy.params.select(policy.critic_weights)
-    before, critic_before, phi = head.flat.tobytes(), critic.flat.copy(), policy.pi(policy.params, x).tobytes()
+    before, critic_before = head.flat.tobytes(), critic.flat.copy()
+    phi = policy.pi(policy.params, x).tobytes()
     error = np.mean((policy.value(x) - targets) ** 2)
     seg = SimpleNamespace(valid=np.ones((300, 1), bool))
-    loss = fit(policy, model.adam, x[:, None], seg, targets, np.ones(300), model.settings, 0.01, rng, model.comm)
+    loss = fit(policy, model.adam, x[:, None], seg, targets, np.ones(300), model.settings, 0.01, rng,
+               model.comm)
     assert head.flat.tobytes() == before and policy.pi(policy.params, x).tobytes() == phi
     assert (critic.flat != critic_before).all() and loss < error

@@ -19,7 +19,7 @@ def assert_moments_of(moments, rows):
     np.testing.assert_allclose(moments.std, rows.std(0), rtol=1e-9, atol=1e-9)
 
 
-# --- moments ----------------------------------------------------------------------------------------------------------
+# --- moments ------------------------------------------------------------------------------------------------
 
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=6).filter(any), st.integers(0, 10**6))
 def test_merges_give_the_moments_of_all_rows(sizes, seed):
@@ -44,7 +44,8 @@ def test_ranks_share_the_moments_of_all_rows(sizes):
     results = reference.on_ranks(len(sizes[0]), run)
     for moments in results:
         assert_moments_of(moments, np.concatenate([batch for row in batches for batch in row]))
-        assert moments.mean.tobytes() == results[0].mean.tobytes() and moments.m2.tobytes() == results[0].m2.tobytes()
+        assert moments.mean.tobytes() == results[0].mean.tobytes()
+        assert moments.m2.tobytes() == results[0].m2.tobytes()
 
 
 def test_nothing_seen():
@@ -78,12 +79,13 @@ def test_state_goes_out_and_in():
     twin.restore(moments.arrays())
     for m in (moments, twin):
         m.merge(rows[5:], ONE)
-    assert twin.mean.tobytes() == moments.mean.tobytes() and twin.m2.tobytes() == moments.m2.tobytes() and twin.count == 9
+    assert twin.mean.tobytes() == moments.mean.tobytes() and twin.m2.tobytes() == moments.m2.tobytes()
+    assert twin.count == 9
     twin.restore(saved)
     assert_moments_of(twin, rows[:5])
 
 
-# --- observations -----------------------------------------------------------------------------------------------------
+# --- observations -------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_normalised_observations_have_mean_zero_and_spread_one(dtype):
@@ -94,7 +96,8 @@ def test_normalised_observations_have_mean_zero_and_spread_one(dtype):
     assert x.dtype == dtype
     expected = (rows - rows.mean(0, np.float64)) / rows.std(0, dtype=np.float64)
     np.testing.assert_allclose(x, expected, atol=1e-2 if dtype == "float32" else 1e-9)
-    np.testing.assert_allclose([x.mean(0, np.float64), x.std(0, dtype=np.float64)], [[0] * 3, [1] * 3], atol=1e-3)
+    np.testing.assert_allclose([x.mean(0, np.float64), x.std(0, dtype=np.float64)], [[0] * 3, [1] * 3],
+                               atol=1e-3)
 
 
 def test_disabled_is_the_identity():
@@ -143,7 +146,7 @@ def test_restored_observations_are_normalised_to_the_bit():
     assert twin(rows).tobytes() == normalizer(rows).tobytes()
 
 
-# --- rewards ----------------------------------------------------------------------------------------------------------
+# --- rewards ------------------------------------------------------------------------------------------------
 
 def segments(rng, shapes, offset=0.0):
     made = []
@@ -187,7 +190,8 @@ def test_ranks_scale_by_the_returns_of_all():
         normalizer.restart(columns)
         return [normalizer(*(part[:, mine] for part in segment), 0.95, comm) for segment in data]
     for i, whole in enumerate(run(ONE, columns=4)):
-        np.testing.assert_allclose(np.hstack([parts[i] for parts in reference.on_ranks(2, run)]), whole, rtol=1e-11)
+        np.testing.assert_allclose(np.hstack([parts[i] for parts in reference.on_ranks(2, run)]), whole,
+                                   rtol=1e-11)
 
 
 def test_restart_forgets_unfinished_episodes_but_not_the_statistics():
@@ -203,5 +207,6 @@ def test_constant_and_disabled_rewards():
     rewards, done, valid = np.ones((3, 1)), np.ones((3, 1), bool), np.ones((3, 1), bool)
     normalizer = RewardNormalizer(True)
     normalizer.restart(1)
-    assert normalizer(rewards, done, valid, 0.9, ONE).tolist() == [[10.0]] * 3  # no spread: clipped, not infinite
+    # no spread: clipped, not infinite
+    assert normalizer(rewards, done, valid, 0.9, ONE).tolist() == [[10.0]] * 3
     assert RewardNormalizer(False)(rewards, done, valid, 0.9, ONE) is rewards

@@ -15,7 +15,7 @@ def spd(n, seed=0, condition=10.0):
     return (Q * np.geomspace(1, condition, n)) @ Q.T, rng.standard_normal(n)
 
 
-# --- conjugate gradient -----------------------------------------------------------------------------------------------
+# --- conjugate gradient -------------------------------------------------------------------------------------
 
 @given(st.integers(1, 12), st.integers(0, 10**6))
 def test_cg_solves_in_as_many_products_as_dimensions(n, seed):
@@ -34,13 +34,14 @@ def test_cg_needs_one_product_for_each_different_eigenvalue():
 
 
 def test_cg_minimises_over_the_krylov_space():
-    """After k products x is the best of span(b, Ab, ..., A^(k-1) b) in the norm of A: the definition of the method."""
+    """The method's definition: after k products x is the best of span(b, Ab, ..., A^(k-1) b) in A's norm."""
     A, b = spd(8, condition=1e3)
     for k in range(1, 6):
         K = np.stack([np.linalg.matrix_power(A, i) @ b for i in range(k)], axis=1)
         K /= np.linalg.norm(K, axis=0)
         best = K @ np.linalg.lstsq(K.T @ A @ K, K.T @ b, rcond=None)[0]
-        np.testing.assert_allclose(conjugate_gradient(lambda p: A @ p, b, iters=k, tol=0.0)[0], best, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(conjugate_gradient(lambda p: A @ p, b, iters=k, tol=0.0)[0], best,
+                                   rtol=1e-6, atol=1e-8)
 
 
 def test_cg_stops_at_the_tolerance():
@@ -72,7 +73,8 @@ def test_cg_of_nothing_is_nothing():
     assert not x.any() and products == 0 == len(calls)
 
 
-@pytest.mark.parametrize("A", [np.zeros((3, 3)), -np.eye(3), np.full((3, 3), np.nan)], ids=["zero", "negative", "nan"])
+@pytest.mark.parametrize("A", [np.zeros((3, 3)), -np.eye(3), np.full((3, 3), np.nan)],
+                         ids=["zero", "negative", "nan"])
 def test_cg_stops_on_a_direction_without_curvature(A):
     product, calls = counting(A)
     x, products = conjugate_gradient(product, np.ones(3))
@@ -125,7 +127,7 @@ def test_dot_accumulates_in_float64():
     np.testing.assert_allclose(dot(a, a), 10**6 * float(np.float32(0.1)) ** 2, rtol=1e-12)
 
 
-# --- line search ------------------------------------------------------------------------------------------------------
+# --- line search --------------------------------------------------------------------------------------------
 
 def recorder(good):
     points = []
@@ -177,7 +179,7 @@ def test_line_search_of_no_steps():
     assert line_search(None, None, x, x, steps=0) == (x, (), 0.0)
 
 
-# --- Adam -------------------------------------------------------------------------------------------------------------
+# --- Adam ---------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("dtype, tol", [("float64", 1e-12), ("float32", 2e-6)])
 def test_adam_is_the_textbook_one(dtype, tol):

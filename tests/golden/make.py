@@ -18,9 +18,11 @@ from trpo_np.settings import LinearSchedule
 HERE = os.path.dirname(os.path.abspath(__file__))
 CASES = {
     "cartpole": (lambda: gymnasium.make("CartPole-v1"),
-                 dict(policy_kwargs=dict(net_arch=[6, dict(pi=[5], vf=[4])], act_fun="relu"), max_kl=LinearSchedule(0.02, 0.01))),
+                 dict(policy_kwargs=dict(net_arch=[6, dict(pi=[5], vf=[4])], act_fun="relu"),
+                      max_kl=LinearSchedule(0.02, 0.01))),
     "pendulum": (lambda: gymnasium.make("Pendulum-v1"),
-                 dict(policy_kwargs=dict(layers=[6, 5], log_std_init=-0.5), normalize_observations=True, normalize_rewards=True)),
+                 dict(policy_kwargs=dict(layers=[6, 5], log_std_init=-0.5), normalize_observations=True,
+                      normalize_rewards=True)),
 }
 
 
@@ -32,8 +34,10 @@ def main() -> None:
         obs = np.random.default_rng(0).standard_normal((8, model.policy.observation_space.width)).round(3)
         path = model.save(os.path.join(HERE, f"format{archive.FORMAT}_{name}"))
         expected[name] = dict(obs=obs.tolist(), actions=model.predict(obs, deterministic=True)[0].tolist(),
-                              probability=[np.asarray(part).tolist() for part in model.action_probability(obs)],
-                              num_timesteps=model.num_timesteps, updates=model.updates, adam_steps=model.adam.t)
+                              probability=[np.asarray(part).tolist()
+                                           for part in model.action_probability(obs)],
+                              num_timesteps=model.num_timesteps, updates=model.updates,
+                              adam_steps=model.adam.t)
         print(path, os.path.getsize(path), "bytes")
     with open(os.path.join(HERE, f"format{archive.FORMAT}.json"), "w") as file:
         json.dump(expected, file, indent=1)
