@@ -50,7 +50,8 @@ def segment(policy, steps, n, seed=0):
     from trpo_np.rollout import Segment
     rng = np.random.default_rng(seed)
     obs = rng.standard_normal((steps, n, policy.observation_space.width)).astype(np.float32)
-    act, actions = policy.actor(policy.dist.noise(rng, steps, n).astype(np.float32))
+    noise = policy.dist.noise(rng, steps, n).astype(np.float32)
+    act, actions, _ = policy.actor(noise, policy.new_memory(n))
     for t in range(steps):
         act(t, obs[t], np.zeros(n, bool))
     no, ends = np.zeros((steps, n), bool), rng.random((steps, n)) < 0.01
