@@ -1,0 +1,311 @@
+"""The phases of an update, each alone: what it reads, what it changes, and what it leaves as it is."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import reference
+from gymnasium import spaces
+
+from trpo_np import update
+from trpo_np.comm import OneProcess
+from trpo_np.normalize import RewardNormalizer
+from trpo_np.optim import Adam
+from trpo_np.policies import MlpPolicy
+from trpo_np.policies.base import Values
+from trpo_np.rollout import Segment
+from trpo_np.settings import Settings
+from trpo_np.trust_region import Batch
+
+ONE, STEPS, ENVS = OneProcess(), 12, 3
+SETTINGS = Settings(dtype="float64", vf_batch_size=8, vf_stepsize=0.01)
+
+
+def make_policy(**options):
+    options = dict(net_arch=[dict(pi=[4], vf=[4])], normalize=True, dtype="float64") | options
+    policy = MlpPolicy(spaces.Box(-9, 9, (3,)), spaces.Box(-1, 1, (2,)), **options)
+    policy.draw(np.random.default_rng(0))
+    policy.normalizer.merge(2 + 3 * np.random.default_rng(1).standard_normal((50, 3)), ONE)
+    return policy
+
+
+def make_segment(policy, seed=0, ends=0.2):
+    """Random numbers in the shape of a rollout; some rows do not count, some episodes are truncated."""
+    rng = np.random.default_rng(seed)
+    obs, last = rng.standard_normal((STEPS, ENVS, 3)), rng.standard_normal((ENVS, 3))
+    terminated, truncated = rng.random((2, STEPS, ENVS)) < ends
+    invalid = rng.random((STEPS, ENVS)) < 0.1
+    truncated &= ~terminated
+    final = [(t, i, rng.standard_normal(3)) for t, i in np.argwhere(truncated)]
+    return Segment(obs=obs, actions=rng.standard_normal((STEPS, ENVS, 2)), final=final, last_obs=last,
+                   rewards=rng.standard_normal((STEPS, ENVS)), terminated=terminated, truncated=truncated,
+                   valid=~invalid, over=terminated | truncated, starts=np.zeros((STEPS, ENVS), bool))
+
+
+def make_values(seg, seed=3):
+    rng = np.random.default_rng(seed)
+    return Values(rng.standard_normal((STEPS, ENVS)), rng.standard_normal(ENVS),
+                  rng.standard_normal(len(seg.final)), {})
+
+
+def no_scaling():
+    return RewardNormalizer(False)
+
+
+def blocks(policy):
+    """The policy's part of the flat vector, and the critic's."""
+    return [policy.params.select(names).flat for names in (policy.policy_weights, policy.critic_weights)]
+
+
+@pytest.fixture
+def policy():
+    return make_policy()
+
+
+@pytest.fixture
+def seg(policy):
+    return make_segment(policy)
+
+
+# --- observe ------------------------------------------------------------------------------------------------
+
+def test_observe_normalises_everything_that_was_seen(policy, seg):
+    seen, moments = update.observe(policy, seg), policy.normalizer.moments
+    assert len(seg.final) > 2
+    final = [row for *_, row in seg.final]
+    for found, obs in ((seen.x, seg.obs), (seen.last, seg.last_obs), (seen.final, final)):
+        np.testing.assert_allclose(found, np.clip((obs - moments.mean) / moments.std, -10, 10), rtol=1e-12)
+
+
+def test_without_truncation_there_is_no_final_observation(policy):
+    assert update.observe(policy, make_segment(policy, ends=0.0)).final.shape == (0, 3)
+
+
+# --- advantage ----------------------------------------------------------------------------------------------
+
+def textbook(seg, values, settings, rewards=None, bootstrap=True):
+    final = np.zeros((STEPS, ENVS))
+    for (t, i, _), v in zip(seg.final, values.final):
+        final[t, i] = v * bootstrap
+    return reference.gae(seg.rewards if rewards is None else rewards, values.steps, values.last, final,
+                         seg.terminated, seg.truncated, settings.gamma, settings.lam)
+
+
+@pytest.mark.parametrize("bootstrap", [True, False])
+def test_advantage_is_the_textbooks(seg, bootstrap):
+    settings = Settings(normalize_advantage=False, bootstrap_truncated=bootstrap, gamma=0.9, lam=0.7)
+    values = make_values(seg)
+    goals = update.advantage(seg, values, settings, no_scaling(), ONE)
+    wanted = textbook(seg, values, settings, bootstrap=bootstrap)
+    np.testing.assert_allclose(goals.advantages, wanted, rtol=1e-9)
+    np.testing.assert_allclose(goals.targets, wanted + values.steps, rtol=1e-9)
+    assert goals.samples == seg.valid.sum() < STEPS * ENVS
+
+
+def test_advantages_that_count_have_mean_0_and_spread_1(seg):
+    adv = update.advantage(seg, make_values(seg), SETTINGS, no_scaling(), ONE).advantages
+    np.testing.assert_allclose([adv[seg.valid].mean(), adv[seg.valid].std()], [0, 1], atol=1e-12)
+    assert not adv[~seg.valid].any()
+
+
+def test_equal_advantages_are_no_reason_to_move(seg):
+    values = make_values(seg)._replace(steps=np.ones((STEPS, ENVS)))
+    seg.rewards[:] = 1.0
+    goals = update.advantage(seg, values, Settings(gamma=0.0), no_scaling(), ONE)
+    assert not goals.advantages.any() and np.isnan(goals.explained_variance)
+
+
+def test_rewards_are_clipped_and_scaled(seg):
+    seg.rewards *= 3
+    values, clipped = make_values(seg), np.clip(seg.rewards, -1, 1)
+    settings = Settings(normalize_advantage=False, clip_rewards=True)
+    goals = update.advantage(seg, values, settings, no_scaling(), ONE)
+    np.testing.assert_allclose(goals.advantages, textbook(seg, values, settings, clipped), rtol=1e-9)
+
+    returns = RewardNormalizer(True)
+    returns.restart(ENVS)
+    goals = update.advantage(seg, values, settings, returns, ONE)
+    scaled = np.clip(clipped / returns.moments.std, -10, 10)
+    np.testing.assert_allclose(goals.advantages, textbook(seg, values, settings, scaled), rtol=1e-9)
+    assert returns.moments.count == seg.valid.sum()
+
+
+def test_the_explained_variance_tells_a_good_critic(seg):
+    rewards = seg.rewards
+    perfect = Values(rewards.copy(), np.zeros(ENVS), np.zeros(len(seg.final)), {})
+    useless = perfect._replace(steps=np.zeros_like(rewards))
+    settings = Settings(gamma=0.0)  # the target is the reward
+    explained = [update.advantage(seg, values, settings, no_scaling(), ONE).explained_variance
+                 for values in (perfect, useless)]
+    assert explained == [1.0, 0.0]
+
+
+def test_where_nothing_counts_there_are_no_samples(seg):
+    seg.valid[:] = False
+    goals = update.advantage(seg, make_values(seg), SETTINGS, no_scaling(), ONE)
+    assert goals.samples == 0 and np.isfinite(goals.advantages).all()
+
+
+def test_ranks_share_mean_and_spread(seg):
+    """Two ranks with some of the environments each have the advantages of one rank with all of them."""
+    values, parts = make_values(seg), [[0], [1, 2]]
+
+    def run(comm):
+        own = deepcopy(seg)
+        for name in ("rewards", "terminated", "truncated", "valid"):
+            setattr(own, name, getattr(seg, name)[:, parts[comm.rank]])
+        mine = [k for k, (_, i, _) in enumerate(seg.final) if i in parts[comm.rank]]
+        own.final = [(t, parts[comm.rank].index(i), row) for t, i, row in (seg.final[k] for k in mine)]
+        V = Values(values.steps[:, parts[comm.rank]], values.last[parts[comm.rank]], values.final[mine], {})
+        return update.advantage(own, V, SETTINGS, no_scaling(), comm)
+    whole, split = update.advantage(seg, values, SETTINGS, no_scaling(), ONE), reference.on_ranks(2, run)
+    np.testing.assert_allclose(np.hstack([goals.advantages for goals in split]), whole.advantages, rtol=1e-9)
+    assert [goals.samples for goals in split] == [whole.samples] * 2
+
+
+# --- step ---------------------------------------------------------------------------------------------------
+
+def make_batch(policy, n=30):
+    rng = np.random.default_rng(4)
+    return Batch(rng.standard_normal((n, 3)), rng.standard_normal((n, 2)), rng.standard_normal(n),
+                 np.full(n, 1 / n))
+
+
+def test_a_step_moves_the_policy_and_nothing_else(policy):
+    head, critic = (block.copy() for block in blocks(policy))
+    info = update.step(policy, make_batch(policy), SETTINGS, 0.01, 0.0, ONE)
+    assert 0 < info["kl"] <= 0.015 and info["step_fraction"] > 0
+    assert (blocks(policy)[0] != head).all() and (blocks(policy)[1] == critic).all()
+
+
+def test_a_step_follows_the_settings(policy):
+    other = deepcopy(policy)
+    settings = Settings(kl_tolerance=1e-9, linesearch_steps=2)
+    assert update.step(policy, make_batch(policy), settings, 0.01, 0.0, ONE)["step_fraction"] == 0
+    assert (policy.params.flat == other.params.flat).all()
+    assert update.step(policy, make_batch(policy), Settings(cg_iters=3), 0.01, 0.0, ONE)["cg_products"] == 3
+
+
+def test_a_gradient_that_is_not_finite_is_told(policy):
+    batch, before = make_batch(policy), policy.params.flat.copy()
+    with pytest.warns(UserWarning, match="an update was skipped: gradient or curvature are not finite"):
+        update.step(policy, batch._replace(advantages=batch.advantages * np.nan), SETTINGS, 0.01, 0.0, ONE)
+    assert (policy.params.flat == before).all()
+
+
+# --- fit ----------------------------------------------------------------------------------------------------
+
+def fit(policy, seg, adam, targets, stepsize=0.01, settings=SETTINGS, seed=0, comm=ONE):
+    x, line_up = policy.normalizer(seg.obs), policy.inputs(seg.obs, seg)[1]
+    return update.fit(policy, adam, x, seg, line_up(targets), line_up(seg.valid), settings, stepsize,
+                      np.random.default_rng(seed), comm)
+
+
+def adam_for(policy):
+    return Adam(blocks(policy)[1].size, policy.dtype)
+
+
+def test_fit_moves_the_critic_and_nothing_else(policy, seg):
+    head, critic = (block.copy() for block in blocks(policy))
+    adam, targets = adam_for(policy), seg.obs.sum(-1)
+    first = fit(policy, seg, adam, targets, settings=Settings(vf_iters=1))
+    last = fit(policy, seg, adam, targets, settings=Settings(vf_iters=200))
+    assert last < 0.5 * first
+    assert (blocks(policy)[0] == head).all() and (blocks(policy)[1] != critic).all()
+
+
+def test_fit_reports_the_last_pass(policy, seg):
+    """With one minibatch a pass and a stepsize of 0, the loss is the mean squared error of what counts."""
+    targets = seg.obs.sum(-1)
+    loss = fit(policy, seg, adam_for(policy), targets, 0.0, Settings(vf_batch_size=1000))
+    values = policy.value(policy.normalizer(seg.obs[seg.valid]))
+    np.testing.assert_allclose(loss, np.mean((values - targets[seg.valid]) ** 2), rtol=1e-12)
+    assert np.isnan(fit(policy, seg, adam_for(policy), targets, settings=Settings(vf_iters=0)))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_fit_that_is_not_finite_is_undone(policy, seg):
+    adam = adam_for(policy)
+    fit(policy, seg, adam, seg.obs.sum(-1))
+    before, kept = policy.params.flat.copy(), (adam.m.copy(), adam.v.copy(), adam.t)
+    with pytest.warns(UserWarning, match="a fit of the critic was undone: not finite"):
+        fit(policy, seg, adam, np.full((STEPS, ENVS), np.inf))
+    assert (policy.params.flat == before).all()
+    assert (adam.m == kept[0]).all() and (adam.v == kept[1]).all() and adam.t == kept[2]
+
+
+# --- merge --------------------------------------------------------------------------------------------------
+
+def test_merge_takes_the_rows_that_count(policy, seg):
+    moments = deepcopy(policy.normalizer.moments)
+    update.merge(policy, seg, ONE)
+    moments.merge(seg.obs[seg.valid], ONE)
+    for name, array in moments.arrays().items():
+        assert (policy.normalizer.moments.arrays()[name] == array).all(), name
+
+
+def test_after_merging_the_ranks_are_equal(seg):
+    def run(comm):
+        policy = make_policy()
+        policy.params.flat[:] += 1e-12 * comm.rank
+        update.merge(policy, seg, comm)
+        return policy.params.flat, policy.normalizer.shift
+    (one, shift), (other, other_shift) = reference.on_ranks(2, run)
+    assert one.tobytes() == other.tobytes() and shift.tobytes() == other_shift.tobytes()
+
+
+# --- improve ------------------------------------------------------------------------------------------------
+
+def test_an_update_is_its_phases(policy, seg):
+    """By hand, one after the other: the same bits."""
+    other, settings, rng = deepcopy(policy), SETTINGS, np.random.default_rng
+    adam, returns = adam_for(policy), RewardNormalizer(True)
+    returns.restart(ENVS)
+    stats, memory = update.improve(policy, adam, returns, seg, settings, 0.5, rng(7), ONE)
+
+    again, returns = adam_for(other), RewardNormalizer(True)
+    returns.restart(ENVS)
+    seen = update.observe(other, seg)
+    values = other.segment_values(seen.x, seg, seen.last, seen.final)
+    goals = update.advantage(seg, values, settings, returns, ONE)
+    inputs, line_up = other.inputs(seen.x, seg)
+    rows = [line_up(array) for array in (seg.actions, goals.advantages, seg.valid / goals.samples)]
+    info = update.step(other, Batch(inputs, *rows), settings, 0.01, 0.0, ONE)
+    targets, valid = line_up(goals.targets), line_up(seg.valid)
+    loss = update.fit(other, again, seen.x, seg, targets, valid, settings, 0.01, rng(7), ONE)
+    update.merge(other, seg, ONE)
+
+    assert stats == {**info, "value_loss": loss, "explained_variance": goals.explained_variance}
+    assert memory == {} and policy.params.flat.tobytes() == other.params.flat.tobytes()
+    assert adam.m.tobytes() == again.m.tobytes()
+    assert policy.normalizer.shift.tobytes() == other.normalizer.shift.tobytes()
+
+
+def test_values_and_step_see_the_statistics_that_acted(policy, seg, monkeypatch):
+    """The statistics change last: were they merged first, another policy would be updated than acted."""
+    order = []
+    for name in ("observe", "advantage", "step", "fit", "merge"):
+        def watched(*args, name=name, real=getattr(update, name)):
+            order.append((name, policy.normalizer.count))
+            return real(*args)
+        monkeypatch.setattr(update, name, watched)
+    update.improve(policy, adam_for(policy), no_scaling(), seg, SETTINGS, 1.0, np.random.default_rng(0), ONE)
+    assert order == [(name, 50) for name in ("observe", "advantage", "step", "fit", "merge")]
+    assert policy.normalizer.count == 50 + seg.valid.sum()
+
+
+def test_a_segment_in_which_nothing_counts_changes_nothing(policy, seg):
+    seg.valid[:] = False
+    adam, before = adam_for(policy), policy.params.flat.copy()
+    stats, _ = update.improve(policy, adam, no_scaling(), seg, SETTINGS, 1.0, np.random.default_rng(0), ONE)
+    assert stats == {} and adam.t == 0 and (policy.params.flat == before).all()
+    assert policy.normalizer.count == 50
+
+
+def test_a_first_batch_may_only_bring_statistics(policy, seg):
+    policy.normalizer.ready = False
+    before = policy.params.flat.copy()
+    stats, _ = update.improve(policy, adam_for(policy), no_scaling(), seg, SETTINGS, 1.0,
+                              np.random.default_rng(0), ONE)
+    assert stats == {} and (policy.params.flat == before).all()
+    assert policy.normalizer.count == 50 + seg.valid.sum()
