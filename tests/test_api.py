@@ -1,4 +1,4 @@
-"""The interface: stable-baselines' names and defaults, the types that come back, and a sentence for bad input."""
+"""The interface: stable-baselines' names and defaults, what types come back, and a sentence for bad input."""
 
 import importlib
 import inspect
@@ -22,15 +22,16 @@ from trpo_np.policies import MlpPolicy
 # ---- names
 
 SIGNATURES = {
-    "__init__": "(self, policy, env, gamma=0.99, timesteps_per_batch=1024, max_kl=0.01, cg_iters=10, lam=0.98, "
-                "entcoeff=0.0, cg_damping=0.01, vf_stepsize=0.0003, vf_iters=3, verbose=0, tensorboard_log=None, "
-                "policy_kwargs=None, seed=None, *, vf_batch_size=128, fvp_subsample=5, linesearch_steps=10, "
-                "linesearch_shrink=0.5, kl_tolerance=1.5, normalize_advantage=True, normalize_observations=False, "
-                "normalize_rewards=False, bootstrap_truncated=True, clip_rewards=False, dtype='float32', comm=None)",
+    "__init__": "(self, policy, env, gamma=0.99, timesteps_per_batch=1024, max_kl=0.01, cg_iters=10, "
+                "lam=0.98, entcoeff=0.0, cg_damping=0.01, vf_stepsize=0.0003, vf_iters=3, verbose=0, "
+                "tensorboard_log=None, policy_kwargs=None, seed=None, *, vf_batch_size=128, fvp_subsample=5, "
+                "linesearch_steps=10, linesearch_shrink=0.5, kl_tolerance=1.5, normalize_advantage=True, "
+                "normalize_observations=False, normalize_rewards=False, bootstrap_truncated=True, "
+                "clip_rewards=False, dtype='float32', comm=None)",
     "get_env": "(self)",
     "set_env": "(self, env)",
-    "learn": "(self, total_timesteps, callback=None, seed=None, log_interval=1, tb_log_name='TRPO', reset_num_timesteps=True, "
-             "progress_bar=False)",
+    "learn": "(self, total_timesteps, callback=None, seed=None, log_interval=1, tb_log_name='TRPO', "
+             "reset_num_timesteps=True, progress_bar=False)",
     "predict": "(self, obs, state=None, mask=None, deterministic=False)",
     "action_probability": "(self, obs, state=None, mask=None, actions=None, logp=False)",
     "save": "(self, path)",
@@ -44,8 +45,8 @@ SIGNATURES = {
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_signature(name):
     signature = inspect.signature(getattr(TRPO, name))
-    plain = signature.replace(parameters=[p.replace(annotation=p.empty) for p in signature.parameters.values()],
-                              return_annotation=signature.empty)
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    plain = signature.replace(parameters=bare, return_annotation=signature.empty)
     assert str(plain) == SIGNATURES[name]
     assert inspect.getdoc(getattr(TRPO, name)) or name == "__init__"
 
@@ -57,7 +58,8 @@ def test_the_class_documents_every_argument():
 
 
 def test_the_public_names():
-    assert {"TRPO", "load_policy", "evaluate_policy", "make_vec_env"} <= set(trpo_np.__all__) <= set(dir(trpo_np))
+    names = {"TRPO", "load_policy", "evaluate_policy", "make_vec_env"}
+    assert names <= set(trpo_np.__all__) <= set(dir(trpo_np))
     for name in trpo_np.__all__:
         assert callable(getattr(trpo_np, name))
     with pytest.raises(AttributeError, match="TRPPO.*TRPO"):
@@ -66,10 +68,12 @@ def test_the_public_names():
 
 @pytest.mark.parametrize("path, module, names", [
     ("policies", "policies", policies.NAMES), ("vec_env", "vec_env", ["DummyVecEnv", "SubprocVecEnv"]),
-    ("callbacks", "callbacks", ["BaseCallback", "EvalCallback"]), ("evaluation", "evaluation", ["evaluate_policy"]),
+    ("callbacks", "callbacks", ["BaseCallback", "EvalCallback"]),
+    ("evaluation", "evaluation", ["evaluate_policy"]),
     ("cmd_util", "envs", ["make_vec_env"])])
 def test_stable_baselines_import_paths(path, module, names):
-    there, here = importlib.import_module(f"trpo_np.common.{path}"), importlib.import_module(f"trpo_np.{module}")
+    there = importlib.import_module(f"trpo_np.common.{path}")
+    here = importlib.import_module(f"trpo_np.{module}")
     for name in names:
         assert getattr(there, name) is getattr(here, name)
 
@@ -117,7 +121,8 @@ while steps < 200:
 
 @pytest.mark.parametrize("bare", [False, True])
 def test_the_example_of_the_page_runs(bare, tmp_path):
-    code = EXAMPLE.format(wrapped="env" if bare else "DummyVecEnv([lambda: env])", path=str(tmp_path / "trpo_cartpole"),
+    code = EXAMPLE.format(wrapped="env" if bare else "DummyVecEnv([lambda: env])",
+                          path=str(tmp_path / "trpo_cartpole"),
                           index="[0]" if bare else "", dones="terminated, truncated" if bare else "dones")
     names, printed = {"bare": bare}, io.StringIO()
     with warnings.catch_warnings(), redirect_stdout(printed):
@@ -125,7 +130,8 @@ def test_the_example_of_the_page_runs(bare, tmp_path):
         exec(compile(code, "example", "exec"), names)
     assert names["model"].num_timesteps == 2048
     assert names["steps"] == 200
-    assert (np.ndim(names["obs"]), np.ndim(names["rewards"]), np.ndim(names["action"])) == ((1, 0, 0) if bare else (2, 1, 1))
+    dimensions = tuple(np.ndim(names[name]) for name in ("obs", "rewards", "action"))
+    assert dimensions == ((1, 0, 0) if bare else (2, 1, 1))
     assert "ep_rew_mean" in printed.getvalue() and "2048" in printed.getvalue()
     assert (tmp_path / "trpo_cartpole.npz").is_file()
 
@@ -153,8 +159,10 @@ def test_environments_come_and_go():
     with pytest.raises(ValueError, match="observation_space"):
         model.set_env("Acrobot-v1")
     with pytest.raises(ValueError, match="action_space.* n "):
-        model.set_env(gymnasium.wrappers.TransformAction(gymnasium.make("CartPole-v1"), int, spaces.Discrete(3)))
-    assert model.get_env() is many and model.learn(32).num_timesteps == 32, "a refused environment must change nothing"
+        env = gymnasium.make("CartPole-v1")
+        model.set_env(gymnasium.wrappers.TransformAction(env, int, spaces.Discrete(3)))
+    assert model.get_env() is many, "a refused environment must change nothing"
+    assert model.learn(32).num_timesteps == 32
 
 
 def test_the_settings_can_be_read():
@@ -168,14 +176,16 @@ def test_the_settings_can_be_read():
 
 TUPLE = spaces.Tuple([spaces.Discrete(2), spaces.Discrete(3)])
 BAD = {
-    **{f"{name}={value!r}": (lambda name=name, value=value: TRPO("MlpPolicy", Toy(), **{name: value}), rf"(?s){name}.*{value}")
-       for name, value in [("gamma", 2), ("gamma", -0.1), ("gamma", np.nan), ("gamma", "high"), ("gamma", True), ("gamma", None),
-                           ("lam", 1.5), ("timesteps_per_batch", 0), ("timesteps_per_batch", 2.5), ("timesteps_per_batch", -5),
-                           ("timesteps_per_batch", True), ("max_kl", 0), ("max_kl", -1), ("max_kl", np.inf), ("max_kl", "small"),
-                           ("cg_iters", 0), ("cg_damping", -1), ("entcoeff", np.nan), ("vf_stepsize", -1e-3), ("vf_iters", -1),
-                           ("vf_iters", 0.5), ("vf_batch_size", 0), ("fvp_subsample", 0), ("linesearch_steps", 0),
-                           ("linesearch_shrink", 1.5), ("linesearch_shrink", 0), ("kl_tolerance", 0), ("dtype", "int32"),
-                           ("dtype", "float16"), ("dtype", "double trouble"), ("seed", -1), ("seed", 1.5), ("seed", "abc")]},
+    **{f"{name}={value!r}": (lambda name=name, value=value: TRPO("MlpPolicy", Toy(), **{name: value}),
+                             rf"(?s){name}.*{value}")
+       for name, values in {
+           "gamma": [2, -0.1, np.nan, "high", True, None], "lam": [1.5],
+           "timesteps_per_batch": [0, 2.5, -5, True], "max_kl": [0, -1, np.inf, "small"], "cg_iters": [0],
+           "cg_damping": [-1], "entcoeff": [np.nan], "vf_stepsize": [-1e-3], "vf_iters": [-1, 0.5],
+           "vf_batch_size": [0], "fvp_subsample": [0], "linesearch_steps": [0], "linesearch_shrink": [1.5, 0],
+           "kl_tolerance": [0], "dtype": ["int32", "float16", "double trouble"],
+           "seed": [-1, 1.5, "abc"]}.items()
+       for value in values},
     "policy typo": (lambda: TRPO("MlpPolcy", Toy()), "'MlpPolcy'.*did you mean 'MlpPolicy'"),
     "policy of another kind": (lambda: TRPO(7, Toy()), "policy is 7.*'MlpPolicy'.*subclass"),
     "policy class of another kind": (lambda: TRPO(dict, Toy()), "policy is <class 'dict'>"),
@@ -185,9 +195,12 @@ BAD = {
     "Tuple of actions": (lambda: TRPO("MlpPolicy", Toy(TUPLE)), "action space is a Tuple.*MultiDiscrete"),
     "Text of actions": (lambda: TRPO("MlpPolicy", Toy(spaces.Text(3))), "action space is a Text"),
     "net_arch": (lambda: TRPO("MlpPolicy", Toy(), policy_kwargs=dict(net_arch=[0])), "net_arch holds 0"),
-    "net_arch and layers": (lambda: TRPO("MlpPolicy", Toy(), policy_kwargs=dict(net_arch=[4], layers=[4])), "net_arch or layers"),
-    "net_arch goes on": (lambda: TRPO("MlpPolicy", Toy(), policy_kwargs=dict(net_arch=[dict(pi=[3]), 4])), "net_arch is .*last"),
-    "act_fun": (lambda: TRPO("MlpPolicy", Toy(), policy_kwargs=dict(act_fun="gelu")), "act_fun is 'gelu'.*'tanh'"),
+    "net_arch and layers": (lambda: TRPO("MlpPolicy", Toy(), policy_kwargs=dict(net_arch=[4], layers=[4])),
+                            "net_arch or layers"),
+    "net_arch goes on": (lambda: TRPO("MlpPolicy", Toy(), policy_kwargs=dict(net_arch=[dict(pi=[3]), 4])),
+                         "net_arch is .*last"),
+    "act_fun": (lambda: TRPO("MlpPolicy", Toy(), policy_kwargs=dict(act_fun="gelu")),
+                "act_fun is 'gelu'.*'tanh'"),
     "policy_kwargs of another kind": (lambda: TRPO("MlpPolicy", Toy(), policy_kwargs=5), "policy_kwargs"),
     "callback": (lambda: TRPO("MlpPolicy", Toy()).learn(10, callback=5), "callback is 5"),
 }
@@ -208,7 +221,8 @@ def test_an_unknown_argument_is_named():
 
 
 def test_an_unknown_argument_of_the_policy_is_named():
-    with pytest.raises(ValueError, match=r"policy_kwargs holds 'net_arhc', which MlpPolicy does not take.*'net_arch'"):
+    said = r"policy_kwargs holds 'net_arhc', which MlpPolicy does not take.*'net_arch'"
+    with pytest.raises(ValueError, match=said):
         TRPO("MlpPolicy", "CartPole-v1", policy_kwargs=dict(net_arhc=[8]))
 
     class Wrong(MlpPolicy):
@@ -219,7 +233,8 @@ def test_an_unknown_argument_of_the_policy_is_named():
 
 
 @pytest.mark.parametrize("obs, message", [
-    (np.zeros(3), r"shape \(3,\)"), (np.zeros((2, 3, 4)), r"shape \(2, 3, 4\)"), (np.array([0, np.nan, 0, 0]), "nan"),
+    (np.zeros(3), r"shape \(3,\)"), (np.zeros((2, 3, 4)), r"shape \(2, 3, 4\)"),
+    (np.array([0, np.nan, 0, 0]), "nan"),
     (np.array([[0.0] * 4, [0, 0, np.inf, 0]]), "inf in row 1, field 2"), ("abcd", "shape|observation"),
     (None, "shape|observation")])
 def test_observations_that_do_not_fit_are_refused(obs, message):
@@ -245,7 +260,8 @@ def test_numbers_of_the_environment_that_are_not_finite_are_named(index, value):
 
 def spread_out(kind, **kwargs):
     """A model whose distributions are far from uniform."""
-    model = TRPO("MlpPolicy", Toy(ACTIONS[kind] if isinstance(kind, str) else kind), seed=1, policy_kwargs=SMALL, **kwargs)
+    model = TRPO("MlpPolicy", Toy(ACTIONS[kind] if isinstance(kind, str) else kind), seed=1,
+                 policy_kwargs=SMALL, **kwargs)
     rng = np.random.default_rng(2)
     model.policy.params.flat[:] += 0.7 * rng.standard_normal(model.policy.params.flat.size).astype(np.float32)
     return model
@@ -279,7 +295,8 @@ def test_drawn_actions_follow_the_probabilities():
         elif kind == "MultiBinary":
             found = draws.mean(0)
         else:
-            found, wanted = [np.mean(draws[:, i] == k) for i, n in enumerate([3, 2]) for k in range(n)], np.concatenate(wanted)
+            found = [np.mean(draws[:, i] == k) for i, n in enumerate([3, 2]) for k in range(n)]
+            wanted = np.concatenate(wanted)
         np.testing.assert_allclose(found, wanted, atol=0.02)
     model = spread_out(spaces.Box(-100, 100, (2,)))  # so wide that nothing is clipped
     draws, (mean, std) = model.predict(np.ones((20000, 3)))[0], model.action_probability(np.ones(3))
@@ -338,16 +355,20 @@ def test_action_probability_agrees_with_scipy(kind):
         assert part.shape == want[2].shape
         np.testing.assert_allclose(part, want[2], rtol=1e-4, atol=1e-6)
     error = np.abs(model.action_probability(ROWS, actions=actions, logp=True)[:, 0] - logp).max()
-    print(f"\n{kind}: log-probability of actions beside scipy.stats, largest error {error:.1e}")  # shown by `pytest -s`
-    np.testing.assert_allclose(model.action_probability(ROWS, actions=actions), np.exp(logp)[:, None], rtol=1e-4)
-    np.testing.assert_allclose(model.action_probability(ROWS, actions=actions, logp=True), logp[:, None], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(model.action_probability(ROWS[2], actions=actions[2]), np.exp(logp[[2]])[:, None], rtol=1e-4)
+    # shown by `pytest -s`
+    print(f"\n{kind}: log-probability of actions beside scipy.stats, largest error {error:.1e}")
+    p, log_p = (model.action_probability(ROWS, actions=actions, logp=log) for log in (False, True))
+    np.testing.assert_allclose(p, np.exp(logp)[:, None], rtol=1e-4)
+    np.testing.assert_allclose(log_p, logp[:, None], rtol=1e-4, atol=1e-5)
+    one = model.action_probability(ROWS[2], actions=actions[2])
+    np.testing.assert_allclose(one, np.exp(logp[[2]])[:, None], rtol=1e-4)
     with pytest.raises(ValueError, match="logp"):
         model.action_probability(ROWS, logp=True)
 
 
 @pytest.mark.parametrize("kind, actions", [
-    ("Discrete", [5] * 6), ("Discrete", [0] * 6), ("Discrete", [2.5] * 6), ("Discrete", [2, 3]), ("MultiDiscrete", [[0, 2]] * 6),
+    ("Discrete", [5] * 6), ("Discrete", [0] * 6), ("Discrete", [2.5] * 6), ("Discrete", [2, 3]),
+    ("MultiDiscrete", [[0, 2]] * 6),
     ("MultiDiscrete", [[0, 1, 0]] * 6), ("Box", [[0, 0]] * 5), ("MultiBinary", [[0, 1, 2]] * 6)])
 def test_the_probability_of_what_is_no_action_is_refused(kind, actions):
     with pytest.raises(ValueError, match="action|shape"):
@@ -355,11 +376,13 @@ def test_the_probability_of_what_is_no_action_is_refused(kind, actions):
 
 
 def test_probabilities_are_those_of_normalised_observations():
-    model = TRPO("MlpPolicy", Toy(), seed=0, timesteps_per_batch=64, normalize_observations=True, policy_kwargs=SMALL).learn(128)
+    model = TRPO("MlpPolicy", Toy(), seed=0, timesteps_per_batch=64, normalize_observations=True,
+                 policy_kwargs=SMALL).learn(128)
     moments = model.policy.normalizer.moments
     assert moments.count == 128
     out, _ = network(model, np.clip((ROWS - moments.mean) / moments.std, -10, 10))
-    np.testing.assert_allclose(model.action_probability(ROWS), special.softmax(out, axis=1), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(model.action_probability(ROWS), special.softmax(out, axis=1), rtol=1e-3,
+                               atol=1e-5)
     before = moments.mean.copy()
     model.predict(ROWS), model.action_probability(ROWS)
     assert (moments.mean == before).all(), "prediction must not change the statistics"
@@ -370,10 +393,13 @@ def test_probabilities_are_those_of_normalised_observations():
 def test_parameters_are_copies_in_the_order_of_the_flat_vector():
     model = TRPO("MlpPolicy", Toy(ACTIONS["Box"]))
     parameters = model.get_parameters()
-    assert list(parameters) == ["pi/fc0/w", "pi/fc0/b", "pi/fc1/w", "pi/fc1/b", "pi/out/w", "pi/out/b", "pi/log_std",
+    assert list(parameters) == ["pi/fc0/w", "pi/fc0/b", "pi/fc1/w", "pi/fc1/b", "pi/out/w", "pi/out/b",
+                                "pi/log_std",
                                 "vf/fc0/w", "vf/fc0/b", "vf/fc1/w", "vf/fc1/b", "vf/out/w", "vf/out/b"]
-    assert [parameters[name].shape for name in ("pi/fc0/w", "pi/out/w", "vf/out/w")] == [(3, 64), (64, 2), (64, 1)]
-    np.testing.assert_array_equal(np.concatenate([array.ravel() for array in parameters.values()]), model.policy.params.flat)
+    shapes = [parameters[name].shape for name in ("pi/fc0/w", "pi/out/w", "vf/out/w")]
+    assert shapes == [(3, 64), (64, 2), (64, 1)]
+    flat = np.concatenate([array.ravel() for array in parameters.values()])
+    np.testing.assert_array_equal(flat, model.policy.params.flat)
     parameters["pi/fc0/w"][:] = 7
     assert not (model.policy.params["pi/fc0/w"] == 7).any()
 
@@ -393,7 +419,8 @@ def test_parameters_are_loaded_from_dicts_and_files(tmp_path):
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda p: {**p, "pi/extra": np.zeros(2)}, "pi/extra"), (lambda p: {k: p[k] for k in list(p)[1:]}, "pi/fc0/w"),
+    (lambda p: {**p, "pi/extra": np.zeros(2)}, "pi/extra"),
+    (lambda p: {k: p[k] for k in list(p)[1:]}, "pi/fc0/w"),
     (lambda p: {**p, "pi/out/b": np.zeros(2)}, r"pi/out/b has shape \(2,\)"),
     (lambda p: {**p, "pi/out/b": np.full(3, np.nan)}, "pi/out/b"),
     (lambda p: {**p, "vf/out/b": ["x"]}, "vf/out/b")])
@@ -408,7 +435,8 @@ def test_parameters_that_do_not_fit_change_nothing(change, message):
 
 # ---- every space, seen and done
 
-OBSERVATIONS = {"Box": OBS, "Discrete": spaces.Discrete(4, start=-1), "MultiDiscrete": spaces.MultiDiscrete([2, 3]),
+OBSERVATIONS = {"Box": OBS, "Discrete": spaces.Discrete(4, start=-1),
+                "MultiDiscrete": spaces.MultiDiscrete([2, 3]),
                 "MultiBinary": spaces.MultiBinary(5), "image": spaces.Box(0, 255, (2, 2), np.uint8)}
 
 

@@ -1,4 +1,4 @@
-"""The update: the step equals its dense definition, the trust region holds afterwards, and only real samples count."""
+"""The update: a step as its dense definition, a trust region that holds, and real samples alone count."""
 
 import hashlib
 import json
@@ -35,7 +35,8 @@ SMALL = dict(net_arch=[dict(pi=[4], vf=[4])])
 
 
 class Toy(gymnasium.Env):
-    """Random observations; episodes end by chance, after `horizon` steps, or both at once. Each real step goes into `log`."""
+    """Random observations; episodes end by chance, after `horizon` steps, or both at once. Each real step
+    goes into `log`."""
 
     observation_space = OBS
 
@@ -71,12 +72,14 @@ def small_policy(kind, seed=0, dtype="float64", cls=MlpPolicy, **kwargs):
 
 def random_batch(policy, rng, n, scale=1.0):
     obs = rng.standard_normal((n, 3)).astype(policy.dtype)
-    actions = policy.dist.sample(policy.pi(policy.params, obs), policy.dist.noise(rng, n).astype(policy.dtype))
+    actions = policy.dist.sample(policy.pi(policy.params, obs),
+                                 policy.dist.noise(rng, n).astype(policy.dtype))
     return Batch(obs, actions, scale * rng.standard_normal(n), np.full(n, 1 / n))
 
 
 def model_on(env, **settings):
-    return TRPO("MlpPolicy", env, **{"policy_kwargs": SMALL, "seed": 3, "timesteps_per_batch": 32, **settings})
+    return TRPO("MlpPolicy", env, **{"policy_kwargs": SMALL, "seed": 3, "timesteps_per_batch": 32,
+                                     **settings})
 
 
 def policy_part(model):
@@ -130,7 +133,7 @@ def entropy(kind, phi):
 
 
 def dense_step(kind, policy, head, batch, max_kl, damping, entcoeff, every, steps, shrink, tolerance):
-    """The update with a dense Fisher matrix, `solve`, and the line search written out: (new vector, KL, fraction)."""
+    """Take the step with a dense Fisher matrix and `solve`; return (new vector, KL, fraction of the step)."""
     logp = dict(Box=gaussian, Discrete=categorical)[kind]
 
     def phi(theta):
@@ -170,15 +173,17 @@ STEPS = {"plain": {}, "damped": dict(damping=0.3), "entropy": dict(entcoeff=0.2)
 def test_the_step_equals_its_dense_definition(kind, case, monkeypatch):
     # the solver stops at a residual of 1e-5, good enough for a policy; here it may go on to rounding
     monkeypatch.setattr(trust_region, "conjugate_gradient", partial(conjugate_gradient, tol=1e-28))
-    o = dict(max_kl=0.01, damping=0.01, entcoeff=0.0, every=1, steps=10, shrink=0.5, tolerance=1.5) | STEPS[case]
+    usual = dict(max_kl=0.01, damping=0.01, entcoeff=0.0, every=1, steps=10, shrink=0.5, tolerance=1.5)
+    o = usual | STEPS[case]
     fractions = []
     for seed in range(4):
         policy, head, rng = small_policy(kind, seed)
         batch = random_batch(policy, rng, 50)
         want, kl, fraction = dense_step(kind, policy, head, batch, **o)
         new, info = trust_region_step(
-            policy, head, batch, OneProcess(), max_kl=o["max_kl"], cg_iters=400, cg_damping=o["damping"], entcoeff=o["entcoeff"],
-            fvp_subsample=o["every"], linesearch_steps=o["steps"], linesearch_shrink=o["shrink"], kl_tolerance=o["tolerance"])
+            policy, head, batch, OneProcess(), max_kl=o["max_kl"], cg_iters=400, cg_damping=o["damping"],
+            entcoeff=o["entcoeff"], fvp_subsample=o["every"], linesearch_steps=o["steps"],
+            linesearch_shrink=o["shrink"], kl_tolerance=o["tolerance"])
         assert info["step_fraction"] == fraction > 0
         np.testing.assert_allclose(new, want, rtol=1e-8, atol=1e-8)
         np.testing.assert_allclose(info["kl"], kl, rtol=1e-8)
@@ -195,7 +200,8 @@ def test_the_trust_region_holds_and_the_surrogate_is_no_worse(kind):
         max_kl, tolerance = 10.0 ** rng.uniform(-4, 0), rng.uniform(0.5, 2)
         old = policy.pi(head, batch.inputs).astype(float)
         start = head.flat.copy()
-        new, info = trust_region_step(policy, head, batch, OneProcess(), max_kl=max_kl, kl_tolerance=tolerance)
+        new, info = trust_region_step(policy, head, batch, OneProcess(), max_kl=max_kl,
+                                      kl_tolerance=tolerance)
         assert head.flat.tobytes() == start.tobytes(), "the step must not write to the vector it was given"
         phi = policy.pi(head.like(new), batch.inputs).astype(float)
         ratio = np.exp(policy.dist.logp(phi, batch.actions) - policy.dist.logp(old, batch.actions))
@@ -222,7 +228,7 @@ def test_the_spread_of_actions_stays_within_bounds():
 # ---- steps that must not be taken
 
 class Fooled(MlpPolicy):
-    """What the line search sees of a new policy goes through `trick`; the tape and the old policy see the truth."""
+    """A policy whose new parameters look to the line search as `trick` says; tape and old policy are true."""
 
     trick = None
 
@@ -244,7 +250,8 @@ REFUSED = {
     "an infinite advantage": (with_one(np.inf), None, {}),
     "no advantage": (lambda b: b._replace(advantages=np.zeros(20)), None, {}),
     "the new policy is NaN": (lambda b: b, lambda policy, old: lambda out: out * np.nan, {}),
-    "one number of the new policy is NaN": (lambda b: b, lambda policy, old: lambda out: out + np.eye(*out.shape) * np.nan, {}),
+    "one number of the new policy is NaN": (
+        lambda b: b, lambda policy, old: lambda out: out + np.eye(*out.shape) * np.nan, {}),
     "the new policy is infinite": (lambda b: b, lambda policy, old: lambda out: out + np.inf, {}),
     "each step makes it worse": (lambda b: b, lambda policy, old: lambda out: 2 * old - out, {}),
     "each step goes too far": (lambda b: b, None, dict(kl_tolerance=1e-9, linesearch_steps=3)),
@@ -297,7 +304,8 @@ def test_skipped_updates_are_counted_and_the_value_fit_moves_no_policy_parameter
 @pytest.mark.parametrize("shared", [[], [5]])
 @pytest.mark.parametrize("kind", ACTIONS)
 def test_the_policy_step_moves_every_policy_parameter_and_no_critic_parameter(shared, kind):
-    model = model_on(Toy(ACTIONS[kind]), vf_iters=0, policy_kwargs=dict(net_arch=[*shared, dict(pi=[4], vf=[4])]))
+    model = model_on(Toy(ACTIONS[kind]), vf_iters=0,
+                     policy_kwargs=dict(net_arch=[*shared, dict(pi=[4], vf=[4])]))
     before, critic = model.get_parameters(), critic_part(model)
     model.learn(32)
     assert model.skipped_updates == 0 and model.updates == 1
@@ -330,10 +338,12 @@ def test_the_policy_that_acts_is_the_policy_that_is_updated():
         def _on_rollout_end(self):
             policy, seg = self.model.policy, self.locals["segment"]
             phi = policy.pi(policy.params, seg.obs.reshape(-1, 3))
-            acted.append(np.mean(policy.dist.logp(phi, seg.actions.ravel())) + np.mean(policy.dist.entropy(phi)))
+            acted.append(np.mean(policy.dist.logp(phi, seg.actions.ravel()))
+                         + np.mean(policy.dist.entropy(phi)))
     for cls in (MlpPolicy, OwnHead):
         TRPO(cls, Toy(), timesteps_per_batch=2000, seed=0, policy_kwargs=SMALL).learn(2000, Watch())
-    np.testing.assert_allclose(acted, 0, atol=0.1)  # the mean log-probability of what was drawn is minus the entropy
+    # the mean log-probability of what was drawn is minus the entropy
+    np.testing.assert_allclose(acted, 0, atol=0.1)
 
 
 # ---- what goes into the step
@@ -347,7 +357,8 @@ def test_each_real_step_counts_once_with_its_textbook_advantage(mode, bootstrap,
     log = []
     make = [partial(Toy, ACTIONS["Discrete"], log)] * 3
     env = SyncVectorEnv(make) if mode == "list" else Vector(make, autoreset_mode=MODES[mode])
-    model = model_on(env, dtype="float64", timesteps_per_batch=60, normalize_advantage=False, bootstrap_truncated=bootstrap)
+    model = model_on(env, dtype="float64", timesteps_per_batch=60, normalize_advantage=False,
+                     bootstrap_truncated=bootstrap)
     ends = []
 
     class Mark(BaseCallback):
@@ -355,7 +366,8 @@ def test_each_real_step_counts_once_with_its_textbook_advantage(mode, bootstrap,
             ends.append(len(log))
     model.learn(170, Mark())
     assert len(spy) == len(ends) >= 3 and model.num_timesteps == len(log)
-    assert any(t and c for *_, t, c in log) and any(c and not t for *_, t, c in log), "the toy must end in both ways"
+    assert any(t and c for *_, t, c in log), "the toy must end in both ways"
+    assert any(c and not t for *_, t, c in log), "the toy must end in both ways"
     for call, start, end in zip(spy, [0, *ends], ends):
         steps = log[start:end]
         np.testing.assert_array_equal(call.batch.inputs, [before for _, before, *_ in steps])
@@ -369,15 +381,17 @@ def test_each_real_step_counts_once_with_its_textbook_advantage(mode, bootstrap,
         for name in {name for name, *_ in steps}:
             own = [k for k, step in enumerate(steps) if step[0] == name]
             _, before, _, rewards, after, terminated, truncated = map(np.array, zip(*[steps[k] for k in own]))
-            column = [x[:, None] for x in (rewards, value(before), value(after) * bootstrap, terminated, truncated)]
-            wanted[own] = reference.gae(column[0], column[1], value(after)[-1:], *column[2:], 0.99, 0.98)[:, 0]
+            values, final = value(before), value(after) * bootstrap
+            column = [x[:, None] for x in (rewards, values, final, terminated, truncated)]
+            wanted[own] = reference.gae(*column[:2], value(after)[-1:], *column[2:], 0.99, 0.98).ravel()
         np.testing.assert_allclose(call.batch.advantages, wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_advantages_have_mean_0_and_spread_1(spy):
     model_on(Toy()).learn(64)
     for call in spy:
-        np.testing.assert_allclose([np.mean(call.batch.advantages), np.std(call.batch.advantages)], [0, 1], atol=1e-12)
+        np.testing.assert_allclose([np.mean(call.batch.advantages), np.std(call.batch.advantages)], [0, 1],
+                                   atol=1e-12)
 
 
 class Still(Toy):
@@ -424,7 +438,7 @@ def test_the_entropy_that_is_logged_is_the_new_policys(kind="Discrete"):
 
 
 def test_curvature_of_every_sample_needs_no_second_pass():
-    """The linearization that gives the gradient serves the Fisher products; the step is that of a second one."""
+    """The linearization that gives the gradient serves the Fisher products too, with the same bits."""
     policy, head, rng = small_policy("Box")
     batch, passes = random_batch(policy, rng, 40), []
     pi = policy.pi
@@ -452,13 +466,14 @@ def test_schedules_see_the_remaining_progress():
         return lambda remaining: seen[name].append(remaining) or value * (0.1 + remaining)
     model = model_on(Toy(), max_kl=schedule("max_kl", 0.01), vf_stepsize=schedule("vf_stepsize", 1e-3),
                      entcoeff=schedule("entcoeff", 1e-2))
-    for reset, step in ((True, 0.2), (True, 0.2), (False, 0.1)):  # what continues a run continues its schedule
+    # what continues a run continues its schedule
+    for reset, step in ((True, 0.2), (True, 0.2), (False, 0.1)):
         for values in seen.values():
             values.clear()
         model.learn(5 * 32, reset_num_timesteps=reset)
         assert seen["max_kl"] == seen["vf_stepsize"] == seen["entcoeff"] and len(seen["max_kl"]) == 5
         np.testing.assert_allclose(np.diff(seen["max_kl"]), -step, atol=1e-12)
-        assert -1e-12 <= min(seen["max_kl"]) <= step + 1e-12, "of the update that ends the run: 0, or 1 update to go"
+        assert -1e-12 <= min(seen["max_kl"]) <= step + 1e-12, "the run ends at 0, or one update before it"
 
 
 def test_a_schedule_sets_the_trust_region(spy):
@@ -486,7 +501,8 @@ class Reading(MlpPolicy):
 
 @pytest.mark.parametrize("size, sizes", [(1000, [50]), (50, [50]), (16, [13, 13, 12, 12]), (1, [1] * 50)])
 def test_the_critic_sees_every_sample_once_a_pass(size, sizes, spy):
-    model = TRPO(Reading, Toy(), timesteps_per_batch=50, vf_batch_size=size, vf_iters=2, seed=0, policy_kwargs=SMALL).learn(50)
+    model = TRPO(Reading, Toy(), timesteps_per_batch=50, vf_batch_size=size, vf_iters=2, seed=0,
+                 policy_kwargs=SMALL).learn(50)
     batches, rows = model.policy.batches, spy[0].batch.inputs
     assert [len(batch) for batch in batches] == sizes * 2 and model.adam.t == 2 * len(sizes)
     orders = [np.concatenate(batches[:len(sizes)]), np.concatenate(batches[len(sizes):])]
@@ -525,9 +541,9 @@ class Littering(Vector):
 
 
 def model_state(model):
-    return (model.policy.params.flat.tobytes(), model.adam.m.tobytes(), list(model.recent), model.num_timesteps, model.episodes,
-            *[a.tobytes() for moments in (model.policy.normalizer.moments, model.reward_normalizer.moments)
-              for a in moments.arrays().values()])
+    moments = model.policy.normalizer.moments, model.reward_normalizer.moments
+    return (model.policy.params.flat.tobytes(), model.adam.m.tobytes(), list(model.recent),
+            model.num_timesteps, model.episodes, *[a.tobytes() for m in moments for a in m.arrays().values()])
 
 
 def test_rewards_of_reset_rows_count_in_nothing():
@@ -581,8 +597,10 @@ def test_ranks_with_different_numbers_of_real_rows_stay_together(batch):
     """They must do as many minibatches as each other, or wait for ever, and weigh each real row alike."""
     def train(comm):
         env = Vector([partial(Toy, horizon=1 if comm.rank else 6, chance=0.0)] * 2)
-        model = model_on(env, comm=comm, timesteps_per_batch=batch, vf_batch_size=16, normalize_observations=True).learn(190)
-        return model.policy.params.flat, model.num_timesteps, model.updates, model.adam.t, model.policy.normalizer.moments.mean
+        model = model_on(env, comm=comm, timesteps_per_batch=batch, vf_batch_size=16,
+                         normalize_observations=True).learn(190)
+        policy, counters = model.policy, (model.num_timesteps, model.updates, model.adam.t)
+        return policy.params.flat, *counters, policy.normalizer.moments.mean
     one, other = reference.on_ranks(2, train)
     for a, b in zip(one, other):
         assert np.array_equal(a, b) and np.isfinite(a).all()
@@ -605,7 +623,7 @@ def test_more_environments_than_steps_are_refused():
 
 
 def test_each_update_draws_anew():
-    """A stream of random numbers that began again with each update would explore the same actions for ever."""
+    """A stream of random numbers that began anew with each update would explore the same actions for ever."""
     actions = []
 
     class Keep(Spoil):  # the policy stays as it is
@@ -626,9 +644,11 @@ def test_negative_steps_are_refused():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", ACTIONS)
 def test_the_dtype_is_kept_from_end_to_end(dtype, kind, spy):
-    model = model_on(Toy(ACTIONS[kind]), dtype=dtype, normalize_observations=True, normalize_rewards=True).learn(64)
+    model = model_on(Toy(ACTIONS[kind]), dtype=dtype, normalize_observations=True,
+                     normalize_rewards=True).learn(64)
     call = spy[-1]
-    assert {a.dtype.name for a in (call.batch.inputs, call.new, model.policy.params.flat, model.adam.m, model.adam.v)} == {dtype}
+    arrays = call.batch.inputs, call.new, model.policy.params.flat, model.adam.m, model.adam.v
+    assert {array.dtype.name for array in arrays} == {dtype}
     assert np.isfinite(model.policy.params.flat).all() and model.skipped_updates == 0
     action, _ = model.predict(np.ones(3))
     assert ACTIONS[kind].contains(action)
@@ -644,9 +664,11 @@ def train(seed, steps=512):
 
         def _on_update_end(self):
             flats.append(self.model.policy.params.flat.tolist())
-    model = TRPO("MlpPolicy", SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")] * 2), timesteps_per_batch=256, seed=seed,
+    model = TRPO("MlpPolicy", SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")] * 2),
+                 timesteps_per_batch=256, seed=seed,
                  vf_iters=5, normalize_observations=True).learn(steps, Watch())
-    return {"actions": actions, "compiled": kernels.KERNELS[0].compiled is not None, "first": flats[:1] and flats[0],
+    return {"actions": actions, "compiled": kernels.KERNELS[0].compiled is not None,
+            "first": flats[:1] and flats[0],
             "flat": model.policy.params.flat.tolist(),
             "draws": [int(model.predict(np.zeros(4))[0]) for _ in range(20)]}
 
@@ -682,7 +704,8 @@ def test_compiled_and_plain_kernels_learn_the_same_to_rounding():
     assert compiled["compiled"] and not plain["compiled"]
     assert compiled["actions"][0] == plain["actions"][0]
     np.testing.assert_allclose(one, plain["first"], atol=2e-5)  # the movement is 0.1 for the largest
-    assert np.linalg.norm(two - plain["flat"]) < 0.1 * np.linalg.norm(two - start), "rounding grows, but not in two updates"
+    moved, apart = np.linalg.norm(two - start), np.linalg.norm(two - plain["flat"])
+    assert apart < 0.1 * moved, "rounding grows, but not in two updates"
 
 
 # ---- the Fisher product
@@ -693,7 +716,8 @@ def fisher_cases():
     cases = {}
     for kind in ACTIONS:
         for normalize in (False, True):
-            model = TRPO("MlpPolicy", Toy(ACTIONS[kind]), dtype="float64", seed=1, normalize_observations=normalize,
+            model = TRPO("MlpPolicy", Toy(ACTIONS[kind]), dtype="float64", seed=1,
+                         normalize_observations=normalize,
                          policy_kwargs=dict(net_arch=[3, dict(pi=[3], vf=[3])]))
             rng = np.random.default_rng(7)
             model.policy.params.flat[:] += 0.5 * rng.standard_normal(model.policy.params.flat.size)
@@ -704,7 +728,8 @@ def fisher_cases():
 
             def mean_kl(p, x, policy=model.policy, head=head):
                 return ops.mean(policy.dist.kl(policy.pi(head, x), policy.pi(p, x)))
-            cases[kind, normalize] = model, obs, [hessian(partial(mean_kl, x=x), head), hessian(partial(mean_kl, x=x[:1]), head)]
+            cases[kind, normalize] = model, obs, [hessian(partial(mean_kl, x=x), head),
+                                                  hessian(partial(mean_kl, x=x[:1]), head)]
     return cases
 
 
@@ -742,11 +767,13 @@ def test_fisher_products_of_float32_and_of_wrong_sizes(rng):
         model.fisher_vector_product(w, np.ones((9, 4)))
 
 
-# --- numbers that make no sense ---------------------------------------------------------------------------------------
+# --- numbers that make no sense -----------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name, value", [("max_kl", np.nan), ("max_kl", -1.0), ("vf_stepsize", np.inf), ("entcoeff", np.nan)])
+@pytest.mark.parametrize("name, value", [
+    ("max_kl", np.nan), ("max_kl", -1.0), ("vf_stepsize", np.inf), ("entcoeff", np.nan)])
 def test_a_schedule_that_gives_no_number_stops_before_the_update(name, value):
-    model = TRPO("MlpPolicy", Toy(), timesteps_per_batch=16, policy_kwargs=SMALL, seed=0, **{name: lambda remaining: value})
+    model = TRPO("MlpPolicy", Toy(), timesteps_per_batch=16, policy_kwargs=SMALL, seed=0,
+                 **{name: lambda remaining: value})
     before = model.policy.params.flat.copy()
     with pytest.raises(ValueError, match=f"{name} gave {value} where"):
         model.learn(16)
@@ -765,7 +792,8 @@ def test_a_critic_that_diverges_is_set_back(tmp_path):
         model.learn(64)
     assert (model.policy.params.select(model.policy.critic_weights).flat == before).all()
     assert model.adam.t == 0 and np.isfinite(model.adam.v).all()
-    assert TRPO.load(model.save(tmp_path / "model"), env=Toy()).learn(64).skipped_updates == model.skipped_updates
+    again = TRPO.load(model.save(tmp_path / "model"), env=Toy())
+    assert again.learn(64).skipped_updates == model.skipped_updates
 
 
 def test_a_gradient_that_is_not_finite_is_told():
@@ -783,7 +811,8 @@ def test_a_gradient_that_is_not_finite_is_told():
 def test_what_learn_refuses_changes_nothing():
     model = TRPO("MlpPolicy", Toy(), timesteps_per_batch=16, policy_kwargs=SMALL, seed=5).learn(32)
     for options in (dict(total_timesteps=np.inf), dict(total_timesteps=np.nan), dict(total_timesteps="16"),
-                    dict(total_timesteps=None), dict(total_timesteps=16, log_interval="1"), dict(total_timesteps=16, callback=3),
+                    dict(total_timesteps=None), dict(total_timesteps=16, log_interval="1"),
+                    dict(total_timesteps=16, callback=3),
                     dict(total_timesteps=16, seed=-1)):
         with pytest.raises(ValueError, match="is needed"):
             model.learn(**{"seed": 9} | options)
@@ -804,21 +833,24 @@ def test_settings_can_be_assigned():
 @pytest.mark.parametrize("name", ["MlpPolicy", "MlpLstmPolicy"])
 def test_a_copy_is_a_model_of_its_own(name):
     kwargs = {"n_lstm": 4} if "Lstm" in name else SMALL
-    model = TRPO(name, Toy(), timesteps_per_batch=32, policy_kwargs=kwargs, seed=0, normalize_observations=True).learn(64)
+    model = TRPO(name, Toy(), timesteps_per_batch=32, policy_kwargs=kwargs, seed=0,
+                 normalize_observations=True).learn(64)
     obs = np.ones(3, np.float32)
     model.predict(obs)  # which keeps views of the parameters
     copy, kept = deepcopy(model), model.action_probability(obs)
     np.testing.assert_array_equal(copy.action_probability(obs), kept)
     copy.learn(128, reset_num_timesteps=False)
     assert (copy.action_probability(obs) != kept).all() and (model.action_probability(obs) == kept).all()
-    assert copy.predict(obs, deterministic=True)[0] == copy.action_space.start + copy.action_probability(obs).argmax()
+    likeliest = copy.action_space.start + copy.action_probability(obs).argmax()
+    assert copy.predict(obs, deterministic=True)[0] == likeliest
     model.learn(128, reset_num_timesteps=False)
     np.testing.assert_array_equal(model.policy.params.flat, copy.policy.params.flat)
 
 
 def test_an_environment_given_by_its_id_is_handed_out():
     model = TRPO("MlpPolicy", "CartPole-v1")
-    assert isinstance(model.get_env(), gymnasium.Env) and model.get_env() is model.env and model.env_id == "CartPole-v1"
+    assert isinstance(model.get_env(), gymnasium.Env) and model.get_env() is model.env
+    assert model.env_id == "CartPole-v1"
 
 
 def test_rewards_are_reported_as_they_are():
@@ -832,7 +864,8 @@ def test_rewards_are_reported_as_they_are():
 
         def write(self, row, step):
             self.rows.append(row)
-    model = TRPO("MlpPolicy", Ten(), timesteps_per_batch=40, policy_kwargs=SMALL, seed=0, normalize_rewards=True,
+    model = TRPO("MlpPolicy", Ten(), timesteps_per_batch=40, policy_kwargs=SMALL, seed=0,
+                 normalize_rewards=True,
                  clip_rewards=True)
     model.loggers.append(Spy())
     model.learn(80)

@@ -284,11 +284,14 @@ def test_an_update_is_its_phases(policy, seg):
 def test_values_and_step_see_the_statistics_that_acted(policy, seg, monkeypatch):
     """The statistics change last: were they merged first, another policy would be updated than acted."""
     order = []
-    for name in ("observe", "advantage", "step", "fit", "merge"):
-        def watched(*args, name=name, real=getattr(update, name)):
+
+    def watch(name, phase):
+        def watched(*args):
             order.append((name, policy.normalizer.count))
-            return real(*args)
+            return phase(*args)
         monkeypatch.setattr(update, name, watched)
+    for name in ("observe", "advantage", "step", "fit", "merge"):
+        watch(name, getattr(update, name))
     update.improve(policy, adam_for(policy), no_scaling(), seg, SETTINGS, 1.0, np.random.default_rng(0), ONE)
     assert order == [(name, 50) for name in ("observe", "advantage", "step", "fit", "merge")]
     assert policy.normalizer.count == 50 + seg.valid.sum()

@@ -1,4 +1,4 @@
-"""Model files: what comes back is what was saved, training goes on with the same bits, and what does not fit is refused."""
+"""Model files: what was saved comes back, training goes on with the same bits, misfits are refused."""
 
 import io
 import json
@@ -27,30 +27,35 @@ OBS = np.random.default_rng(5).standard_normal((7, 3)).round(3)
 
 def trained(kind="Box", steps=64, envs=2, **settings):
     env = Vector([partial(Toy, ACTIONS[kind])] * envs)
-    usual = dict(policy_kwargs=SMALL, seed=4, timesteps_per_batch=32, normalize_observations=True, normalize_rewards=True)
+    usual = dict(policy_kwargs=SMALL, seed=4, timesteps_per_batch=32, normalize_observations=True,
+                 normalize_rewards=True)
     settings = usual | settings
     return TRPO("MlpPolicy", env, **settings).learn(steps)
 
 
 def draws(model):
     """Deterministic actions, then drawn ones, then one of a single observation, bit for bit."""
-    actions = [model.predict(OBS, deterministic=True)[0], *[model.predict(OBS)[0] for _ in range(3)], model.predict(OBS[0])[0]]
+    actions = [model.predict(OBS, deterministic=True)[0], *[model.predict(OBS)[0] for _ in range(3)],
+               model.predict(OBS[0])[0]]
     return [np.asarray(a).tobytes().hex() for a in actions]
 
 
 def state(model):
     """All that training changes, by name."""
-    numbers = {name: getattr(model, name) for name in ("num_timesteps", "updates", "skipped_updates", "episodes", "seed")}
+    numbers = {name: getattr(model, name)
+               for name in ("num_timesteps", "updates", "skipped_updates", "episodes", "seed")}
     moments = {"observations": model.policy.normalizer.moments, "returns": model.reward_normalizer.moments}
     return {**numbers, "recent": list(model.recent),
             "adam steps": model.adam.t, "adam m": model.adam.m.tobytes(), "adam v": model.adam.v.tobytes(),
             **{name: array.tobytes() for name, array in model.get_parameters().items()},
-            **{f"{kind} {name}": array.tobytes() for kind, m in moments.items() for name, array in m.arrays().items()},
+            **{f"{kind} {name}": array.tobytes()
+               for kind, m in moments.items() for name, array in m.arrays().items()},
             "drawing": model.policy.rng.bit_generator.state, "settings": model.settings}
 
 
 def run(code, *arguments, **environment):
-    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], env={**os.environ, **PATHS, **environment},
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)],
+                          env={**os.environ, **PATHS, **environment},
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -83,7 +88,8 @@ import json
 import numpy as np
 from trpo_np import load_policy
 policy, obs = load_policy(sys.argv[1]), np.array(json.loads(sys.argv[2]))
-actions = [policy.predict(obs, deterministic=True)[0], *[policy.predict(obs)[0] for _ in range(3)], policy.predict(obs[0])[0]]
+actions = [policy.predict(obs, deterministic=True)[0], *[policy.predict(obs)[0] for _ in range(3)],
+           policy.predict(obs[0])[0]]
 probability = policy.action_probability(obs)
 for name in ("gymnasium", "numba"):
     try:
@@ -129,13 +135,16 @@ def test_training_goes_on_in_another_process_with_the_same_bits(tmp_path):
     assert (tmp_path / "here.npz").read_bytes() == (tmp_path / "elsewhere.npz").read_bytes()
 
 
-@pytest.mark.parametrize("settings", [{}, dict(max_kl=LinearSchedule(0.02), entcoeff=0.01), dict(normalize_rewards=False)])
+@pytest.mark.parametrize("settings", [
+    {}, dict(max_kl=LinearSchedule(0.02), entcoeff=0.01), dict(normalize_rewards=False)])
 def test_training_goes_on_with_the_same_bits(settings, tmp_path):
     env = SyncVectorEnv([partial(gymnasium.make, "CartPole-v1")] * 3)
-    settings = {"seed": 1, "timesteps_per_batch": 99, "normalize_observations": True, "normalize_rewards": True, **settings}
+    settings = {"seed": 1, "timesteps_per_batch": 99, "normalize_observations": True,
+                "normalize_rewards": True, **settings}
     model = TRPO("MlpPolicy", env, **settings).learn(300)
     half = state(model)
-    copy = TRPO.load(model.save(tmp_path / "half"), SyncVectorEnv([partial(gymnasium.make, "CartPole-v1")] * 3))
+    copy = TRPO.load(model.save(tmp_path / "half"),
+                     SyncVectorEnv([partial(gymnasium.make, "CartPole-v1")] * 3))
     assert state(copy) == half
     for each in (model, copy):
         each.learn(300, reset_num_timesteps=False)
@@ -148,7 +157,8 @@ def test_an_optimiser_that_started_anew_would_be_noticed(tmp_path):
     model = trained(vf_stepsize=1e-2)
     path = model.save(tmp_path / "half")
     after = state(model.learn(32, reset_num_timesteps=False))
-    for forget in (lambda m: m.adam.m.fill(0), lambda m: setattr(m.adam, "t", 0), lambda m: setattr(m, "updates", 0),
+    for forget in (lambda m: m.adam.m.fill(0), lambda m: setattr(m.adam, "t", 0),
+                   lambda m: setattr(m, "updates", 0),
                    lambda m: m.reward_normalizer.moments.m2.fill(0)):
         copy = TRPO.load(path, trained(steps=0).env)
         forget(copy)
@@ -168,7 +178,8 @@ def test_saving_twice_gives_the_same_bytes_and_changes_nothing(tmp_path):
 def test_paths_with_and_without_the_ending(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = trained()
-    assert model.save("plain") == "plain.npz" and model.save("given.npz") == "given.npz" and model.save("v1.2") == "v1.2.npz"
+    for path, saved in (("plain", "plain.npz"), ("given.npz", "given.npz"), ("v1.2", "v1.2.npz")):
+        assert model.save(path) == saved
     assert model.save(pathlib.Path("folder/deep")) == os.path.join("folder", "deep.npz")
     assert sorted(os.listdir()) == ["folder", "given.npz", "plain.npz", "v1.2.npz"]
     for name in ("plain", "plain.npz", "given", "v1.2", pathlib.Path("folder/deep")):
@@ -210,7 +221,8 @@ def test_changes_of_what_the_file_fixes_are_made_or_refused(change, tmp_path):
         assert name in str(error)
     else:
         assert getattr(model, name) == value
-        assert model.policy.dtype.name == model.dtype and model.policy.normalizer.enabled == model.normalize_observations
+        assert model.policy.dtype.name == model.dtype
+        assert model.policy.normalizer.enabled == model.normalize_observations
 
 
 def test_an_environment_that_does_not_fit_is_refused(tmp_path):
@@ -262,7 +274,8 @@ def test_a_user_s_class_with_the_name_of_ours_is_not_taken_for_ours(tmp_path):
 
 
 def test_a_function_of_the_user_must_be_passed_again(tmp_path):
-    model = TRPO("MlpPolicy", Toy(), timesteps_per_batch=32, seed=0, policy_kwargs=dict(act_fun=double_tanh, **SMALL)).learn(32)
+    model = TRPO("MlpPolicy", Toy(), timesteps_per_batch=32, seed=0,
+                 policy_kwargs=dict(act_fun=double_tanh, **SMALL)).learn(32)
     path = model.save(tmp_path / "model")
     for load in (TRPO.load, load_policy):
         with pytest.raises(FileError, match="model.npz.*act_fun.*'double_tanh'.*policy_kwargs"):
@@ -270,13 +283,14 @@ def test_a_function_of_the_user_must_be_passed_again(tmp_path):
     given = dict(policy_kwargs=dict(act_fun=double_tanh))
     copy = TRPO.load(path, **given)
     assert draws(copy) == draws(load_policy(path, **given)) == draws(model)
-    assert pathlib.Path(copy.save(tmp_path / "again")).read_bytes() == pathlib.Path(model.save(tmp_path / "now")).read_bytes()
+    again, now = (pathlib.Path(m.save(tmp_path / name)) for m, name in ((copy, "again"), (model, "now")))
+    assert again.read_bytes() == now.read_bytes()
     named = TRPO("MlpPolicy", Toy(), seed=0, policy_kwargs=dict(act_fun=ops.relu))  # an op of ours has a name
     assert draws(load_policy(named.save(tmp_path / "relu"))) == draws(named)
 
 
 def test_a_schedule_of_the_user_loses_no_model(tmp_path):
-    """A file cannot hold the function; the hours of training must be saved all the same, or refused before they begin."""
+    """A file cannot hold the function: training is saved all the same, or refused before it begins."""
     try:
         model = trained(max_kl=lambda remaining: 0.01 * remaining)
     except ValueError as error:
@@ -289,10 +303,11 @@ def test_a_schedule_of_the_user_loses_no_model(tmp_path):
     assert TRPO.load(path, max_kl=0.02).max_kl == 0.02
 
 
-@pytest.mark.parametrize("settings", [dict(timesteps_per_batch=np.int64(32)), dict(gamma=np.float32(0.5)), dict(dtype=np.float64),
-                                      dict(dtype=np.dtype("float64")), dict(seed=np.int64(3)), dict(max_kl=np.float64(0.02)),
-                                      dict(policy_kwargs=dict(layers=[np.int64(4)])), dict(policy_kwargs=dict(layers=(4,))),
-                                      dict(normalize_advantage=np.True_)])
+@pytest.mark.parametrize("settings", [
+    dict(timesteps_per_batch=np.int64(32)), dict(gamma=np.float32(0.5)), dict(dtype=np.float64),
+    dict(dtype=np.dtype("float64")), dict(seed=np.int64(3)), dict(max_kl=np.float64(0.02)),
+    dict(policy_kwargs=dict(layers=[np.int64(4)])), dict(policy_kwargs=dict(layers=(4,))),
+    dict(normalize_advantage=np.True_)])
 def test_numbers_of_numpy_are_saved_as_numbers(settings, tmp_path):
     model = trained(**settings)
     copy = TRPO.load(model.save(tmp_path / "model"))
@@ -344,8 +359,10 @@ POLICY = {  # refused by load_policy and TRPO.load
     "parameter missing": (array("parameters/pi/fc0/w", ...), "parameters/pi/fc0/w is missing"),
     "parameter of another shape": (array("parameters/pi/fc0/w", lambda a: a.T.copy()), "parameters/pi/fc0/w"),
     "parameter flattened": (array("parameters/pi/out/w", lambda a: a.ravel()), "parameters/pi/out/w"),
-    "parameter of another dtype": (array("parameters/vf/out/b", lambda a: a.astype(float)), "parameters/vf/out/b is float64"),
-    "parameter of integers": (array("parameters/vf/out/b", lambda a: a.astype(np.int32)), "parameters/vf/out/b is int32"),
+    "parameter of another dtype": (array("parameters/vf/out/b", lambda a: a.astype(float)),
+                                   "parameters/vf/out/b is float64"),
+    "parameter of integers": (array("parameters/vf/out/b", lambda a: a.astype(np.int32)),
+                              "parameters/vf/out/b is int32"),
     "extra array": (array("parameters/pi/fc9/w", np.zeros(3, np.float32)), "parameters/pi/fc9/w"),
     "extra array elsewhere": (array("more", np.zeros(3)), "more"),
     "statistics missing": (array("observations/mean", ...), "observations/mean is missing"),
@@ -365,7 +382,8 @@ POLICY = {  # refused by load_policy and TRPO.load
     "kwargs with self": (meta("policy.kwargs", {"self": 1}), "policy.kwargs"),
     "kwargs with a space": (meta("policy.kwargs", {"observation_space": {}}), "policy.kwargs"),
     "kwargs with dtype": (meta("policy.kwargs", {"dtype": "float32"}), "policy.kwargs.*dtype"),
-    "activation unknown": (meta("policy.kwargs", {"act_fun": "__import__"}), "policy.kwargs.*act_fun is '__import__'"),
+    "activation unknown": (meta("policy.kwargs", {"act_fun": "__import__"}),
+                           "policy.kwargs.*act_fun is '__import__'"),
     "activation of another kind": (meta("policy.kwargs", {"act_fun": ["tanh"]}), "policy.kwargs"),
     "another width": (meta("policy.kwargs", {"layers": [5]}), "parameters/"),
     "negative width": (meta("policy.kwargs", {"layers": [-4]}), "policy.kwargs.*-4"),
@@ -375,7 +393,8 @@ POLICY = {  # refused by load_policy and TRPO.load
     "width beyond numbers": (meta("policy.kwargs", {"layers": [10**30]}), "parameters/"),
     "layers no list": (meta("policy.kwargs", {"layers": 4}), "policy.kwargs"),
     "net_arch of dicts": (meta("policy.kwargs", {"net_arch": [{"pi": [4]}, {"vf": [4]}]}), "policy.kwargs"),
-    "log_std_init of another kind": (meta("policy.kwargs", {"layers": [4], "log_std_init": "x"}), "log_std_init"),
+    "log_std_init of another kind": (meta("policy.kwargs", {"layers": [4], "log_std_init": "x"}),
+                                     "log_std_init"),
     "dtype unknown": (meta("policy.dtype", "float33"), "dtype|float33"),
     "dtype of text": (meta("policy.dtype", "U100000000"), "dtype|U100000000"),
     "dtype of objects": (meta("policy.dtype", "O"), "dtype|object"),
@@ -406,17 +425,23 @@ POLICY = {  # refused by load_policy and TRPO.load
     "bounds nowhere": (box(low=None), "policy.observation_space"),
     "Discrete beyond memory": (seen(kind="Discrete", n=10**12, start=0), "policy.observation_space"),
     "Discrete of no value": (seen(kind="Discrete", n=0, start=0), "policy.observation_space"),
-    "actions beyond memory": (meta("policy.action_space", {"kind": "Discrete", "n": 10**12, "start": 0}), "policy.action_space"),
-    "MultiDiscrete that overflows": (meta("policy.action_space", {"kind": "MultiDiscrete", "nvec": [2**62] * 4, "shape": [4],
-                                                                  "start": [0] * 4}), "policy.action_space|parameters/pi/out/w"),
-    "MultiDiscrete that overflows to what fits": (seen(kind="MultiDiscrete", nvec=[2**62] * 4 + [3], shape=[5], start=[0] * 5),
-                                                  "policy.observation_space"),
-    "MultiBinary that overflows to what fits": (seen(kind="MultiBinary", shape=[5, 7378697629483820647]),
-                                                "policy.observation_space"),
+    "actions beyond memory": (meta("policy.action_space", {"kind": "Discrete", "n": 10**12, "start": 0}),
+                              "policy.action_space"),
+    "MultiDiscrete that overflows": (
+        meta("policy.action_space",
+             {"kind": "MultiDiscrete", "nvec": [2**62] * 4, "shape": [4], "start": [0] * 4}),
+        "policy.action_space|parameters/pi/out/w"),
+    "MultiDiscrete that overflows to what fits": (
+        seen(kind="MultiDiscrete", nvec=[2**62] * 4 + [3], shape=[5], start=[0] * 5),
+        "policy.observation_space"),
+    "MultiBinary that overflows to what fits": (
+        seen(kind="MultiBinary", shape=[5, 7378697629483820647]), "policy.observation_space"),
     "MultiBinary beyond memory": (seen(kind="MultiBinary", shape=[10**9, 10**9]), "policy.observation_space"),
     "MultiDiscrete of nothing": (seen(kind="MultiDiscrete", nvec=[], shape=[0], start=[]), "policy"),
-    "layers without end": (meta("policy.kwargs.layers", [1] * 10**5), "policy.kwargs.layers names 100000 layers"),
-    "branches without end": (meta("policy.kwargs.net_arch", [{"pi": [1] * 10**5}]), "policy.kwargs.net_arch names 100000 layers"),
+    "layers without end": (meta("policy.kwargs.layers", [1] * 10**5),
+                           "policy.kwargs.layers names 100000 layers"),
+    "branches without end": (meta("policy.kwargs.net_arch", [{"pi": [1] * 10**5}]),
+                             "policy.kwargs.net_arch names 100000 layers"),
     "deep space": (meta("policy.observation_space", nested(30)), "policy.observation_space|parameters/"),
     "rng missing": (meta("policy.rng", ...), "policy.rng"),
     "rng of another kind": (meta("policy.rng", "x"), "policy.rng"),
@@ -451,12 +476,14 @@ TRAINING = {  # refused by TRPO.load
     "setting self": (meta("algorithm.self", 5), "algorithm.*self"),
     "setting policy_kwargs": (meta("algorithm.policy_kwargs", 5), "algorithm.*policy_kwargs"),
     "dtype that is not the policy's": (meta("algorithm.dtype", "float64"), "dtype"),
-    "normalisation that is not the policy's": (meta("algorithm.normalize_observations", False), "normalize_observations"),
+    "normalisation that is not the policy's": (meta("algorithm.normalize_observations", False),
+                                               "normalize_observations"),
     "progress missing": (meta("progress", ...), "progress"),
     "progress no dict": (meta("progress", [1]), "progress"),
     **{f"{name} {word}": (meta(f"progress.{name}", value), f"progress.*{name}|{name}")
        for name in ("num_timesteps", "updates", "adam_steps", "skipped_updates", "episodes", "seed")
-       for word, value in [("missing", ...), ("negative", -1), ("of words", "x"), ("a fraction", 1.5), ("nowhere", None)]},
+       for word, value in [("missing", ...), ("negative", -1), ("of words", "x"), ("a fraction", 1.5),
+                           ("nowhere", None)]},
     "recent missing": (meta("progress.recent", ...), "recent"),
     "recent of words": (meta("progress.recent", [["a", "b"]]), "recent"),
     "recent of numbers": (meta("progress.recent", [1, 2]), "recent"),
@@ -525,7 +552,8 @@ def test_a_policy_can_be_loaded_whatever_its_training_was(small, tmp_path):
             del arrays[name]
     path = spoiled(small, change, tmp_path / "policy.npz")
     policy, model = load_policy(path), small[0]
-    np.testing.assert_array_equal(policy.predict(OBS, deterministic=True)[0], model.predict(OBS, deterministic=True)[0])
+    np.testing.assert_array_equal(policy.predict(OBS, deterministic=True)[0],
+                                  model.predict(OBS, deterministic=True)[0])
 
 
 class Bomb:
@@ -625,8 +653,8 @@ def test_a_small_file_of_large_images_takes_no_memory(tmp_path):
     env = gymnasium.wrappers.TransformObservation(env, lambda _: np.zeros((36, 36, 1), np.uint8),
                                                   gymnasium.spaces.Box(0, 255, (36, 36, 1), np.uint8))
     for normalize in (False, True):
-        model = TRPO("CnnPolicy", env, normalize_observations=normalize, timesteps_per_batch=8, policy_kwargs=dict(
-            cnn_extractor="trpo_cnn")).learn(8)
+        model = TRPO("CnnPolicy", env, normalize_observations=normalize, timesteps_per_batch=8,
+                     policy_kwargs=dict(cnn_extractor="trpo_cnn")).learn(8)
         record, arrays = read_archive(model.save(tmp_path / "model"))
         record["policy"]["observation_space"] = space
         write_archive(tmp_path / "large.npz", arrays, record)
