@@ -1,6 +1,8 @@
-"""Do all pairs of spaces learn? The right action is a function of the observation, a code from 0 to 5 written in each space.
+"""Do all pairs of observation and action spaces learn?
 
-4 action x 4 observation spaces; the mean reward a step of the final policy (most likely action) beside the best possible, 1.
+An observation shows a code from 0 to 5 in one of 4 spaces; the right action is the same code, in any of the 4
+spaces. The table shows the mean reward per step of the final policy's most likely actions; the best possible
+is 1.
 """
 
 import _timing
@@ -39,16 +41,19 @@ class Identity(gymnasium.Env):
     def step(self, action):
         assert self.action_space.contains(action), action
         wanted = self.wanted[self.code]
-        reward = 1 - float(np.sum((action - wanted) ** 2)) if self.continuous else float(np.mean(np.equal(action, wanted)))
+        if self.continuous:
+            reward = 1 - float(np.sum((action - wanted) ** 2))
+        else:
+            reward = float(np.mean(np.equal(action, wanted)))
         self.t, self.code = self.t + 1, int(self.np_random.integers(CODES))
         return self.shown[self.code], reward, False, self.t == 32, {}
 
 
 def train(observation, action, steps, seed=0):
-    """Return the mean reward a step after training."""
+    """Return the mean reward per step after training."""
     from trpo_np import TRPO, evaluate_policy
-    model = TRPO("MlpPolicy", Identity(observation, action), seed=seed, timesteps_per_batch=1024, max_kl=0.03, vf_iters=10,
-                 vf_stepsize=1e-3, gamma=0.5, lam=0.9, cg_damping=1e-2, fvp_subsample=1,
+    model = TRPO("MlpPolicy", Identity(observation, action), seed=seed, timesteps_per_batch=1024, max_kl=0.03,
+                 vf_iters=10, vf_stepsize=1e-3, gamma=0.5, lam=0.9, cg_damping=1e-2, fvp_subsample=1,
                  policy_kwargs=dict(layers=[32], log_std_init=-0.5))
     model.learn(steps)
     return evaluate_policy(model, Identity(observation, action), 10, seed=1)[0] / 32
@@ -60,8 +65,8 @@ def main():
     print(f"{'observation':<16}" + "".join(f"{action:>16}" for action in WRITTEN) + "   (best: 1)")
     table = {}
     for observation in WRITTEN:
-        table[observation] = {action: train(observation, action, steps) for action in WRITTEN}
-        print(f"{observation:<16}" + "".join(f"{score:>16.3f}" for score in table[observation].values()), flush=True)
+        scores = table[observation] = {action: train(observation, action, steps) for action in WRITTEN}
+        print(f"{observation:<16}" + "".join(f"{score:>16.3f}" for score in scores.values()), flush=True)
     _timing.save(args, {"steps": steps, "reward_per_step": table})
 
 

@@ -2,12 +2,13 @@
 
     cartpole    CartPole-v1 without its velocities; at most 500
     pendulum    Pendulum-v1 without its velocity
-    tmaze N     passive T-maze with a corridor of N steps (Ni et al. 2023, arXiv:2307.03864): the first observation shows on
-                which side the goal lies, the junction asks for it; the score is the share of mazes solved, 0.5 by guessing
-    repeat      POPGym's RepeatPreviousEasy (Morad et al. 2023, arXiv:2303.01859): name the suit of the card of three draws
-                ago; at most 1, at worst -1
+    tmaze N     passive T-maze with a corridor of N steps (Ni et al. 2023, arXiv:2307.03864): the first
+                observation shows on which side the goal lies, the junction asks for it; the score is the
+                share of mazes solved, 0.5 by guessing
+    repeat      POPGym's RepeatPreviousEasy (Morad et al. 2023, arXiv:2303.01859): name the suit of the card
+                drawn three draws ago; at best 1, at worst -1
 
-The final policy's most likely actions are scored over 100 fresh episodes.
+The final policy's most likely actions are scored over 100 new episodes.
 """
 
 import json
@@ -35,12 +36,16 @@ class Hidden(gymnasium.ObservationWrapper):
 
 
 class TMaze(gymnasium.Env):
-    """Walk a corridor of `length` steps, then turn up or down; each step behind the fastest way costs 1 / length."""
+    """Walk a corridor of `length` steps, then turn up or down.
 
-    UP, DOWN, CORRIDOR, JUNCTION = range(4)  # what is seen; the first two at the beginning only
+    Each step that ends behind the fastest walk costs 1 / length.
+    """
+
+    UP, DOWN, CORRIDOR, JUNCTION = range(4)  # the observations; UP and DOWN only at the start
 
     def __init__(self, length):
-        self.length, self.observation_space, self.action_space = length, spaces.Discrete(4), spaces.Discrete(4)
+        self.length = length
+        self.observation_space, self.action_space = spaces.Discrete(4), spaces.Discrete(4)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -60,7 +65,7 @@ class TMaze(gymnasium.Env):
 
 
 class RepeatPrevious(gymnasium.Env):
-    """Draw the 52 cards of a deck one by one; name the suit of the k-th last one, once there are k."""
+    """Draw the 52 cards of a deck one by one; name the suit of the k-th last, once k are drawn."""
 
     def __init__(self, k=4):
         self.k, self.observation_space, self.action_space = k, spaces.Discrete(4), spaces.Discrete(4)
@@ -80,19 +85,21 @@ class RepeatPrevious(gymnasium.Env):
 
 COMMON = dict(timesteps_per_batch=1024, vf_iters=10, lam=0.95, fvp_subsample=1)
 MAZE = dict(max_kl=0.02, vf_stepsize=1e-3)
-# what is rare to be found: see presets.py on Atari; then settle. Little damping: what is remembered for long has little curvature
+# for rare rewards: advantages stay unscaled (presets.py says why, for Atari), and the policy settles as
+# max_kl falls; little damping, because what is remembered for long has little curvature
 EXPLORE = dict(max_kl=[0.02, 0.002], cg_damping=1e-3, normalize_advantage=False)
-# environment, steps, goal, number of environments, settings
+# environment, steps, goal, number of environments, settings; a list is a linear schedule
 TASKS = {
     "cartpole": (lambda: Hidden("CartPole-v1", [0, 2]), 100_000, 500, 8,
-                 dict(max_kl=[0.05, 0.002], cg_damping=0.1, lam=0.98, vf_stepsize=[3e-3, 3e-4], normalize_observations=True,
-                      policy_kwargs=dict(n_lstm=64, layers=[64]))),
+                 dict(max_kl=[0.05, 0.002], cg_damping=0.1, lam=0.98, vf_stepsize=[3e-3, 3e-4],
+                      normalize_observations=True, policy_kwargs=dict(n_lstm=64, layers=[64]))),
     "pendulum": (lambda: Hidden("Pendulum-v1", [0, 1]), 100_000, -200, 4,
-                 dict(max_kl=[0.05, 0.002], cg_damping=0.01, lam=0.9, vf_stepsize=[3e-3, 3e-4], vf_iters=20, vf_batch_size=64,
-                      gamma=0.95, normalize_rewards=True, policy_kwargs=dict(n_lstm=64, layers=[64], log_std_init=1.0))),
+                 dict(max_kl=[0.05, 0.002], cg_damping=0.01, gamma=0.95, lam=0.9, vf_stepsize=[3e-3, 3e-4],
+                      vf_iters=20, vf_batch_size=64, normalize_rewards=True,
+                      policy_kwargs=dict(n_lstm=64, layers=[64], log_std_init=1.0))),
     "tmaze 10": (lambda: TMaze(10), 50_000, 1.0, 8, MAZE),
     "tmaze 20": (lambda: TMaze(20), 100_000, 1.0, 8, MAZE | EXPLORE | dict(entcoeff=[0.02, 0])),
-    # the KL is a mean over all steps, but one in 51 decides: that one could move by 51 times as much
+    # the KL is a mean over all steps, but only one step in 51 decides: its own KL could be 51 times as large
     "tmaze 50": (lambda: TMaze(50), 500_000, 1.0, 8,
                  MAZE | EXPLORE | dict(policy="MlpLnLstmPolicy", max_kl=[0.005, 0.001], entcoeff=[0.01, 0])),
     "repeat": (lambda: RepeatPrevious(), 200_000, 0.9, 8, dict(gamma=0.5, max_kl=0.05, vf_stepsize=1e-3)),
@@ -106,7 +113,8 @@ def worker(task, policy, seed, steps, changes):
 
     class Curve(BaseCallback):
         def _on_rollout_end(self):
-            curve.append((self.model.num_timesteps, round(float(np.mean([r for r, _ in self.model.recent] or [np.nan])), 3)))
+            returns = [total for total, _ in self.model.recent] or [np.nan]
+            curve.append((self.model.num_timesteps, round(float(np.mean(returns)), 3)))
 
     make, _, _, n_envs, settings = TASKS[task]
     settings = {key: LinearSchedule(*value) if isinstance(value, (list, tuple)) else value
@@ -114,42 +122,52 @@ def worker(task, policy, seed, steps, changes):
     settings.pop("policy", None)
     kwargs = settings.pop("policy_kwargs", {"n_lstm": 64, "layers": []})
     kwargs = kwargs if "Lstm" in policy else {}
-    model = TRPO(policy, make_vec_env(make, settings.pop("n_envs", n_envs)), seed=seed, policy_kwargs=kwargs, **settings)
+    env = make_vec_env(make, settings.pop("n_envs", n_envs))
+    model = TRPO(policy, env, seed=seed, policy_kwargs=kwargs, **settings)
     curve, started = [], time.perf_counter()
     model.learn(steps, Curve())
     seconds = time.perf_counter() - started
     returns, _ = evaluate_policy(model, make(), 100, seed=10_000 + seed, return_episode_rewards=True)
     score = np.mean(np.array(returns) > 0.99) if task.startswith("tmaze") else np.mean(returns)
     print(json.dumps({"seed": seed, "steps": model.num_timesteps, "score": round(float(score), 3),
-                      "steps_per_second": round(model.num_timesteps / seconds), "curve": curve[::max(1, len(curve) // 20)]}))
+                      "steps_per_second": round(model.num_timesteps / seconds),
+                      "curve": curve[::max(1, len(curve) // 20)]}))
 
 
 def train(task, policy, seed, steps, changes):
-    done = subprocess.run([sys.executable, __file__, "worker", task, policy, str(seed), str(steps), changes],
-                          capture_output=True, text=True)
+    command = [sys.executable, __file__, "worker", task, policy, str(seed), str(steps), changes]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main():
-    args = _timing.arguments(__doc__, tasks=dict(nargs="+", choices=list(TASKS), default=list(TASKS)),
-                             seeds=dict(type=int, nargs="+", default=[0, 1, 2, 3, 4]),
-                             policies=dict(nargs="+", help="default: the task's, and MlpPolicy"), steps=dict(type=int),
-                             processes=dict(type=int, default=2),
-                             changes=dict(default="{}", help="JSON of settings to change; [from, to] is a linear schedule"))
+    args = _timing.arguments(
+        __doc__,
+        tasks=dict(nargs="+", choices=list(TASKS), default=list(TASKS)),
+        seeds=dict(type=int, nargs="+", default=[0, 1, 2, 3, 4]),
+        policies=dict(nargs="+", help="default: the task's, and MlpPolicy"),
+        steps=dict(type=int),
+        processes=dict(type=int, default=2),
+        changes=dict(default="{}", help="JSON of settings to change; [from, to] is a linear schedule"))
     if args.quick:
         args.tasks, args.seeds, args.steps = ["cartpole", "tmaze 10"], [0], 2048
     for task in args.tasks:
-        steps = args.steps or TASKS[task][1]
-        for policy in args.policies or [TASKS[task][4].get("policy", "MlpLstmPolicy"), "MlpPolicy"]:
+        _, task_steps, goal, _, settings = TASKS[task]
+        steps = args.steps or task_steps
+        for policy in args.policies or [settings.get("policy", "MlpLstmPolicy"), "MlpPolicy"]:
+            def run(seed):
+                return train(task, policy, seed, steps, args.changes)
+
             with ThreadPoolExecutor(args.processes) as pool:
-                results = list(pool.map(lambda seed: train(task, policy, seed, steps, args.changes), args.seeds))
-            scores = [r["score"] for r in results]
-            print(f"{task:<12}{policy:<18}{steps:>9,} steps  mean {np.mean(scores):8.2f} (goal {TASKS[task][2]}) of "
-                  f"{' '.join(f'{s:.2f}' for s in scores)}  {np.mean([r['steps_per_second'] for r in results]):,.0f} steps/s",
-                  flush=True)
-            _timing.save(args, {"task": task, "policy": policy, "steps": steps, "changes": args.changes, "seeds": results})
+                results = list(pool.map(run, args.seeds))
+            scores = [result["score"] for result in results]
+            speed = np.mean([result["steps_per_second"] for result in results])
+            print(f"{task:<12}{policy:<18}{steps:>9,} steps  mean {np.mean(scores):8.2f} (goal {goal}) of "
+                  f"{' '.join(f'{score:.2f}' for score in scores)}  {speed:,.0f} steps/s", flush=True)
+            _timing.save(args, {"task": task, "policy": policy, "steps": steps, "changes": args.changes,
+                                "seeds": results})
 
 
 if __name__ == "__main__":

@@ -12,8 +12,12 @@ from trpo_np import ops
 from trpo_np.autodiff import linearize, value_and_grad
 from trpo_np.distributions import Bernoulli, Categorical, DiagGaussian, MultiCategorical
 
-DISTS = {"Categorical": Categorical(4), "MultiCategorical": MultiCategorical((2, 3, 4)), "Bernoulli": Bernoulli((2, 2)),
-         "DiagGaussian": DiagGaussian((2, 2))}
+DISTS = {
+    "Categorical": Categorical(4),
+    "MultiCategorical": MultiCategorical((2, 3, 4)),
+    "Bernoulli": Bernoulli((2, 2)),
+    "DiagGaussian": DiagGaussian((2, 2)),
+}
 DISCRETE = [name for name in DISTS if name != "DiagGaussian"]
 each = pytest.mark.parametrize("name", DISTS)
 each_discrete = pytest.mark.parametrize("name", DISCRETE)
@@ -28,15 +32,15 @@ def draws(dist, params, seed=1):
 
 
 def all_actions(dist):
-    """Every action of a discrete distribution."""
+    """List every action of a discrete distribution."""
     if isinstance(dist, Categorical):
         return np.arange(dist.size)
-    ranges = [range(part.size) for part in dist.parts] if isinstance(dist, MultiCategorical) else [range(2)] * dist.size
-    return np.array(list(itertools.product(*ranges))).reshape(-1, *dist.action_shape)
+    sizes = [part.size for part in dist.parts] if isinstance(dist, MultiCategorical) else [2] * dist.size
+    return np.array(list(itertools.product(*map(range, sizes)))).reshape(-1, *dist.action_shape)
 
 
 def logits_of_parts(dist, row):
-    """Logits of each independent categorical that a discrete distribution is made of."""
+    """Split a row of a discrete distribution's parameters into logits of independent categoricals."""
     if isinstance(dist, Categorical):
         return [row]
     if isinstance(dist, MultiCategorical):
@@ -45,11 +49,11 @@ def logits_of_parts(dist, row):
 
 
 def scipy_parts(dist, row):
-    """The independent one-dimensional distributions that a row of parameters describes, as frozen SciPy
-    ones."""
+    """Return the independent one-dimensional distributions of a row of parameters, as frozen SciPy ones."""
     if isinstance(dist, DiagGaussian):
         return [stats.norm(m, np.exp(s)) for m, s in zip(row[:dist.dim], row[dist.dim:])]
-    return [stats.rv_discrete(values=(np.arange(len(x)), np.exp(log_softmax(x)))) for x in logits_of_parts(dist, row)]
+    return [stats.rv_discrete(values=(np.arange(len(logits)), np.exp(log_softmax(logits))))
+            for logits in logits_of_parts(dist, row)]
 
 
 def scipy_logp(dist, params, actions):
@@ -96,22 +100,26 @@ def test_entropy_of_the_gaussian_is_scipys():
 def test_kl_is_the_mean_log_ratio_over_all_actions(name):
     dist = DISTS[name]
     old, new = parameters(dist, 4), parameters(dist, 4, seed=9)
-    expected = [sum(stats.entropy(np.exp(log_softmax(a)), np.exp(log_softmax(b)))
-                    for a, b in zip(logits_of_parts(dist, p), logits_of_parts(dist, q))) for p, q in zip(old, new)]
+    expected = []
+    for p, q in zip(old, new):
+        pairs = zip(logits_of_parts(dist, p), logits_of_parts(dist, q))
+        expected.append(sum(stats.entropy(np.exp(log_softmax(a)), np.exp(log_softmax(b))) for a, b in pairs))
     np.testing.assert_allclose(dist.kl(old, new), expected, rtol=1e-12)
 
 
 def test_kl_of_the_gaussian_is_the_integral():
     dist = DISTS["DiagGaussian"]
     old, new = parameters(dist, 1), parameters(dist, 1, seed=9)
-    expected = sum(integrate.quad(lambda x, p=p, q=q: p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), *p.interval(1 - 1e-15))[0]
-                   for p, q in zip(scipy_parts(dist, old[0]), scipy_parts(dist, new[0])))
+    expected = 0.0
+    for p, q in zip(scipy_parts(dist, old[0]), scipy_parts(dist, new[0])):
+        integral, _ = integrate.quad(lambda x: p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), *p.interval(1 - 1e-15))
+        expected += integral
     np.testing.assert_allclose(dist.kl(old, new)[0], expected, rtol=1e-8)
 
 
 @each
 def test_kl_is_the_mean_log_ratio_of_draws(name):
-    """Monte Carlo, from the distribution's own draws, and in this direction: KL(old || new)."""
+    """Estimate KL(old || new), and not its reverse, from the distribution's own draws."""
     dist, n = DISTS[name], 40_000
     old, new = np.tile(parameters(dist, 1), (n, 1)), np.tile(parameters(dist, 1, seed=9), (n, 1))
     actions = draws(dist, old)
@@ -220,17 +228,19 @@ def test_fisher_of_the_gaussian_is_the_covariance_of_the_score_by_quadrature():
     actions = (row[0] + np.exp(row[1]) * nodes)[:, None]
     logp, J = linearize(lambda p: dist.logp(p, actions), np.tile(row, (8, 1)))
     score = J.pull(np.ones(8))
-    np.testing.assert_allclose(fisher_matrix(dist, row), np.einsum("a,ai,aj", w / w.sum(), score, score), rtol=1e-12, atol=1e-13)
+    covariance = np.einsum("a,ai,aj", w / w.sum(), score, score)
+    np.testing.assert_allclose(fisher_matrix(dist, row), covariance, rtol=1e-12, atol=1e-13)
 
 
 @each
 def test_fisher_is_symmetric_and_positive(name):
     dist = DISTS[name]
+    rank = dist.size - {"Categorical": 1, "MultiCategorical": 3}.get(name, 0)
     for row in parameters(dist, 3) * 3:
         M = fisher_matrix(dist, row)
         np.testing.assert_allclose(M, M.T, atol=1e-15)
         assert np.linalg.eigvalsh(M).min() > -1e-14
-        assert np.linalg.matrix_rank(M, tol=1e-9 * M.max()) == dist.size - {"Categorical": 1, "MultiCategorical": 3}.get(name, 0)
+        assert np.linalg.matrix_rank(M, tol=1e-9 * M.max()) == rank
 
 
 @each
@@ -297,13 +307,15 @@ def test_extreme_parameters_stay_finite(name, dtype):
     dist = DISTS[name]
     old, new = (np.where(parameters(dist, 6, seed=s) > 0, 1e4, -1e4).astype(dtype) for s in (0, 1))
     if name == "DiagGaussian":
-        old[:, 4:], new[:, 4:] = np.sign(old[:, 4:]) * 11 - 9, np.sign(new[:, 4:]) * 11 - 9  # the bounds of a policy: -20 and 2
+        for params in (old, new):
+            params[:, 4:] = np.sign(params[:, 4:]) * 11 - 9  # -20 or 2, the bounds of log_std
     actions = dist.mode(new)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         for fun in (lambda p: dist.logp(p, actions), lambda p: dist.kl(old, p), dist.entropy):
             for at in (old, new):
                 y, J = linearize(fun, at)
-                assert y.dtype == dtype and np.isfinite(y).all() and np.isfinite(J.pull(np.ones_like(y))).all()
+                assert y.dtype == dtype and np.isfinite(y).all()
+                assert np.isfinite(J.pull(np.ones_like(y))).all()
         assert np.isfinite(dist.fisher(old, new)).all()
         assert (dist.kl(old, new) > -1e-6).all()  # 0 up to rounding, where the rows are equal
 
@@ -315,10 +327,11 @@ def test_float32_in_float32_out(name):
     noise = dist.noise(np.random.default_rng(0), 3).astype(np.float32)
     actions = dist.sample(params, noise)
     assert actions.dtype == (dist.action_dtype or np.float32)
-    for y in (dist.fisher(params, new), dist.logp(params, actions), dist.kl(params, new), dist.entropy(params)):
+    fisher, logp = dist.fisher(params, new), dist.logp(params, actions)
+    for y in (fisher, logp, dist.kl(params, new), dist.entropy(params)):
         assert y.dtype == np.float32
     exact = dist.fisher(params.astype(np.float64), new.astype(np.float64))
-    np.testing.assert_allclose(dist.fisher(params, new), exact, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fisher, exact, rtol=1e-5, atol=1e-6)
 
 
 @each
@@ -350,13 +363,13 @@ def test_parameters_are_made_of_outputs_and_own_weights(name):
     assert params.shape == (50, dist.size) == (50, dist.outputs + sum(w.size for w in own.values()))
     np.testing.assert_array_equal(dist.location(params), outputs)
     for key in own:
-        check_linear(lambda w: dist.parameters(outputs, own | {key: w}), own[key])  # noqa: B023
+        check_linear(lambda w: dist.parameters(outputs, own | {key: w}), own[key])
     check_linear(lambda x: dist.parameters(x, own), outputs)
 
 
 @each
 def test_a_draw_of_outputs_is_a_draw_of_parameters(name):
-    """What the fast path does without a row of parameters."""
+    """The fast path draws from outputs, without rows of parameters."""
     dist = DISTS[name]
     outputs, own = outputs_and_own(dist)
     noise = dist.noise(np.random.default_rng(4), len(outputs))

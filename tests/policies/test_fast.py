@@ -1,5 +1,4 @@
-"""The fast paths draw and predict as the composed policy does, and only for networks that are declared
-standard."""
+"""The fast paths serve only networks that are declared standard, and act as the composed policy does."""
 
 import copy
 
@@ -26,7 +25,7 @@ def draw(cls, actions=BOX, **options):
 
 
 def check_acts_as_composed(policy):
-    """Rollouts draw, and `predict` gives, what the policy's own `distribution` says."""
+    """Compare the actions of a rollout and of `predict` with the policy's own `distribution`."""
     memory = {"pi": np.zeros((6, 16), np.float32)} if isinstance(policy, RecurrentPolicy) else {}
     noise = policy.dist.noise(np.random.default_rng(2), 2, 6).astype(np.float32)
     step, raw, after = policy.actor(noise, memory)
@@ -100,10 +99,10 @@ def test_a_method_of_the_thing_itself_ends_belief():
     assert fast.declared(thing, "special") is False and fast.declared(thing, "unheard") is False
 
 
-# --- policies of one's own ----------------------------------------------------------------------------------
+# --- custom policies ----------------------------------------------------------------------------------------
 
 class Settled(MlpPolicy):
-    """Other defaults alone: still standard."""
+    """Changes defaults only, so it is still standard."""
 
     def __init__(self, *spaces, **options):
         super().__init__(*spaces, **{"layers": [8]} | options)
@@ -197,7 +196,7 @@ def test_a_method_given_to_one_policy_alone_is_what_acts():
 @pytest.mark.parametrize("name", ["trunk", "pi_head"])
 def test_layers_that_take_the_place_of_others_are_what_acts(name):
     policy = draw(MlpPolicy, net_arch=[8, dict(pi=[8], vf=[8])])
-    policy.predict(X[0])  # which keeps what it can of the old network
+    policy.predict(X[0])  # which may cache the old network
     layer = getattr(policy, name)
     setattr(policy, name, layer._replace(apply=lambda params, x: ops.sin(layer.apply(params, x))))
     assert not is_fast(policy)
@@ -253,11 +252,10 @@ def test_an_extractor_of_dense_tanh_layers_is_a_part_of_the_network():
     check_acts_as_composed(policy)
 
 
-# --- distributions of one's own -----------------------------------------------------------------------------
+# --- custom distributions -----------------------------------------------------------------------------------
 
 class Triangle(Distribution):
-    """A density on (0, 1) that is no sum of outputs and noise: 2 a - 1 tilts it, with a = sigmoid of the
-    output."""
+    """A density on (0, 1), tilted by 2 sigmoid(output) - 1; its draws are not outputs plus noise."""
 
     def __init__(self, shape):
         self.size, self.action_shape = int(np.prod(shape)), tuple(shape)
@@ -266,7 +264,8 @@ class Triangle(Distribution):
         return rng.random((*lead, self.size))
 
     def sample(self, params, noise):
-        slope = 2 * ops.sigmoid(params) - 1  # density 1 + slope (2 x - 1); its distribution function inverted
+        slope = 2 * ops.sigmoid(params) - 1
+        # the density is 1 + slope (2 x - 1); a draw inverts its cumulative distribution function
         with np.errstate(divide="ignore", invalid="ignore"):
             root = (slope - 1 + np.sqrt((1 - slope) ** 2 + 4 * slope * noise)) / (2 * slope)
         return np.where(np.abs(slope) < 1e-6, noise, root).astype(params.dtype)
@@ -283,7 +282,7 @@ class TrianglePolicy(MlpPolicy):
 
 
 class Reversed(Categorical):
-    """Changes how a draw comes of the logits, and says nothing of it."""
+    """Overrides how logits become a draw, without declaring it."""
 
     def sample(self, params, noise):
         return self.size - 1 - super().sample(params, noise)
@@ -300,7 +299,7 @@ class ReversedPolicy(MlpPolicy):
 
 
 class Wide(DiagGaussian):
-    """Three times the spread, by the parameters that it makes of the outputs."""
+    """Three times the standard deviation: `parameters` adds log 3 to log_std."""
 
     def parameters(self, outputs, own):
         return super().parameters(outputs, {"log_std": own["log_std"] + np.log(3)})

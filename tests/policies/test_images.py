@@ -33,11 +33,15 @@ def image(*shape, channels=None, **kwargs):
 # --- how an image is read -----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("shape, channels, rows, to_rows", [
-    ((4, 9, 8), None, (9, 8, 4), lambda x: x.transpose(0, 2, 3, 1)), ((9, 8, 3), None, (9, 8, 3), lambda x: x),
-    ((4, 9, 8, 1), None, (9, 8, 4), lambda x: x[..., 0].transpose(0, 2, 3, 1)), ((9, 8), None, (9, 8, 1), lambda x: x[..., None]),
+    ((4, 9, 8), None, (9, 8, 4), lambda x: x.transpose(0, 2, 3, 1)),
+    ((9, 8, 3), None, (9, 8, 3), lambda x: x),
+    ((4, 9, 8, 1), None, (9, 8, 4), lambda x: x[..., 0].transpose(0, 2, 3, 1)),
+    ((9, 8), None, (9, 8, 1), lambda x: x[..., None]),
     ((2, 9, 8, 3), None, (9, 8, 6), lambda x: x.transpose(0, 2, 3, 1, 4).reshape(-1, 9, 8, 6)),
     ((2, 3, 9, 8), None, (9, 8, 6), lambda x: x.reshape(-1, 6, 9, 8).transpose(0, 2, 3, 1)),
-    ((8, 8, 8), "first", (8, 8, 8), lambda x: x.transpose(0, 2, 3, 1)), ((8, 8, 8), "last", (8, 8, 8), lambda x: x)])
+    ((8, 8, 8), "first", (8, 8, 8), lambda x: x.transpose(0, 2, 3, 1)),
+    ((8, 8, 8), "last", (8, 8, 8), lambda x: x),
+])
 def test_the_layout_is_recognised(shape, channels, rows, to_rows, rng):
     space = image(*shape, channels=channels)
     x = rng.integers(0, 256, (5, *shape), dtype=np.uint8)
@@ -46,7 +50,7 @@ def test_the_layout_is_recognised(shape, channels, rows, to_rows, rng):
     np.testing.assert_array_equal(got, to_rows(x))
     np.testing.assert_array_equal(space.encode(x[0], 1), to_rows(x[:1]))
     assert not np.shares_memory(got, x)
-    assert space.to_json() == spaces.describe(box(*shape)).to_json()  # the file knows the environment's own space
+    assert space.to_json() == spaces.describe(box(*shape)).to_json()  # files keep the environment's space
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (3, 8, 3), (84, 84, 84), (4, 8, 8, 8)])
@@ -57,9 +61,12 @@ def test_an_ambiguous_shape_asks(shape):
 
 
 @pytest.mark.parametrize("space, message", [
-    (box(7), r"has shape \(7,\); an image"), (gym.Box(-1, 1, (8, 8, 3)), "bounds are -1 and 1; an image holds numbers from 0"),
-    (box(8, 8, 3, dtype=np.float32, high=256), "bounds are 0 and 256"), (FOUR, "a network for images needs some"),
-    (gym.Dict(a=box(3), b=FOUR), "a network for images needs some")])
+    (box(7), r"has shape \(7,\); an image"),
+    (gym.Box(-1, 1, (8, 8, 3)), "bounds are -1 and 1; an image holds numbers from 0"),
+    (box(8, 8, 3, dtype=np.float32, high=256), "bounds are 0 and 256"),
+    (FOUR, "a network for images needs some"),
+    (gym.Dict(a=box(3), b=FOUR), "a network for images needs some"),
+])
 def test_what_is_no_image(space, message):
     with pytest.raises(ValueError, match=message):
         CnnPolicy(space, FOUR)
@@ -72,41 +79,47 @@ def test_images_of_floats(high, rng):
     got = space.encode(x, 2)
     assert got.dtype == np.float32 and not space.is_bytes
     np.testing.assert_allclose(got, x / high, rtol=1e-6)
+    message = f"the image holds numbers from .* to .*; its space declares 0 to {high}"
     for wrong in (-0.1, high + 1, np.nan):
         x[1, 2, 3, 0] = wrong
-        with pytest.raises(ValueError, match=f"the image holds numbers from .* to .*; its space declares 0 to {high}"):
+        with pytest.raises(ValueError, match=message):
             space.encode(x, 2)
 
 
 # --- networks -----------------------------------------------------------------------------------------------
 
-def test_networks_by_name():
-    sizes = {}
-    for name, shape in [("nature_cnn", (84, 84, 4)), ("cnn_small", (84, 84, 4)), ("trpo_cnn", (52, 40, 4))]:
-        out, weights = cnn.network(name).init(shape)
-        total = sum(np.prod(w.shape) for w in weights.values())
-        sizes[name] = out, [w.shape for n, w in weights.items() if n.endswith("/w")], total
-    assert sizes["nature_cnn"] == ((512,), [(8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64), (3136, 512)], 1684128)
-    assert sizes["cnn_small"] == ((128,), [(8, 8, 4, 8), (4, 4, 8, 16), (1296, 128)], 170136)
-    assert sizes["trpo_cnn"] == ((20,), [(4, 4, 4, 16), (4, 4, 16, 16), (1408, 20)], 33332)
+@pytest.mark.parametrize("name, shape, width, matrices, total", [
+    ("nature_cnn", (84, 84, 4), 512, [(8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64), (3136, 512)], 1684128),
+    ("cnn_small", (84, 84, 4), 128, [(8, 8, 4, 8), (4, 4, 8, 16), (1296, 128)], 170136),
+    ("trpo_cnn", (52, 40, 4), 20, [(4, 4, 4, 16), (4, 4, 16, 16), (1408, 20)], 33332),
+])
+def test_networks_by_name(name, shape, width, matrices, total):
+    out, weights = cnn.network(name).init(shape)
+    assert out == (width,)
+    assert [weight.shape for key, weight in weights.items() if key.endswith("/w")] == matrices
+    assert sum(np.prod(weight.shape) for weight in weights.values()) == total
 
 
 def test_the_papers_number_of_parameters():
-    """33,500 (Schulman et al. 2015, appendix D): frames of a quarter of the screen's size, 8 numbers for a
-    factored action."""
+    """The paper counts 33,500 (Schulman et al. 2015, appendix D).
+
+    Its frames are a quarter of the screen in height and width; a factored action has 8 logits.
+    """
     policy = CnnPolicy(box(4, 52, 40), gym.MultiDiscrete([3, 3, 2]), cnn_extractor="trpo_cnn")
     assert sum(np.prod(w.shape) for w in policy.policy_weights.values()) == 33500
 
 
-@pytest.mark.parametrize("name, size, layer", [("nature_cnn", 8, "conv1"), ("nature_cnn", 7, "conv0"), ("cnn_small", 8, "conv1"),
-                                               ("nature_cnn", 34, "conv2"), ("trpo_cnn", 8, "conv1")])
+@pytest.mark.parametrize("name, size, layer", [
+    ("nature_cnn", 8, "conv1"), ("nature_cnn", 7, "conv0"), ("cnn_small", 8, "conv1"),
+    ("nature_cnn", 34, "conv2"), ("trpo_cnn", 8, "conv1")])
 def test_an_image_too_small_names_the_layer(name, size, layer):
     with pytest.raises(ValueError, match=f"layer {layer}: windows of . x . do not fit an image of"):
         CnnPolicy(box(size, size, 3), FOUR, cnn_extractor=name)
 
 
 def test_a_misspelt_network_gets_the_nearest_name():
-    with pytest.raises(ValueError, match="cnn_extractor is 'nature'; it can be 'nature_cnn', .*did you mean 'nature_cnn'?"):
+    message = "cnn_extractor is 'nature'; it can be 'nature_cnn', .*did you mean 'nature_cnn'?"
+    with pytest.raises(ValueError, match=message):
         CnnPolicy(box(84, 84, 3), FOUR, cnn_extractor="nature")
     with pytest.raises(ValueError, match="cnn_extractor is 3; a name, an nn.Layer or a function"):
         CnnPolicy(box(84, 84, 3), FOUR, cnn_extractor=3)
@@ -121,28 +134,34 @@ def test_images_in_a_dict_are_not_normalised():
 # --- the mean image -----------------------------------------------------------------------------------------
 
 def centred_policy(rng, dtype="float32", kind="bytes", **options):
-    """A policy that has seen 300 images, and their mean in shares of 1."""
-    space = box(36, 36, 3) if kind == "bytes" else gym.Box(0, 1, (36, 36, 3))
+    """Return a policy that has seen 300 images, and their mean on a scale from 0 to 1."""
+    shape = (36, 36, 3)
+    space = box(*shape) if kind == "bytes" else gym.Box(0, 1, shape)
     policy = CnnPolicy(space, FOUR, normalize=True, dtype=dtype, **options).draw(rng)
-    seen = rng.integers(0, 256, (300, 36, 36, 3), dtype=np.uint8) if kind == "bytes" else rng.random((300, 36, 36, 3))
+    many = (300, *shape)
+    seen = rng.integers(0, 256, many, dtype=np.uint8) if kind == "bytes" else rng.random(many)
     policy.normalizer.merge(policy.observe(seen)[0], OneProcess())
-    policy.normalizer.merge(policy.observe(seen[:9])[0], OneProcess())  # comes too late
+    policy.normalizer.merge(policy.observe(seen[:9])[0], OneProcess())  # only the first batch counts
     return policy, seen.mean(0) / (255 if kind == "bytes" else 1)
 
 
 @pytest.mark.parametrize("kind", ["bytes", "floats"])
 @pytest.mark.parametrize("network", ["nature_cnn", "a function"])
 def test_the_mean_image_is_subtracted(rng, kind, network):
-    """The same numbers come from a policy without normalisation that is given the difference."""
-    own = {} if network == "nature_cnn" else dict(cnn_extractor=lambda x: ops.tanh(x[:, ::6, ::6].reshape(len(x), -1)))
+    """A policy without normalisation gives the same numbers for images minus the mean."""
+    own = {}
+    if network == "a function":
+        own["cnn_extractor"] = lambda x: ops.tanh(x[:, ::6, ::6].reshape(len(x), -1))
     policy, mean = centred_policy(rng, "float64", kind, **own)
+    shift = policy.normalizer.shift
     assert policy.normalizer.count == 300
-    np.testing.assert_allclose(policy.normalizer.shift[0], mean, rtol=0, atol=1e-7 if kind == "floats" else 1e-12)
+    np.testing.assert_allclose(shift[0], mean, rtol=0, atol=1e-7 if kind == "floats" else 1e-12)
     x, _ = policy.observe(rng.integers(0, 2, (5, 36, 36, 3)).astype(policy.observation_space.dtype))
     plain = CnnPolicy(gym.Box(0, 1, (36, 36, 3)), FOUR, dtype="float64", **own).install(policy.params)
-    difference = np.asarray(x) / (255 if kind == "bytes" else 1) - policy.normalizer.shift
-    rounding = 1e-12 if not own or kind == "floats" else 1e-7  # a function is given the shares of bytes in float32
-    np.testing.assert_allclose(policy.pi(policy.params, x), plain.pi(plain.params, difference), rtol=0, atol=rounding)
+    difference = np.asarray(x) / (255 if kind == "bytes" else 1) - shift
+    rounding = 1e-12 if not own or kind == "floats" else 1e-7  # a function is given bytes / 255 in float32
+    expected = plain.pi(plain.params, difference)
+    np.testing.assert_allclose(policy.pi(policy.params, x), expected, rtol=0, atol=rounding)
     np.testing.assert_allclose(policy.value(x), plain.value(difference), rtol=rounding, atol=rounding)
 
 
@@ -172,21 +191,25 @@ def test_the_mean_image_is_in_the_file(rng, tmp_path):
 
 # --- exact curvature ----------------------------------------------------------------------------------------
 
-# each network's kinds of layer on images as small as they come, with fewer channels: the dense Hessian has a
-# row a parameter
-SMALL = {"nature_cnn": ([(2, 8, 4), (3, 4, 2), (2, 3, 1)], 3, 36), "cnn_small": ([(2, 8, 4), (2, 4, 2)], 3, 20),
-         "trpo_cnn": ([(2, 4, 2), (2, 4, 2)], 3, 12)}
+# each network's kinds of layer, with few channels and on the smallest images that fit: the dense Hessian has
+# a row for each parameter
+SMALL = {
+    "nature_cnn": ([(2, 8, 4), (3, 4, 2), (2, 3, 1)], 3, 36),
+    "cnn_small": ([(2, 8, 4), (2, 4, 2)], 3, 20),
+    "trpo_cnn": ([(2, 4, 2), (2, 4, 2)], 3, 12),
+}
 
 
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("kwargs", [{}, dict(share_features=True), dict(net_arch=[dict(pi=[3], vf=[])]), dict(normalize=True)],
-                         ids=str)
+@pytest.mark.parametrize("kwargs", [
+    {}, dict(share_features=True), dict(net_arch=[dict(pi=[3], vf=[])]), dict(normalize=True)], ids=str)
 def test_fisher_is_the_hessian_of_the_mean_kl(name, kwargs, monkeypatch):
     convolutions, width, size = SMALL[name]
     assert [layer[1:] for layer in convolutions] == [layer[1:] for layer in cnn.NETWORKS[name][0]]
     monkeypatch.setitem(cnn.NETWORKS, name, (convolutions, width))
     rng = np.random.default_rng(0)
-    policy = CnnPolicy(box(size, size + 1, 1), gym.MultiDiscrete([2, 2]), cnn_extractor=name, dtype="float64", **kwargs)
+    observations, actions = box(size, size + 1, 1), gym.MultiDiscrete([2, 2])
+    policy = CnnPolicy(observations, actions, cnn_extractor=name, dtype="float64", **kwargs)
     policy.draw(rng)
     policy.params.flat[:] += 0.1 * rng.standard_normal(policy.params.flat.shape)
     policy.params["pi/out/w"][...] *= 50
@@ -196,7 +219,8 @@ def test_fisher_is_the_hessian_of_the_mean_kl(name, kwargs, monkeypatch):
     old = policy.pi(params, x)
     v = rng.standard_normal((params.flat.size, 3))
     H = hessian(lambda p: ops.sum(policy.dist.kl(old, policy.pi(p, x)) * weights), params) @ v
-    F = np.stack([fisher_operator(policy, params, x, weights, OneProcess(), 0.0)(column) for column in v.T], axis=1)
+    F = np.stack([fisher_operator(policy, params, x, weights, OneProcess(), 0.0)(column)
+                  for column in v.T], axis=1)
     error = np.abs(F - H).max() / np.abs(H).max()
     print(f"\n{name}, {params.flat.size} parameters, {kwargs}: largest relative error {error:.1e}")
     assert error < 1e-9
@@ -205,7 +229,10 @@ def test_fisher_is_the_hessian_of_the_mean_kl(name, kwargs, monkeypatch):
 # --- a segment's frames -------------------------------------------------------------------------------------
 
 def stacks(rng, steps, n, stack, new=1, ends=0.2, shape=(3, 2)):
-    """Observations as frame stacks give them, each episode beginning in its own way."""
+    """Draw observations (steps, n, h, w, c) as frame stacks give them.
+
+    An episode begins with its first frame repeated, with random frames, or with zeros before the first.
+    """
     out = np.zeros((steps, n, *shape, stack * new), np.uint8)
     for i in range(n):
         for t in range(steps):
@@ -213,31 +240,34 @@ def stacks(rng, steps, n, stack, new=1, ends=0.2, shape=(3, 2)):
             if t and rng.random() > ends:
                 out[t, i] = np.concatenate([out[t - 1, i, ..., new:], fresh], axis=-1)
             else:
-                out[t, i] = [np.tile(fresh, stack), rng.integers(0, 256, out[t, i].shape), np.pad(
-                    fresh, [(0, 0), (0, 0), (stack * new - new, 0)])][rng.integers(3)]
+                zeros_before = np.pad(fresh, [(0, 0), (0, 0), (stack * new - new, 0)])
+                beginnings = [np.tile(fresh, stack), rng.integers(0, 256, out[t, i].shape), zeros_before]
+                out[t, i] = beginnings[rng.integers(3)]
     return out
 
 
-@pytest.mark.parametrize("n, stack, new, ends", [(1, 4, 1, 0.2), (3, 4, 1, 0.1), (2, 2, 3, 0.2), (2, 4, 1, 1.0), (4, 3, 1, 0.0)])
+@pytest.mark.parametrize("n, stack, new, ends", [
+    (1, 4, 1, 0.2), (3, 4, 1, 0.1), (2, 2, 3, 0.2), (2, 4, 1, 1.0), (4, 3, 1, 0.0)])
 def test_what_is_recorded_comes_back_bit_for_bit(n, stack, new, ends, rng):
     x = stacks(rng, 40, n, stack, new, ends)
     recorder = Recorder(40, n, x.shape[2:], new)
     for t, images in enumerate(x):
-        recorder[t] = images if t % 2 else np.moveaxis(np.moveaxis(images, 3, 1).copy(), 1, 3)  # in either order of memory
+        by_planes = np.moveaxis(np.moveaxis(images, 3, 1).copy(), 1, 3)  # equal, in another memory order
+        recorder[t] = images if t % 2 else by_planes
     np.testing.assert_array_equal(np.asarray(recorder), x)
     if ends < 0.5:
         assert recorder.used < x.size / 6 / (2.5 if stack == 4 else 1.2)
     mask = rng.random((40, n)) < 0.5
     rows = recorder.reshape(-1, *x.shape[2:])
     flat = x.reshape(-1, *x.shape[2:])
-    for part, expected in [(recorder[mask], x[mask]), (recorder[3:9], x[3:9]), (recorder[7], x[7]), (rows[::3], flat[::3]),
-                           (rows[[5, 1]], flat[[5, 1]])]:
+    for part, expected in [(recorder[mask], x[mask]), (recorder[3:9], x[3:9]), (recorder[7], x[7]),
+                           (rows[::3], flat[::3]), (rows[[5, 1]], flat[[5, 1]])]:
         assert isinstance(part, Frames) and part.shape == expected.shape and len(part) == len(expected)
         np.testing.assert_array_equal(np.asarray(part), expected)
 
 
 class Moving(gymnasium.Env):
-    """A stack of frames of one bright column; the right action is where it stands. Lasts 20 steps."""
+    """A stack of frames with one bright bar; its side is the right action. An episode lasts 20 steps."""
 
     action_space = gym.Discrete(2)
 
@@ -247,7 +277,8 @@ class Moving(gymnasium.Env):
 
     def reset(self, seed=None, options=None):
         super().reset(seed=seed)
-        self.t, self.frames = 0, np.zeros((4 if self.layout == "first" else 3, 12, 11), self.observation_space.dtype)
+        count = 4 if self.layout == "first" else 3
+        self.t, self.frames = 0, np.zeros((count, 12, 11), self.observation_space.dtype)
         return self._draw(), {}
 
     def _draw(self):
@@ -273,9 +304,9 @@ def test_it_learns_to_see(layout, dtype, tmp_path):
     assert np.mean([total for total, _ in list(model.recent)[-12:]]) > 18
     path = model.save(tmp_path / "m")
     obs = np.stack([Moving(layout, dtype).reset(seed=i)[0] for i in range(5)])
-    policy = load_policy(path)
-    np.testing.assert_array_equal(policy.predict(obs, deterministic=True)[0], model.predict(obs, deterministic=True)[0])
-    assert model.predict(obs[0], deterministic=True)[0] == model.predict(obs, deterministic=True)[0][0]
+    actions = model.predict(obs, deterministic=True)[0]
+    np.testing.assert_array_equal(load_policy(path).predict(obs, deterministic=True)[0], actions)
+    assert model.predict(obs[0], deterministic=True)[0] == actions[0]
     again = TRPO.load(path, env=Moving(layout, dtype))
     again.learn(256, reset_num_timesteps=False)
     assert again.num_timesteps == 4352
@@ -296,11 +327,14 @@ def test_fitting_values_moves_no_bit_of_the_policy(kwargs):
     model = TRPO("CnnPolicy", Moving(), seed=0, policy_kwargs=KWARGS | kwargs, vf_iters=5)
     policy, x = model.policy, np.random.default_rng(0).integers(0, 256, (60, 1, 12, 11, 4), dtype=np.uint8)
     head, critic = policy.params.select(policy.policy_weights), policy.params.select(policy.critic_weights)
-    before, critic_before, phi = head.flat.tobytes(), critic.flat.copy(), policy.pi(policy.params, x[:, 0]).tobytes()
+    head_before, critic_before = head.flat.tobytes(), critic.flat.copy()
+    phi_before = policy.pi(policy.params, x[:, 0]).tobytes()
     error = np.mean((policy.value(x[:, 0]) - 3) ** 2)
     seg, goals = SimpleNamespace(valid=np.ones((60, 1), bool)), np.full(60, 3.0)
-    loss = fit(policy, model.adam, x, seg, goals, np.ones(60), model.settings, 0.01, np.random.default_rng(1), model.comm)
-    assert head.flat.tobytes() == before and policy.pi(policy.params, x[:, 0]).tobytes() == phi
+    rng = np.random.default_rng(1)
+    loss = fit(policy, model.adam, x, seg, goals, np.ones(60), model.settings, 0.01, rng, model.comm)
+    assert head.flat.tobytes() == head_before
+    assert policy.pi(policy.params, x[:, 0]).tobytes() == phi_before
     assert (critic.flat != critic_before).any() and loss < error
 
 
@@ -326,14 +360,14 @@ def test_images_beside_other_things(kind, tmp_path):
         def __init__(self):
             super().__init__()
             parts = [self.observation_space, gym.Box(-1, 1, (2,)), gym.Discrete(3)]
-            self.observation_space = gym.Dict(dict(zip("abc", parts))) if kind is gym.Dict else gym.Tuple(parts)
+            self.observation_space = kind(dict(zip("abc", parts)) if kind is gym.Dict else parts)
 
         def _draw(self):
             parts = [super()._draw(), np.zeros(2, np.float32), 1]
             return dict(zip("abc", parts)) if kind is gym.Dict else tuple(parts)
     model = TRPO("CnnPolicy", Both(), seed=0, timesteps_per_batch=64, policy_kwargs=KWARGS).learn(128)
-    first = "pi/a" if kind is gym.Dict else "pi/0"
-    assert model.get_parameters()["pi/out/w"].shape == (25, 2) and f"{first}/conv0/w" in model.get_parameters()
+    first, params = "pi/a" if kind is gym.Dict else "pi/0", model.get_parameters()
+    assert params["pi/out/w"].shape == (25, 2) and f"{first}/conv0/w" in params
     obs = Both().reset(seed=0)[0]
     path = model.save(tmp_path / "m")
     np.testing.assert_array_equal(load_policy(path).action_probability(obs), model.action_probability(obs))
@@ -347,14 +381,16 @@ def test_an_expert_is_imitated_from_bytes():
             obs.append(x)
             actions.append(env.side)
             x, *_ = env.step(env.side)
-    model = TRPO("CnnPolicy", Moving(), seed=0, policy_kwargs=KWARGS).pretrain(
-        dict(obs=np.array(obs), actions=np.array(actions)), n_epochs=30, learning_rate=3e-3)
-    assert (model.predict(np.array(obs), deterministic=True)[0] == actions).mean() > 0.95
+    data = dict(obs=np.array(obs), actions=np.array(actions))
+    model = TRPO("CnnPolicy", Moving(), seed=0, policy_kwargs=KWARGS)
+    model.pretrain(data, n_epochs=30, learning_rate=3e-3)
+    assert (model.predict(data["obs"], deterministic=True)[0] == actions).mean() > 0.95
 
 
 @pytest.mark.parametrize("name", ["CnnLstmPolicy", "CnnLnLstmPolicy"])
 def test_with_a_memory_behind(name, tmp_path):
-    model = TRPO(name, Moving(), seed=0, timesteps_per_batch=64, policy_kwargs=KWARGS | dict(n_lstm=8)).learn(128)
+    kwargs = KWARGS | dict(n_lstm=8)
+    model = TRPO(name, Moving(), seed=0, timesteps_per_batch=64, policy_kwargs=kwargs).learn(128)
     assert model.get_parameters()["pi/out/w"].shape == (8, 2)
     obs = Moving().reset(seed=0)[0]
     policy = load_policy(model.save(tmp_path / "m"))
@@ -363,7 +399,7 @@ def test_with_a_memory_behind(name, tmp_path):
 
 def test_the_first_batch_only_brings_the_mean_image():
     model = TRPO("CnnPolicy", Moving(), seed=0, timesteps_per_batch=40, normalize_observations=True,
-                 policy_kwargs=dict(cnn_extractor="trpo_cnn"))
+                 policy_kwargs=KWARGS)
     before = model.policy.params.flat.copy()
     model.learn(40)
     assert model.policy.normalizer.count == 40
@@ -372,8 +408,9 @@ def test_the_first_batch_only_brings_the_mean_image():
     assert model.policy.normalizer.count == 40 and np.any(model.policy.params.flat != before)
 
 
-@pytest.mark.parametrize("fun", [lambda x: ops.reshape(x, (x.shape[0], -1)), lambda x: ops.mean(x, axis=(1, 2))])
-def test_functions_that_cannot_take_no_image_at_all(fun):
+@pytest.mark.parametrize("fun", [
+    lambda x: ops.reshape(x, (x.shape[0], -1)), lambda x: ops.mean(x, axis=(1, 2))])
+def test_functions_that_cannot_take_an_empty_batch(fun):
     env = Moving()
     model = TRPO("CnnPolicy", env, timesteps_per_batch=8, policy_kwargs=dict(cnn_extractor=fun), seed=0)
     assert model.learn(16).num_timesteps == 16
@@ -381,7 +418,7 @@ def test_functions_that_cannot_take_no_image_at_all(fun):
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "float64"])
 def test_bytes_are_bytes_however_the_environment_gives_them(dtype):
-    """What acts, what is stored and what is updated are the same policy."""
+    """A rollout's actions are those that its stored observations give."""
     class Other(Moving):
         def reset(self, **kwargs):
             obs, info = super().reset(**kwargs)
@@ -390,19 +427,19 @@ def test_bytes_are_bytes_however_the_environment_gives_them(dtype):
         def step(self, action):
             obs, *rest = super().step(action)
             return obs.astype(dtype), *rest
-    model = TRPO("CnnPolicy", Other(), timesteps_per_batch=16, policy_kwargs=dict(cnn_extractor="trpo_cnn"), seed=0)
+    model = TRPO("CnnPolicy", Other(), timesteps_per_batch=16, policy_kwargs=KWARGS, seed=0)
     policy = model.policy
     policy.params["pi/out/w"][...] *= 1000
-    noise = policy.dist.noise(np.random.default_rng(0), 16, 1)
+    noise = policy.dist.noise(np.random.default_rng(0), 16, 1).astype(policy.dtype)
     runner = Runner(policy, model.stepper)
     runner.restart([0])
     seg = runner.collect(16, np.random.default_rng(0))
-    drawn = policy.dist.sample(policy.pi(policy.params, np.asarray(seg.obs)[:, 0]), noise[:, 0].astype(policy.dtype))
-    np.testing.assert_array_equal(seg.actions[:, 0], drawn)
+    params = policy.pi(policy.params, np.asarray(seg.obs)[:, 0])
+    np.testing.assert_array_equal(seg.actions[:, 0], policy.dist.sample(params, noise[:, 0]))
 
 
 def test_images_that_are_no_bytes_are_refused():
-    policy = TRPO("CnnPolicy", Moving(), policy_kwargs=dict(cnn_extractor="trpo_cnn")).policy
+    policy = TRPO("CnnPolicy", Moving(), policy_kwargs=KWARGS).policy
     for value in (0.5, 256, -1, np.nan):
         with pytest.raises(ValueError, match="other numbers than the integers from 0 to 255"):
             policy.predict(np.full(policy.observation_space.shape, value))

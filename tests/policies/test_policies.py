@@ -1,4 +1,4 @@
-"""From net_arch to parameters, from an observation to an action, and what bad input is told."""
+"""From net_arch to parameters, from an observation to an action, and the errors for bad input."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -31,8 +31,7 @@ X = np.random.default_rng(1).standard_normal((6, 3)).astype(np.float32)
 
 
 def make(actions="Box", observations=OBS, seed=0, wide=True, **options):
-    """A policy whose outputs depend on what it sees: the output layer starts near 0, so `wide` makes it
-    larger."""
+    """Return a policy; `wide` scales up its output layer, which starts near 0, so that outputs differ."""
     actions = ACTIONS[actions] if isinstance(actions, str) else actions
     policy = MlpPolicy(observations, actions, **options).draw(np.random.default_rng(seed))
     if wide:
@@ -41,7 +40,7 @@ def make(actions="Box", observations=OBS, seed=0, wide=True, **options):
 
 
 def drawn_once(policy, noise):
-    """The raw actions that a rollout draws for X."""
+    """Return the raw actions that a rollout draws for X."""
     act, actions, _ = policy.actor(noise, {})
     act(0, X, None)
     return actions[0]
@@ -69,11 +68,17 @@ def test_net_arch(net_arch, layers, parsed):
     ([dict(pi=[8]), dict(vf=[8])], None, "comes one dict"),
     ([dict(policy=[8])], None, "comes one dict"),
     ([0], None, "net_arch holds 0; a layer's width is an integer of at least 1"),
-    ([64.0], None, "net_arch holds 64.0"), (["64"], None, "net_arch holds '64'"), ([True], None, "net_arch holds True"),
-    ([dict(pi=[-1])], None, "net_arch holds -1"), ([[64, 64]], None, r"net_arch holds \[64, 64\]"),
+    ([64.0], None, "net_arch holds 64.0"),
+    (["64"], None, "net_arch holds '64'"),
+    ([True], None, "net_arch holds True"),
+    ([dict(pi=[-1])], None, "net_arch holds -1"),
+    ([[64, 64]], None, r"net_arch holds \[64, 64\]"),
     (None, [64, None], "net_arch holds None"),
-    (64, None, "net_arch is 64; a list is needed"), (None, 64, "layers is 64; a list"), ("64", None, "net_arch is '64'; a list"),
-    ([dict(pi=64)], None, "pi in net_arch is 64; a list"), (dict(pi=[64]), None, r"net_arch is \{'pi': \[64\]\}; a list"),
+    (64, None, "net_arch is 64; a list is needed"),
+    (None, 64, "layers is 64; a list"),
+    ("64", None, "net_arch is '64'; a list"),
+    ([dict(pi=64)], None, "pi in net_arch is 64; a list"),
+    (dict(pi=[64]), None, r"net_arch is \{'pi': \[64\]\}; a list"),
 ])
 def test_bad_net_arch(net_arch, layers, message):
     with pytest.raises(ValueError, match=message):
@@ -82,7 +87,8 @@ def test_bad_net_arch(net_arch, layers, message):
 
 def test_activations():
     assert parse_activation("relu") is ops.relu and parse_activation(ops.sin) is ops.sin
-    with pytest.raises(ValueError, match="act_fun is 'Tanh'; it can be 'tanh', 'relu', 'elu', 'sigmoid' or a function of"):
+    message = "act_fun is 'Tanh'; it can be 'tanh', 'relu', 'elu', 'sigmoid' or a function of"
+    with pytest.raises(ValueError, match=message):
         make(act_fun="Tanh")
 
 
@@ -122,16 +128,19 @@ def test_the_policys_parameters_lead_the_vector(name, net_arch):
 
 def test_initial_weights_are_orthogonal_with_their_gains():
     policy = make(wide=False, dtype="float64", net_arch=[9, dict(pi=[8], vf=[7])])
-    gains = {"shared/fc0": np.sqrt(2), "pi/fc0": np.sqrt(2), "pi/out": 0.01, "vf/fc0": np.sqrt(2), "vf/out": 1.0}
+    hidden = np.sqrt(2)
+    gains = {"shared/fc0": hidden, "pi/fc0": hidden, "pi/out": 0.01, "vf/fc0": hidden, "vf/out": 1.0}
     for name, gain in gains.items():
-        np.testing.assert_allclose(np.linalg.svd(policy.params[f"{name}/w"], compute_uv=False), gain, rtol=1e-12)
+        singular_values = np.linalg.svd(policy.params[f"{name}/w"], compute_uv=False)
+        np.testing.assert_allclose(singular_values, gain, rtol=1e-12)
         assert not policy.params[f"{name}/b"].any()
     assert set(policy.params) == {f"{name}/{part}" for name in gains for part in "wb"} | {"pi/log_std"}
 
 
 def test_log_std_starts_where_it_is_told_and_stays_in_its_bounds():
     policy = make(log_std_init=-0.7)
-    assert policy.params["pi/log_std"].tolist() == [np.float32(-0.7)] * 2 and not make().params["pi/log_std"].any()
+    assert policy.params["pi/log_std"].tolist() == [np.float32(-0.7)] * 2
+    assert not make().params["pi/log_std"].any()
     policy.params["pi/log_std"][:] = [100, -100]
     before = policy.params.flat.copy()
     assert policy.bound(policy.params) is policy.params
@@ -143,8 +152,8 @@ def test_log_std_starts_where_it_is_told_and_stays_in_its_bounds():
 
 
 def test_same_seed_same_bits():
-    assert make(seed=3).params.flat.tobytes() == make(seed=3).params.flat.tobytes() != make(seed=4).params.flat.tobytes()
-    a, b = make(seed=3), make(seed=3)
+    a, b, other = make(seed=3), make(seed=3), make(seed=4)
+    assert a.params.flat.tobytes() == b.params.flat.tobytes() != other.params.flat.tobytes()
     for _ in range(3):
         assert a.predict(X)[0].tobytes() == b.predict(X)[0].tobytes()
 
@@ -154,24 +163,28 @@ def test_installed_parameters_predict_the_same_bits(name):
     policy, twin = make(name), make(name, seed=9)
     arrays = {n: a.copy() for n, a in policy.params.items()}
     assert twin.install(arrays) is twin and twin.params.flat.tobytes() == policy.params.flat.tobytes()
-    assert twin.predict(X, deterministic=True)[0].tobytes() == policy.predict(X, deterministic=True)[0].tobytes()
+    mine, its = (one.predict(X, deterministic=True)[0] for one in (policy, twin))
+    assert mine.tobytes() == its.tobytes()
 
 
 @each
 def test_a_new_policy_is_nearly_uniform_and_its_critic_reads_the_observation(name):
     policy = make(name, wide=False)
-    phi = policy.pi(policy.params, policy.observe(X)[0])
-    assert np.abs(phi).max() < 0.05 and policy.value(X).shape == (6,) and len(np.unique(policy.value(X))) == 6
+    phi, values = policy.pi(policy.params, policy.observe(X)[0]), policy.value(X)
+    assert np.abs(phi).max() < 0.05
+    assert values.shape == (6,) and len(np.unique(values)) == 6
 
 
 @each
 def test_float32_throughout(name):
     policy = make(name, normalize=True)
     x, _ = policy.observe(X.astype(np.float64))
-    assert policy.params.flat.dtype == x.dtype == policy.pi(policy.params, x).dtype == policy.value(x).dtype == np.float32
+    for array in (policy.params.flat, x, policy.pi(policy.params, x), policy.value(x)):
+        assert array.dtype == np.float32
+    dtypes = {"Discrete": np.int64, "MultiDiscrete": np.int64, "MultiBinary": np.int8,
+              "Box": np.float32, "Box 2-D float64": np.float64, "Box number": np.float32}
     actions, _ = policy.predict(X)
-    assert actions.dtype == {"Discrete": np.int64, "MultiDiscrete": np.int64, "MultiBinary": np.int8, "Box": np.float32,
-                             "Box 2-D float64": np.float64, "Box number": np.float32}[name]
+    assert actions.dtype == dtypes[name]
 
 
 def test_float64_policies():
@@ -191,7 +204,8 @@ def test_predicted_actions_belong_to_the_space(name, deterministic):
         actions, state = policy.predict(batch, deterministic=deterministic)
         assert state is None and actions.shape == (n, *space.shape) and all(a in space for a in actions)
     one, state = policy.predict(X[0], deterministic=deterministic)
-    assert state is None and np.shape(one) == space.shape and (np.asarray(one) if name == "Box number" else one) in space
+    assert state is None and np.shape(one) == space.shape
+    assert (np.asarray(one) if name == "Box number" else one) in space
 
 
 def test_one_discrete_action_is_a_hashable_integer():
@@ -206,17 +220,19 @@ def test_deterministic_actions_are_the_modes(name):
     policy = make(name)
     actions, _ = policy.predict(X, deterministic=True)
     for i in range(6):
-        np.testing.assert_allclose(policy.predict(X[i], deterministic=True)[0], actions[i], rtol=1e-5, atol=1e-6)
+        one = policy.predict(X[i], deterministic=True)[0]
+        np.testing.assert_allclose(one, actions[i], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(policy.predict(X, deterministic=True)[0], actions)
     mode = policy.from_env(actions, 6)
     if name.startswith("Box"):
         expected = policy.pi(policy.params, X)[:, :policy.dist.dim].reshape(mode.shape)
         np.testing.assert_array_equal(mode, np.clip(expected, ACTIONS[name].low, ACTIONS[name].high))
     else:
-        assert len(np.unique(actions.reshape(6, -1), axis=0)) > 1  # it does look at the observation
+        assert len(np.unique(actions.reshape(6, -1), axis=0)) > 1  # they depend on the observation
         logp = policy.action_probability(X, actions=actions, logp=True)
         for _ in range(20):
-            assert (policy.action_probability(X, actions=policy.predict(X)[0], logp=True) <= logp + 1e-9).all()
+            drawn = policy.predict(X)[0]
+            assert (policy.action_probability(X, actions=drawn, logp=True) <= logp + 1e-9).all()
 
 
 def test_drawn_actions_vary_and_follow_the_distribution():
@@ -232,7 +248,8 @@ def test_drawn_actions_vary_and_follow_the_distribution():
 @each
 def test_raw_actions_survive_the_way_to_the_environment_and_back(name):
     policy = make(name)
-    raw = policy.dist.sample(policy.pi(policy.params, X), policy.dist.noise(np.random.default_rng(0), 6).astype(np.float32))
+    noise = policy.dist.noise(np.random.default_rng(0), 6).astype(np.float32)
+    raw = policy.dist.sample(policy.pi(policy.params, X), noise)
     if name.startswith("Box"):
         raw = raw / np.abs(raw).max() * 0.09  # within the bounds: clipping has no inverse
     sent = policy.to_env(raw)
@@ -252,14 +269,17 @@ def test_to_env_clips_what_it_sends_and_not_what_it_is_given():
 
 def test_to_env_counts_from_the_start():
     assert make("Discrete").to_env(np.array([0, 3])).tolist() == [2, 5]
-    assert make("MultiDiscrete").to_env(np.array([[0, 0, 0, 0], [1, 2, 3, 1]])).tolist() == [[[0, 1], [5, -3]], [[1, 3], [8, -2]]]
+    sent = make("MultiDiscrete").to_env(np.array([[0, 0, 0, 0], [1, 2, 3, 1]]))
+    assert sent.tolist() == [[[0, 1], [5, -3]], [[1, 3], [8, -2]]]
 
 
 @each
 def test_the_actor_of_a_rollout_draws_what_the_policy_would(name):
     rng = np.random.default_rng(0)
+    networks = (dict(), dict(net_arch=[8, dict(pi=[7], vf=[6])]), dict(layers=[]),
+                dict(act_fun="relu", layers=[5]))
     for normalize in (False, True):
-        for options in (dict(), dict(net_arch=[8, dict(pi=[7], vf=[6])]), dict(layers=[]), dict(act_fun="relu", layers=[5])):
+        for options in networks:
             policy = make(name, normalize=normalize, log_std_init=-0.3, **options)
             policy.params.flat[:] += 0.1 * rng.standard_normal(policy.params.flat.shape).astype(np.float32)
             policy.normalizer.merge(3 * X + 1, OneProcess())
@@ -290,7 +310,8 @@ def test_probabilities_of_discrete_actions():
     assert policy.action_probability(X, actions=actions).shape == (6, 1)
     taken = p[np.arange(6), actions - 2]
     np.testing.assert_allclose(policy.action_probability(X, actions=actions)[:, 0], taken, rtol=1e-5)
-    np.testing.assert_allclose(policy.action_probability(X, actions=actions, logp=True)[:, 0], np.log(taken), rtol=1e-5)
+    logp = policy.action_probability(X, actions=actions, logp=True)
+    np.testing.assert_allclose(logp[:, 0], np.log(taken), rtol=1e-5)
     np.testing.assert_allclose(policy.action_probability(X[0], actions=3), [[p[0, 1]]], rtol=1e-5)
 
 
@@ -314,7 +335,8 @@ def test_probabilities_of_binary_actions(dtype):
     np.testing.assert_allclose(policy.action_probability(X), p.reshape(6, 2, 2), rtol=1e-5)
     bits = np.random.default_rng(0).integers(0, 2, (6, 2, 2)).astype(dtype)
     expected = stats.bernoulli.logpmf(bits.reshape(6, 4).astype(int), p).sum(1)
-    np.testing.assert_allclose(policy.action_probability(X, actions=bits, logp=True)[:, 0], expected, rtol=1e-5)
+    logp = policy.action_probability(X, actions=bits, logp=True)
+    np.testing.assert_allclose(logp[:, 0], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["Box", "Box 2-D float64", "Box number"])
@@ -328,9 +350,11 @@ def test_densities_of_box_actions(name):
     assert [np.shape(part) for part in policy.action_probability(X[0])] == [shape] * 2
     actions = np.random.default_rng(0).standard_normal((6, *shape))
     expected = stats.norm.logpdf(actions.reshape(6, -1), mean, np.exp(-0.5)).sum(1)
-    assert policy.action_probability(X, actions=actions).shape == (6, 1)
-    np.testing.assert_allclose(policy.action_probability(X, actions=actions, logp=True)[:, 0], expected, rtol=1e-4)
-    np.testing.assert_allclose(policy.action_probability(X, actions=actions)[:, 0], np.exp(expected), rtol=1e-4)
+    density = policy.action_probability(X, actions=actions)
+    logp = policy.action_probability(X, actions=actions, logp=True)
+    assert density.shape == (6, 1)
+    np.testing.assert_allclose(logp[:, 0], expected, rtol=1e-4)
+    np.testing.assert_allclose(density[:, 0], np.exp(expected), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name, action, message", [
@@ -351,16 +375,18 @@ def test_logp_needs_actions():
 # --- observations -------------------------------------------------------------------------------------------
 
 def test_observations_are_encoded_and_normalised():
-    policy = make(observations=gym.Dict({"a": gym.Discrete(2, start=1), "b": gym.Box(-9, 9, (2,))}), normalize=True)
+    space = gym.Dict({"a": gym.Discrete(2, start=1), "b": gym.Box(-9, 9, (2,))})
+    policy = make(observations=space, normalize=True)
     x, single = policy.observe({"a": 2, "b": [0.5, -0.5]})
     assert single and x.tolist() == [[0, 1, 0.5, -0.5]]
     x, single = policy.observe({"a": [2, 1], "b": [[0.5, -0.5], [1, 2]]})
     assert not single and x.tolist() == [[0, 1, 0.5, -0.5], [1, 0, 1, 2]]
-    policy.normalizer.merge(np.array([[1, 0, 0, 5], [0, 1, 4, 7]]), OneProcess())  # means .5 .5 2 6, spreads .5 .5 2 1
+    rows = np.array([[1, 0, 0, 5], [0, 1, 4, 7]])  # means .5 .5 2 6, standard deviations .5 .5 2 1
+    policy.normalizer.merge(rows, OneProcess())
     x, _ = policy.observe({"a": 2, "b": [0, 9]})
     np.testing.assert_allclose(x, [[-1, 1, -1, 3]], rtol=1e-6)
-    old, _ = policy.predict({"a": 2, "b": [0, 9]}, deterministic=True)
-    np.testing.assert_allclose(old, policy.to_env(policy.dist.mode(policy.pi(policy.params, x)))[0])
+    action, _ = policy.predict({"a": 2, "b": [0, 9]}, deterministic=True)
+    np.testing.assert_allclose(action, policy.to_env(policy.dist.mode(policy.pi(policy.params, x)))[0])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -373,8 +399,9 @@ def test_observations_must_be_finite(bad):
 
 
 def test_observations_of_another_shape():
+    message = r"an observation of shape \(4,\) does not fit: one has shape \(3,\)"
     for method in (make().predict, make().action_probability):
-        with pytest.raises(ValueError, match=r"an observation of shape \(4,\) does not fit: one has shape \(3,\)"):
+        with pytest.raises(ValueError, match=message):
             method(np.zeros(4))
 
 
@@ -388,9 +415,9 @@ def test_composite_action_spaces_are_refused(space):
 
 def test_the_critic_reads_shared_layers():
     policy = make(net_arch=[8, dict(pi=[7], vf=[6])])
-    features = policy.critic_input(policy.params, X)
-    np.testing.assert_array_equal(features, np.tanh(X @ policy.params["shared/fc0/w"] + policy.params["shared/fc0/b"]))
-    np.testing.assert_array_equal(policy.vf(policy.params, features), policy.value(X))
+    p, features = policy.params, policy.critic_input(policy.params, X)
+    np.testing.assert_array_equal(features, np.tanh(X @ p["shared/fc0/w"] + p["shared/fc0/b"]))
+    np.testing.assert_array_equal(policy.vf(p, features), policy.value(X))
 
 
 def test_separate_networks_share_nothing():
@@ -409,12 +436,14 @@ def test_an_extractor_of_layers(share):
     extractor = nn.serial(nn.dense("front", 5), nn.elementwise(ops.sin))
     policy = make("Discrete", extractor=extractor, share_features=share, layers=[4])
     fronts = {name for name in policy.params if "front" in name}
-    assert fronts == {f"{net}/front/{part}" for net in (["shared"] if share else ["pi", "vf"]) for part in "wb"}
+    owners = ["shared"] if share else ["pi", "vf"]
+    assert fronts == {f"{owner}/front/{part}" for owner in owners for part in "wb"}
     assert fronts & policy.policy_weights.keys() == fronts - {"vf/front/w", "vf/front/b"}
     p = policy.params
     for net, out in (("pi", policy.pi(p, X)), ("vf", policy.value(X)[:, None])):
         front = "shared" if share else net
-        h = np.tanh(np.sin(X @ p[f"{front}/front/w"] + p[f"{front}/front/b"]) @ p[f"{net}/fc0/w"] + p[f"{net}/fc0/b"])
+        features = np.sin(X @ p[f"{front}/front/w"] + p[f"{front}/front/b"])
+        h = np.tanh(features @ p[f"{net}/fc0/w"] + p[f"{net}/fc0/b"])
         np.testing.assert_allclose(out, h @ p[f"{net}/out/w"] + p[f"{net}/out/b"], rtol=1e-5, atol=1e-6)
 
 
@@ -438,7 +467,8 @@ def test_policies_by_name_and_by_class():
 
 @pytest.mark.parametrize("typo", ["MlpPolcy", "mlppolicy", "MLPPolicy", "Policy"])
 def test_a_typo_is_told_the_nearest_name(typo):
-    message = rf"policy is '{typo}'; it can be .*'MlpPolicy'.*\(did you mean 'MlpPolicy'\?\), or a subclass of"
+    hint = r"\(did you mean 'MlpPolicy'\?\), or a subclass of"
+    message = rf"policy is '{typo}'; it can be .*'MlpPolicy'.*{hint}"
     with pytest.raises(ValueError, match=message):
         resolve_policy(typo)
 
@@ -471,10 +501,12 @@ def test_a_subclass_may_bring_its_own_network():
 
 
 def test_predict_follows_the_parameters():
-    """What predict keeps are views: it sees what is written into the parameters, and new ones."""
+    """`predict` keeps views: it follows writes into the parameters, and newly installed ones."""
     policy = make("Discrete")
+
     def write():
         policy.params["pi/out/b"][1] = 1e3
+
     for change in (write, lambda: policy.install(make("Discrete", seed=5).params)):
         policy.predict(X, deterministic=True)
         change()
@@ -488,33 +520,40 @@ def test_what_predict_does_at_once_is_what_the_composed_layers_give(name, normal
     policy = make(name, normalize=normalize)
     if normalize:
         policy.normalizer.merge(np.random.default_rng(1).normal(2, 3, (50, 3)), OneProcess())
-    policy.params.flat[:] += np.random.default_rng(2).standard_normal(policy.params.flat.size) * 0.3  # biases are not 0
+    change = np.random.default_rng(2).standard_normal(policy.params.flat.size)
+    policy.params.flat[:] += change * 0.3  # so that no bias is 0
     for x in (X, X[0], X[:1], X[0].astype(float), list(X[0])):
-        params, rows = policy.pi(policy.params, policy.normalizer(np.atleast_2d(np.asarray(x, np.float32)))), np.ndim(x) == 2
+        batch, is_batch = np.atleast_2d(np.asarray(x, np.float32)), np.ndim(x) == 2
+        params = policy.pi(policy.params, policy.normalizer(batch))
         policy.rng = np.random.default_rng(3)
         drawn = policy.predict(x)[0]
         noise = policy.dist.noise(np.random.default_rng(3), len(params)).astype(policy.dtype)
         for actions, expected in ((drawn, policy.dist.sample(params, noise)),
                                   (policy.predict(x, deterministic=True)[0], policy.dist.mode(params))):
             expected = policy.to_env(expected)
-            if len(params) > 1:  # bit for bit; of one row the bias is in the product
+            if len(params) > 1:  # a single row's bias is part of the product, so its bits may differ
                 np.testing.assert_array_equal(actions, expected)
-            np.testing.assert_allclose(actions, expected if rows else expected[0], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(actions, expected if is_batch else expected[0], rtol=1e-5, atol=1e-6)
 
 
 def test_one_observation_gives_the_same_bits_however_it_comes():
     policy = make("Box")
     whole = policy.predict(X[0], deterministic=True)[0]
     for x in (X[:1], X[0].astype(float), list(X[0]), X[0][::1]):
-        np.testing.assert_array_equal(np.squeeze(policy.predict(x, deterministic=True)[0]), np.squeeze(whole))
+        action = policy.predict(x, deterministic=True)[0]
+        np.testing.assert_array_equal(np.squeeze(action), np.squeeze(whole))
 
 
 def test_threads_may_predict_at_once():
     policy = make("Box", layers=[256, 256])  # a product takes long enough for NumPy to let other threads run
     rows = np.random.default_rng(0).standard_normal((64, 3)).astype(np.float32)
-    expected = [policy.predict(row, deterministic=True)[0] for row in rows]
+
+    def act(i):
+        return policy.predict(rows[i % 64], deterministic=True)[0]
+
+    expected = [act(i) for i in range(64)]
     with ThreadPoolExecutor(8) as pool:
-        for got, one in zip(pool.map(lambda i: policy.predict(rows[i % 64], deterministic=True)[0], range(6400)), expected * 100):
+        for got, one in zip(pool.map(act, range(6400)), expected * 100):
             np.testing.assert_array_equal(got, one)
 
 
@@ -522,7 +561,7 @@ def test_threads_may_predict_at_once():
 def test_one_observation_that_is_not_finite(bad):
     policy, x = make("Box"), X[0].copy()
     x[1] = bad
-    if np.isfinite(bad):  # though its square is not, in float32
+    if np.isfinite(bad):  # in float32 the square of 1e30 is not
         with np.errstate(over="ignore"):
             assert np.isfinite(policy.predict(x, deterministic=True)[0]).all()
     else:
@@ -551,15 +590,18 @@ def test_a_normalisation_of_ones_own_is_what_acts():
     act(0, obs, np.ones(1, bool))
     mean = policy.dist.mode(policy.pi(policy.params, policy.normalizer(obs)))
     np.testing.assert_allclose(actions[0], mean, rtol=1e-6)
-    np.testing.assert_allclose(policy.predict(obs[0], deterministic=True)[0], policy.to_env(mean)[0], rtol=1e-6)
+    predicted = policy.predict(obs[0], deterministic=True)[0]
+    np.testing.assert_allclose(predicted, policy.to_env(mean)[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("kwargs, message", [
     (dict(dtype="float64"), "policy_kwargs holds 'dtype'; .* are arguments of TRPO"),
     (dict(normalize=True), "policy_kwargs holds 'normalize'"),
     (dict(observation_space=3), "policy_kwargs holds 'observation_space'"),
-    (dict(act_fun=[3]), r"act_fun is \[3\]; it can be"), (dict(act_fun=np.tanh), "act_fun is <ufunc 'tanh'>; it can be"),
-    (dict(extractor=3), "extractor is 3; an nn.Layer or a function")])
+    (dict(act_fun=[3]), r"act_fun is \[3\]; it can be"),
+    (dict(act_fun=np.tanh), "act_fun is <ufunc 'tanh'>; it can be"),
+    (dict(extractor=3), "extractor is 3; an nn.Layer or a function"),
+])
 def test_arguments_of_policies_that_make_no_sense(kwargs, message):
     with pytest.raises(ValueError, match=message):
         TRPO("MlpPolicy", "CartPole-v1", policy_kwargs=kwargs)

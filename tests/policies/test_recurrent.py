@@ -1,5 +1,4 @@
-"""Policies that remember: sequences are what single steps make of them, and nothing crosses the start of an
-episode."""
+"""Policies with memory: a sequence equals its single steps, and no memory crosses an episode's start."""
 
 import warnings
 
@@ -24,8 +23,12 @@ from trpo_np.trust_region import Batch, fisher_operator, trust_region_step
 from trpo_np.vec_env import DummyVecEnv
 
 OBS = gym.Box(-np.inf, np.inf, (3,))
-ACTIONS = {"Discrete": gym.Discrete(3, start=1), "Box": gym.Box(-1, 1, (2,)), "MultiDiscrete": gym.MultiDiscrete([2, 3]),
-           "MultiBinary": gym.MultiBinary(2)}
+ACTIONS = {
+    "Discrete": gym.Discrete(3, start=1),
+    "Box": gym.Box(-1, 1, (2,)),
+    "MultiDiscrete": gym.MultiDiscrete([2, 3]),
+    "MultiBinary": gym.MultiBinary(2),
+}
 POLICIES = {"lstm": MlpLstmPolicy, "lnlstm": MlpLnLstmPolicy}
 H, ONE = 5, OneProcess()
 each = pytest.mark.parametrize("name", POLICIES)
@@ -33,7 +36,7 @@ each_sharing = pytest.mark.parametrize("share", [False, True])
 
 
 def make(name="lstm", actions="Discrete", seed=0, observations=OBS, n_lstm=H, dtype="float32", **options):
-    """A policy away from its start, whose outputs depend on what it sees and saw."""
+    """Return a policy with perturbed weights: its outputs depend on present and past observations."""
     options = {"net_arch": [4, "lstm", dict(pi=[3], vf=[6])]} | options
     policy = POLICIES[name](observations, ACTIONS[actions], n_lstm=n_lstm, dtype=dtype, **options)
     policy.draw(np.random.default_rng(seed))
@@ -43,7 +46,7 @@ def make(name="lstm", actions="Discrete", seed=0, observations=OBS, n_lstm=H, dt
 
 
 def episodes(steps=12, n=3, seed=1, dtype=np.float32):
-    """Observations (T, n, 3) and starts of episodes at random places."""
+    """Draw observations (T, n, 3) and flags (T, n) of random episode starts."""
     rng = np.random.default_rng(seed)
     return rng.standard_normal((steps, n, 3)).astype(np.float32).astype(dtype), rng.random((steps, n)) < 0.25
 
@@ -51,8 +54,12 @@ def episodes(steps=12, n=3, seed=1, dtype=np.float32):
 # --- arguments ----------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("net_arch, layers, parsed", [
-    (None, None, ([7, 7], [], [], [])), (None, [32], ([32], [], [], [])), (None, [], ([], [], [], [])),
-    (["lstm"], None, ([], [], [], [])), ([8, "lstm"], None, ([8], [], [], [])), (("lstm", 8), None, ([], [8], [], [])),
+    (None, None, ([7, 7], [], [], [])),
+    (None, [32], ([32], [], [], [])),
+    (None, [], ([], [], [], [])),
+    (["lstm"], None, ([], [], [], [])),
+    ([8, "lstm"], None, ([8], [], [], [])),
+    (("lstm", 8), None, ([], [8], [], [])),
     ([8, 9, "lstm", 6, dict(pi=[5], vf=[4, 3])], None, ([8, 9], [6], [5], [4, 3])),
     (["lstm", dict(vf=[4])], None, ([], [], [], [4])),
 ])
@@ -61,15 +68,21 @@ def test_net_arch(net_arch, layers, parsed):
 
 
 @pytest.mark.parametrize("options, message", [
-    (dict(net_arch=["lstm", 8, "lstm"]), r"net_arch is \['lstm', 8, 'lstm'\]; a recurrent policy needs \"lstm\" in it once"),
-    (dict(net_arch=[64, dict(pi=[64])]), 'needs "lstm" in it once'), (dict(net_arch=[]), 'needs "lstm" in it once'),
+    (dict(net_arch=["lstm", 8, "lstm"]),
+     r"net_arch is \['lstm', 8, 'lstm'\]; a recurrent policy needs \"lstm\" in it once"),
+    (dict(net_arch=[64, dict(pi=[64])]), 'needs "lstm" in it once'),
+    (dict(net_arch=[]), 'needs "lstm" in it once'),
     (dict(net_arch="lstm"), "net_arch is 'lstm'; a list is needed"),
     (dict(net_arch=[dict(pi=[8]), "lstm"]), "after the shared widths comes one dict"),
     (dict(net_arch=["lstm", dict(pi=["lstm"])]), "net_arch holds 'lstm'"),
     (dict(net_arch=["gru", "lstm"]), "net_arch holds 'gru'"),
-    (dict(net_arch=[0, "lstm"]), "net_arch holds 0"), (dict(net_arch=["lstm"], layers=[8]), "give net_arch or layers, not both"),
-    (dict(n_lstm=0), "n_lstm is 0; .* an integer of at least 1, is needed"), (dict(n_lstm=-3), "n_lstm is -3"),
-    (dict(n_lstm=2.5), "n_lstm is 2.5"), (dict(n_lstm=True), "n_lstm is True"), (dict(n_lstm="256"), "n_lstm is '256'"),
+    (dict(net_arch=[0, "lstm"]), "net_arch holds 0"),
+    (dict(net_arch=["lstm"], layers=[8]), "give net_arch or layers, not both"),
+    (dict(n_lstm=0), "n_lstm is 0; .* an integer of at least 1, is needed"),
+    (dict(n_lstm=-3), "n_lstm is -3"),
+    (dict(n_lstm=2.5), "n_lstm is 2.5"),
+    (dict(n_lstm=True), "n_lstm is True"),
+    (dict(n_lstm="256"), "n_lstm is '256'"),
 ])
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
@@ -78,17 +91,20 @@ def test_bad_arguments(options, message):
 
 def test_names_and_order_of_parameters():
     lstm, norm = ["wx", "wh", "b"], ["wx", "gx", "bx", "wh", "gh", "bh", "b", "gc", "bc"]
-    names = [f"{part}/{name}" for part in ("pi", "vf") for name in [
-        "fc0/w", "fc0/b", *(f"lstm/{key}" for key in lstm), "post0/w", "post0/b", "out/w", "out/b"]]
+    front, behind = ["fc0/w", "fc0/b"], ["post0/w", "post0/b", "out/w", "out/b"]
+    network = [*front, *(f"lstm/{key}" for key in lstm), *behind]
     policy = make(actions="Box")
-    assert list(policy.params) == [*names[:9], "pi/log_std", *names[9:]]
-    assert {key: policy.params[f"vf/lstm/{key}"].shape for key in lstm} == {"wx": (4, 20), "wh": (5, 20), "b": (20,)}
+    assert list(policy.params) == [*(f"pi/{key}" for key in network), "pi/log_std",
+                                   *(f"vf/{key}" for key in network)]
+    shapes = {key: policy.params[f"vf/lstm/{key}"].shape for key in lstm}
+    assert shapes == {"wx": (4, 20), "wh": (5, 20), "b": (20,)}
     shared = make("lnlstm", share_features=True)
-    assert list(shared.policy_weights) == ["shared/fc0/w", "shared/fc0/b", *(f"shared/lstm/{key}" for key in norm),
-                                           "pi/post0/w", "pi/post0/b", "pi/out/w", "pi/out/b"]
-    assert list(shared.critic_weights) == ["vf/post0/w", "vf/post0/b", "vf/out/w", "vf/out/b"]
-    default = MlpLstmPolicy(OBS, ACTIONS["Discrete"])
-    assert default.policy_weights["pi/lstm/wh"].shape == (256, 1024) and default.policy_weights["pi/fc1/w"].shape == (64, 64)
+    assert list(shared.policy_weights) == [*(f"shared/{key}" for key in front),
+                                           *(f"shared/lstm/{key}" for key in norm),
+                                           *(f"pi/{key}" for key in behind)]
+    assert list(shared.critic_weights) == [f"vf/{key}" for key in behind]
+    default = MlpLstmPolicy(OBS, ACTIONS["Discrete"]).policy_weights
+    assert default["pi/lstm/wh"].shape == (256, 1024) and default["pi/fc1/w"].shape == (64, 64)
 
 
 @each
@@ -106,8 +122,12 @@ def test_a_new_network_is_orthogonal_gate_by_gate_and_remembers(name):
 @each_sharing
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("actions, options", [
-    ("Discrete", {}), ("Box", {}), ("MultiDiscrete", dict(net_arch=["lstm"])), ("MultiBinary", dict(act_fun="relu")),
-    ("Box", dict(net_arch=["lstm", 4], normalize=True)), ("Discrete", dict(extractor=nn.dense("front", 6))),
+    ("Discrete", {}),
+    ("Box", {}),
+    ("MultiDiscrete", dict(net_arch=["lstm"])),
+    ("MultiBinary", dict(act_fun="relu")),
+    ("Box", dict(net_arch=["lstm", 4], normalize=True)),
+    ("Discrete", dict(extractor=nn.dense("front", 6))),
 ])
 def test_rollout_predict_and_sequence_agree(name, share, dtype, actions, options):
     policy = make(name, actions, dtype=dtype, share_features=share, **options)
@@ -117,7 +137,8 @@ def test_rollout_predict_and_sequence_agree(name, share, dtype, actions, options
     out, states = policy.unroll(policy.params, Sequence(policy.normalizer(obs), starts, state))
     memory, tolerance = policy.new_memory(3), 1e-12 if dtype == "float64" else 2e-5
     memory["pi"], carried = state, state
-    noise = np.random.default_rng(3).standard_normal((12, 3, policy.dist.noise(np.random.default_rng(0), 1).size)).astype(dtype)
+    width = policy.dist.noise(np.random.default_rng(0), 1).size
+    noise = np.random.default_rng(3).standard_normal((12, 3, width)).astype(dtype)
     act, raw, after_all = policy.actor(noise, memory)
     drawn = policy.dist.sample(out, noise.reshape(len(out), -1)).reshape(12, 3, *policy.dist.action_shape)
     for t in range(12):
@@ -137,8 +158,9 @@ def test_a_subclass_may_bring_its_own_head():
     class Doubled(MlpLstmPolicy):
         def decode(self, params, features):
             return 2 * super().decode(params, features)
-    policy, plain = Doubled(OBS, ACTIONS["Discrete"], n_lstm=H).draw(np.random.default_rng(0)), make(net_arch=None, layers=None)
-    plain.install(policy.params)
+
+    policy = Doubled(OBS, ACTIONS["Discrete"], n_lstm=H).draw(np.random.default_rng(0))
+    plain = make(net_arch=None, layers=None).install(policy.params)
     (obs, starts), noise = episodes(1), np.zeros((1, 3, 3), np.float32)
     for one in (policy, plain):
         one.params["pi/out/w"][...] *= 100
@@ -174,13 +196,16 @@ def test_a_mask_forgets_for_those_who_start():
     _, mixed = policy.predict(obs[1], state, mask)
     np.testing.assert_allclose(mixed[mask], policy.predict(obs[1])[1][mask], atol=1e-6)
     np.testing.assert_allclose(mixed[~mask], policy.predict(obs[1], state)[1][~mask], atol=1e-6)
-    np.testing.assert_array_equal(mixed, policy.predict(obs[1], state, mask.astype(float))[1])  # dones of stable-baselines
+    floats = mask.astype(float)  # as stable-baselines gives its dones
+    np.testing.assert_array_equal(mixed, policy.predict(obs[1], state, floats)[1])
     np.testing.assert_array_equal(mixed, policy.predict(obs[1], state.tolist(), list(mask))[1])
 
 
 @pytest.mark.parametrize("state, mask, message", [
-    (np.zeros((4, 2 * H)), None, r"the state has shape \(4, 10\); 3 observations and n_lstm=5 need \(3, 10\)"),
-    (np.zeros((3, H)), None, r"the state has shape \(3, 5\)"), (np.zeros(2 * H), None, r"the state has shape \(10,\)"),
+    (np.zeros((4, 2 * H)), None,
+     r"the state has shape \(4, 10\); 3 observations and n_lstm=5 need \(3, 10\)"),
+    (np.zeros((3, H)), None, r"the state has shape \(3, 5\)"),
+    (np.zeros(2 * H), None, r"the state has shape \(10,\)"),
     (np.full((3, 2 * H), np.nan), None, "the state holds numbers that are not finite"),
     (None, [True, False], r"the mask has shape \(2,\); one for each observation, \(3,\), is needed"),
     (np.zeros((3, 2 * H)), True, r"the mask has shape \(1,\); one for each observation, \(3,\), is needed"),
@@ -196,9 +221,10 @@ def test_probabilities_follow_the_state():
     policy, (obs, _) = make(), episodes(2)
     _, state = policy.predict(obs[0])
     p = policy.action_probability(obs[1], state)
+    without = policy.action_probability(obs[1])
     np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
-    assert np.abs(p - policy.action_probability(obs[1])).max() > 1e-3
-    np.testing.assert_allclose(policy.action_probability(obs[1], state, [True] * 3), policy.action_probability(obs[1]), rtol=1e-5)
+    assert np.abs(p - without).max() > 1e-3
+    np.testing.assert_allclose(policy.action_probability(obs[1], state, [True] * 3), without, rtol=1e-5)
     actions = np.array([1, 3, 2])
     chosen = policy.action_probability(obs[1], state, actions=actions)
     np.testing.assert_allclose(chosen[:, 0], p[np.arange(3), actions - 1], rtol=1e-4)
@@ -236,8 +262,10 @@ def test_dict_observations_in_sequences():
 # --- segments -----------------------------------------------------------------------------------------------
 
 class Parity(gymnasium.Env):
-    """Bits; the right action is the sum of all of the episode's, modulo 2. Episodes of varying length end in
-    both ways."""
+    """Show one bit a step; the right action is odd where the sum of the episode's bits so far is odd.
+
+    Episodes vary in length; some terminate, others are truncated.
+    """
 
     observation_space = gym.Box(-1, 1, (3,), np.float32)
 
@@ -269,9 +297,12 @@ MODES = {"list": None} | {mode.name: mode for mode in AutoresetMode}
 
 
 def segment_of(policy, mode="list", n=3, steps=25, segments=2):
-    """The last of some segments, of a policy that remembers what was before it."""
-    make_env = [lambda: Parity(policy_space(policy))] * n
-    stepper = Vector(Together(make_env, autoreset_mode=MODES[mode])) if MODES[mode] else EnvList([f() for f in make_env])
+    """Collect `segments` segments, each with the memory that the one before left; return the last."""
+    makers = [lambda: Parity(policy_space(policy))] * n
+    if MODES[mode]:
+        stepper = Vector(Together(makers, autoreset_mode=MODES[mode]))
+    else:
+        stepper = EnvList([make_env() for make_env in makers])
     runner = Runner(policy, stepper)
     runner.restart(list(range(n)))
     for k in range(segments):
@@ -282,12 +313,16 @@ def segment_of(policy, mode="list", n=3, steps=25, segments=2):
 
 
 def policy_space(policy):
-    return next(space for space in ACTIONS.values() if type(space).__name__ == type(policy.action_space).__name__)
+    kind = type(policy.action_space).__name__
+    return next(space for space in ACTIONS.values() if type(space).__name__ == kind)
 
 
 def slow_values(policy, seg, state):
-    """Values of a segment, of what follows and of truncated episodes' ends, one step of one environment at a
-    time."""
+    """Compute the arrays of `segment_values` one step of one environment at a time.
+
+    These are the values of the segment (T, n), of the observations after it (n,) and of the last observations
+    of truncated episodes.
+    """
     name = "pi" if policy.shared else "vf"
     ends = {(t, i): row for t, i, row in seg.final}
     values, at_end, after = np.zeros(seg.starts.shape), {}, []
@@ -296,13 +331,15 @@ def slow_values(policy, seg, state):
         seq = Sequence(policy.normalizer(row[None, None]), np.array([[start]]), state)
         features, states = policy.nets[name].apply(policy.params, seq)
         return float(policy.vf_head.apply(policy.params, features)[0, 0]), states[0]
+
+    episode_over = seg.terminated[-1] | seg.truncated[-1] | ~seg.valid[-1]
     for i in range(seg.starts.shape[1]):
         known = state[i:i + 1]
         for t in range(len(seg.starts)):
             values[t, i], known = value(seg.obs[t, i], seg.starts[t, i], known)
             if (t, i) in ends:
                 at_end[t, i] = value(ends[t, i], False, known)[0]
-        after.append(value(seg.last_obs[i], seg.terminated[-1, i] or seg.truncated[-1, i] or not seg.valid[-1, i], known)[0])
+        after.append(value(seg.last_obs[i], episode_over[i], known)[0])
     return values, np.array(after), np.array([at_end[t, i] for t, i, _ in seg.final])
 
 
@@ -310,7 +347,7 @@ def slow_values(policy, seg, state):
 @each_sharing
 @pytest.mark.parametrize("mode", MODES)
 def test_values_of_a_segment_and_of_truncated_episodes(name, share, mode):
-    """The last observation of a truncated episode is seen with the memory of that episode."""
+    """The last observation of a truncated episode is valued with the memory of that episode."""
     policy = make(name, dtype="float64", share_features=share)
     seg = segment_of(policy, mode)
     assert seg.final and seg.starts.any() and (not seg.valid.all()) == (mode == "NEXT_STEP")
@@ -326,11 +363,11 @@ def test_values_of_a_segment_and_of_truncated_episodes(name, share, mode):
 @each
 @pytest.mark.parametrize("mode", MODES)
 def test_the_policy_of_the_update_is_the_policy_that_acted(name, mode):
-    """Given the noise of the rollout, the distributions of the whole sequence draw the same actions."""
+    """Given the rollout's noise, the distributions of the whole sequence draw the same actions."""
     policy = make(name, "Box", dtype="float64")
     seg = segment_of(policy, mode)
     inputs, line_up = policy.inputs(policy.normalizer(seg.obs), seg)
-    noise = policy.dist.noise(np.random.default_rng(1), 25, 3)  # of segment_of's second segment
+    noise = policy.dist.noise(np.random.default_rng(1), 25, 3)  # the noise of segment_of's second segment
     drawn = policy.dist.sample(policy.pi(policy.params, inputs), line_up(noise))
     np.testing.assert_allclose(drawn, line_up(seg.actions), rtol=1e-6, atol=1e-6)
 
@@ -349,7 +386,11 @@ def test_reset_rows_disturb_nothing(name):
         params = policy.params.select(policy.policy_weights)
         v = np.random.default_rng(0).standard_normal(params.flat.size)
         actions = line_up(seg.actions)
-        _, g = value_and_grad(lambda p: ops.sum(policy.dist.logp(policy.pi(p, inputs), actions) * weights), params)  # noqa: B023
+
+        def mean_logp(p):
+            return ops.sum(policy.dist.logp(policy.pi(p, inputs), actions) * weights)
+
+        _, g = value_and_grad(mean_logp, params)
         values = policy.segment_values(policy.normalizer(obs), seg, seg.last_obs, seg.last_obs[:0])[0]
         outputs.append((policy.pi(policy.params, inputs)[real], values[seg.valid], g,
                         fisher_operator(policy, params, inputs, weights, ONE, 0.0)(v)))
@@ -366,7 +407,7 @@ def test_curvature_is_of_whole_environments():
     np.testing.assert_array_equal(some.starts, starts[:, [0, 3, 6]])
     np.testing.assert_array_equal(some.state[:, 0], [0, 30, 60])
     np.testing.assert_array_equal(its.reshape(6, 3), weights.reshape(6, 7)[:, [0, 3, 6]])
-    for k in (1, 8):  # of fewer environments than k: all
+    for k in (1, 8):  # k = 8 exceeds the number of environments, so all stay
         some, its = policy.thin(seq, weights, k)
         np.testing.assert_array_equal(some.x, x)
         np.testing.assert_array_equal(its, weights)
@@ -374,8 +415,8 @@ def test_curvature_is_of_whole_environments():
 
 @each
 @pytest.mark.parametrize("n, steps, size, batches, length", [
-    (3, 24, 24, 3, 24), (3, 24, 1000, 1, 24), (3, 24, 48, 2, 24), (1, 24, 8, 3, 8), (2, 25, 10, 5, 9), (1, 7, 1, 7, 1),
-    (1, 25, 7, 4, 7),
+    (3, 24, 24, 3, 24), (3, 24, 1000, 1, 24), (3, 24, 48, 2, 24), (1, 24, 8, 3, 8), (2, 25, 10, 5, 9),
+    (1, 7, 1, 7, 1), (1, 25, 7, 4, 7),
 ])
 def test_the_critic_sees_every_row_once_in_whole_sequences(name, n, steps, size, batches, length):
     policy = make(name, dtype="float64")
@@ -389,7 +430,7 @@ def test_the_critic_sees_every_row_once_in_whole_sequences(name, n, steps, size,
         assert len(seen) == batches and all(len(seq.x) == length for seq, _ in seen)
         rows = np.concatenate([rows for _, rows in seen])
         np.testing.assert_array_equal(np.sort(rows), np.arange(n * steps))
-        for seq, its in seen:  # the states where pieces begin are those of the whole
+        for seq, its in seen:  # a piece begins with the state that the whole sequence has there
             np.testing.assert_allclose(policy.vf(policy.params, seq), values[its], rtol=1e-10, atol=1e-10)
         orders.append(rows)
     assert n * steps == length or (orders[0] != orders[1]).any(), "pieces must be shuffled"
@@ -415,7 +456,8 @@ def test_ranks_with_some_of_the_environments_each_make_one_step():
 
     def step(comm, mine):
         seq = Sequence(whole.x[:, mine], whole.starts[:, mine], whole.state[mine])
-        rows = [a[:, mine].reshape(-1, *a.shape[2:]) for a in (seg.actions, advantages, seg.valid / seg.valid.sum())]
+        arrays = seg.actions, advantages, seg.valid / seg.valid.sum()
+        rows = [array[:, mine].reshape(-1, *array.shape[2:]) for array in arrays]
         return trust_region_step(policy, head, Batch(seq, *rows), comm, fvp_subsample=1)
     flat, info = step(ONE, slice(None))
     assert info["step_fraction"] > 0
@@ -427,8 +469,8 @@ def test_ranks_with_some_of_the_environments_each_make_one_step():
 # --- training -----------------------------------------------------------------------------------------------
 
 def model_on(env, name="lstm", **settings):
-    options = dict(timesteps_per_batch=64, seed=0, vf_iters=2, policy_kwargs=dict(n_lstm=8, layers=[6])) | settings
-    return TRPO(POLICIES[name], env, **options)
+    defaults = dict(timesteps_per_batch=64, seed=0, vf_iters=2, policy_kwargs=dict(n_lstm=8, layers=[6]))
+    return TRPO(POLICIES[name], env, **(defaults | settings))
 
 
 @each
@@ -436,26 +478,31 @@ def model_on(env, name="lstm", **settings):
 @pytest.mark.parametrize("actions", ACTIONS)
 def test_the_step_moves_the_policy_and_the_fit_the_critic(name, share, actions):
     kwargs = dict(n_lstm=4, net_arch=[3, "lstm", 4, dict(pi=[3], vf=[3])], share_features=share)
-    model = model_on(DummyVecEnv([lambda: Parity(ACTIONS[actions])] * 2), name, vf_iters=0, policy_kwargs=kwargs)
+
+    def new_model(vf_iters):
+        env = DummyVecEnv([lambda: Parity(ACTIONS[actions])] * 2)
+        return model_on(env, name, vf_iters=vf_iters, policy_kwargs=kwargs)
+
+    model = new_model(vf_iters=0)
     before = model.get_parameters()
     model.learn(64)
     assert model.skipped_updates == 0
     after = model.get_parameters()
     for key in before:
         assert (after[key] != before[key]).any() == (key in model.policy.policy_weights), key
-    fitted = model_on(DummyVecEnv([lambda: Parity(ACTIONS[actions])] * 2), name, vf_iters=2, policy_kwargs=kwargs).learn(64)
+    fitted = new_model(vf_iters=2).learn(64)
     for key, array in fitted.get_parameters().items():
         assert np.array_equal(array, after[key]) == (key in model.policy.policy_weights), key
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_model_learns_what_only_memory_can(mode):
-    """The sum of bits: half of the answers are right by guessing, and three quarters by the last bit's luck
-    at most."""
+    """Learn the parity of bits: a guess scores 0.5, and the last bit alone at most 0.75."""
     envs = [lambda: Parity(gym.Discrete(2))] * 8
     env = Together(envs, autoreset_mode=MODES[mode]) if MODES[mode] else DummyVecEnv(envs)
-    model = TRPO("MlpLstmPolicy", env, timesteps_per_batch=1024, gamma=0.0, lam=0.0, max_kl=LinearSchedule(0.03), vf_iters=5,
-                 vf_stepsize=3e-3, seed=0, fvp_subsample=1, policy_kwargs=dict(n_lstm=16, layers=[]))
+    model = TRPO("MlpLstmPolicy", env, timesteps_per_batch=1024, gamma=0.0, lam=0.0,
+                 max_kl=LinearSchedule(0.03), vf_iters=5, vf_stepsize=3e-3, seed=0, fvp_subsample=1,
+                 policy_kwargs=dict(n_lstm=16, layers=[]))
     model.learn(30_000)
     total, length = evaluate_policy(model, Parity(gym.Discrete(2)), 50, return_episode_rewards=True, seed=1)
     assert sum(total) / sum(length) > 0.95
@@ -467,8 +514,10 @@ def test_same_seed_same_bits_and_a_file_goes_on_as_if_nothing_had_been(name, tmp
         def _on_rollout_end(self):
             if self.model.updates == 1:
                 self.model.restart_pending = True
+
     def env():
         return DummyVecEnv([Parity] * 3)
+
     settings = dict(normalize_observations=True, normalize_rewards=True)
     whole = model_on(env(), name, **settings).learn(256, Restart())
     again = model_on(env(), name, **settings).learn(256, Restart())
@@ -476,8 +525,9 @@ def test_same_seed_same_bits_and_a_file_goes_on_as_if_nothing_had_been(name, tmp
     path = part.save(tmp_path / "part")
     resumed = TRPO.load(path, env=env())
     resumed.learn(256 - resumed.num_timesteps, reset_num_timesteps=False)
+    others = again.get_parameters(), resumed.get_parameters()
     for key, array in whole.get_parameters().items():
-        assert array.tobytes() == again.get_parameters()[key].tobytes() == resumed.get_parameters()[key].tobytes(), key
+        assert all(array.tobytes() == other[key].tobytes() for other in others), key
     assert whole.adam.m.tobytes() == resumed.adam.m.tobytes() and whole.num_timesteps == resumed.num_timesteps
 
 
@@ -491,7 +541,8 @@ def test_files(name, share, tmp_path):
     obs, starts = episodes(4)
     states = [None, None]
     for t in range(4):
-        (a, states[0]), (b, states[1]) = (p.predict(obs[t], s, starts[t], True) for p, s in zip((model, policy), states))
+        a, states[0] = model.predict(obs[t], states[0], starts[t], True)
+        b, states[1] = policy.predict(obs[t], states[1], starts[t], True)
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(*states)
 
@@ -515,7 +566,7 @@ def test_evaluation_carries_the_state():
 
 @each
 def test_imitation_of_whole_episodes(name):
-    """An expert that remembers is imitated by a policy that remembers: more than guessing by what is seen."""
+    """Imitate an expert with memory better than the present observation alone would allow."""
     env, rng = Parity(gym.Discrete(2)), np.random.default_rng(0)
     rows = {"obs": [], "actions": [], "episode_starts": []}
     for episode in range(120):
@@ -551,8 +602,8 @@ def test_an_expert_that_remembers_is_recorded_with_its_state():
 def test_long_episodes_are_imitated_in_batches_that_may_be_empty():
     """There are more batches of rows than episodes."""
     starts = np.arange(1000) % 500 == 0
-    data = dict(obs=np.random.default_rng(0).uniform(-1, 1, (1000, 3)).astype(np.float32), actions=np.ones(1000, int),
-                episode_starts=starts)
+    obs = np.random.default_rng(0).uniform(-1, 1, (1000, 3)).astype(np.float32)
+    data = dict(obs=obs, actions=np.ones(1000, int), episode_starts=starts)
     model = model_on(Parity())
     before = model.policy.params.flat.copy()
     model.pretrain(data, n_epochs=2)
@@ -564,8 +615,7 @@ def test_long_episodes_are_imitated_in_batches_that_may_be_empty():
 @pytest.mark.parametrize("settings", [
     dict(vf_batch_size=16), dict(vf_batch_size=2, policy_kwargs=dict(n_lstm=4, share_features=True))])
 def test_minibatches_without_rows_that_count_do_not_stop_the_critic(settings):
-    """Where an autoreset's rows are many, there are more minibatches than pieces, or some with nothing that
-    counts."""
+    """Many rows of autoresets leave more minibatches than pieces, or some without a row that counts."""
     class Short(Parity):
         def __init__(self):
             super().__init__(limit=1)
@@ -575,4 +625,5 @@ def test_minibatches_without_rows_that_count_do_not_stop_the_critic(settings):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.learn(1024)
-    assert np.isfinite(model.policy.params.flat).all() and (model.get_parameters()["vf/out/w"] != before).any()
+    assert np.isfinite(model.policy.params.flat).all()
+    assert (model.get_parameters()["vf/out/w"] != before).any()
