@@ -1,4 +1,5 @@
-"""Layers: which parameters they ask for, how these are drawn, and that they compute what the textbook says."""
+"""Layers: which parameters they ask for, how these are drawn, and that they compute what the textbook
+says."""
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ def test_orthogonal(shape, gain, rng):
 
 
 def test_orthogonal_is_uniform_over_orthogonal_matrices():
-    """Haar's first two moments are E q = 0 and E q_ij^2 = 1/n; without the sign correction the diagonal's mean is not 0."""
+    """Haar's first two moments are E q = 0 and E q_ij^2 = 1/n; without the sign correction the diagonal's
+    mean is not 0."""
     rng, n = np.random.default_rng(0), 4000
     draws = np.array([nn.orthogonal(rng, (3, 3)) for _ in range(n)])
     assert np.abs(draws.mean(0)).max() < 4 / np.sqrt(3 * n)

@@ -1,4 +1,5 @@
-"""Convolution against a loop over single numbers; its derivatives against the complex step and the adjoint identity."""
+"""Convolution against a loop over single numbers; its derivatives against the complex step and the adjoint
+identity."""
 
 import numpy as np
 import pytest

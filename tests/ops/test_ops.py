@@ -1,4 +1,5 @@
-"""One line an op: value as NumPy's, push and pull by complex step and adjoint identity, float32 stays float32."""
+"""One line an op: value as NumPy's, push and pull by complex step and adjoint identity, float32 stays
+float32."""
 
 import warnings
 
@@ -8,9 +9,6 @@ from checks import check_linear
 
 from trpo_np import ops
 from trpo_np.autodiff import linearize
-from trpo_np.kernels import blas
-from trpo_np.kernels import mlp as dense
-from trpo_np.ops.mlp import tanh_layers
 
 rng = np.random.default_rng(0)
 
@@ -108,35 +106,6 @@ def test_every_op_is_offered():
     assert all(hasattr(ops, name) for name in ops.__all__)
 
 
-@pytest.mark.parametrize("in_place", [True, False])
-@pytest.mark.parametrize("widths", [(3, 2), (5, 4, 2), (4, 8, 6, 3), (4, 24, 20, 2), (4, 40, 48, 41, 5)])
-@pytest.mark.parametrize("rows", [1, 700])
-def test_tanh_layers_are_what_they_are_composed_of(widths, rows, in_place, monkeypatch):
-    """Value, tangent and cotangent of the fused op beside those of affine maps and tanhs in float64, which has no fused one."""
-    monkeypatch.setattr(blas, "small", lambda: blas.SMALL if in_place else 0)
-    rng = np.random.default_rng(0)
-    shapes = [shape for n, m in zip(widths[:-1], widths[1:]) for shape in ((n, m), (m,))]
-    x = rng.standard_normal((2 * rows, widths[0]))[::2]
-    weights = [rng.standard_normal(shape) / (np.sqrt(shape[0]) if max(widths) > 8 else 1) for shape in shapes]  # sums of order 1
-    dws, g = [rng.standard_normal(shape) for shape in shapes], rng.standard_normal((rows, widths[-1]))
-    y, J = linearize(lambda *w: tanh_layers(x, *w), *weights)
-    f32, fx = [w.astype(np.float32) for w in weights], x.astype(np.float32)
-    y32, J32 = linearize(lambda *w: tanh_layers(fx, *w), *f32)
-    close = dict(rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(y32, y, **close)
-    np.testing.assert_allclose(tanh_layers(fx, *f32), y, **close)
-    few = dense.mlp_jacobian.compiled is not None and widths[1] > 8
-    assert dense.has_few_outputs(rows, widths) == few
-    for _ in range(3):  # from the first push on by the Jacobian's rows, where outputs are few
-        np.testing.assert_allclose(J32.push(*(dw.astype(np.float32) for dw in dws)), J.push(*dws), **close)
-        for got, want in zip(J32.pull(g.astype(np.float32)), J.pull(g)):
-            assert got.dtype == np.float32
-            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * rows)
-    mixed, Jx = linearize(lambda a, w: tanh_layers(a, w, *f32[1:]), fx, f32[0])  # composed: the inputs are traced, too
-    np.testing.assert_allclose(mixed, y, **close)
-    assert Jx.pull(g.astype(np.float32))[0].shape == fx.shape
-
-
 def test_a_product_with_one_column_does_not_warn_of_invalid_numbers():
     """BLAS may say so of numbers that are not; of several columns it is to be believed."""
     x, b = np.full((6, 5), np.inf, np.float32), np.zeros(1, np.float32)
@@ -157,14 +126,6 @@ def test_sums_and_maxima_along_short_rows_are_numpys():
                 np.testing.assert_allclose(ops.sum(x, axis=axis, keepdims=keepdims), np.sum(x, axis=axis, keepdims=keepdims))
     x[0, 0, 0], y = np.nan, np.array([[1.0, np.nan], [2.0, 1.0]])
     assert np.isnan(ops.logsumexp(y)).tolist() == [True, False] and np.isnan(ops.sum(x))
-
-
-@pytest.mark.parametrize("shapes", [[(3, 2), (3,)], [(4, 2), (2,)], [(3, 2), (2,), (3, 1), (1,)], [(3, 2), (1, 2)]])
-def test_tanh_layers_refuse_what_does_not_fit(shapes):
-    """Compiled loops would read beyond the arrays."""
-    x, weights = np.zeros((5, 3), np.float32), [np.zeros(shape, np.float32) for shape in shapes]
-    with pytest.raises(ValueError, match="affine: .* are needed, not"):
-        linearize(lambda *w: tanh_layers(x, *w), *weights)
 
 
 def test_what_numpy_does_by_default_is_done_by_default():

@@ -1,9 +1,9 @@
-"""When and where numba compiles the loops of this wing; what runs until then.
+"""When and where numba compiles the loops of this wing, and what runs until then.
 
-A kernel is called like a function. It runs its plain NumPy twin until `compile_all` has been called (which `TRPO.learn`
-does: compiling takes seconds once on a machine, loading from numba's cache tenths of a second), and for good where numba
-is not installed or TRPO_NP_NUMBA=0 is set; and always for numbers of another type than it is compiled for. Nothing is
-compiled, and numba is not loaded, at import.
+A kernel is called like a function. It runs its NumPy twin until `compile_all` has compiled its loop, and for
+good where numba is not installed or TRPO_NP_NUMBA=0 is set. Arrays of another type than the loop's always go
+to the twin. `TRPO.learn` calls `compile_all`: compiling takes seconds, once on a machine; loading from
+numba's cache takes tenths of a second. At import nothing is compiled, and numba is not loaded.
 """
 
 import os
@@ -17,14 +17,14 @@ HELPERS: list[Callable] = []
 
 
 class Kernel:
-    """A loop that numba can compile, for arrays of one type, and the plain NumPy function that computes the same.
+    """A loop that numba can compile, and its twin: a NumPy function that computes the same.
 
-    `example()` gives the arguments to compile it for: arrays of the very types are what the compiled loop takes.
+    `example()` returns arguments to compile the loop for. Arrays of other types than theirs go to the twin.
     """
 
     def __init__(self, loop: Callable, plain: Callable, example: Callable):
         self.loop, self.plain, self.example = loop, plain, example
-        self.dtypes = [(i, arg.dtype) for i, arg in enumerate(example()) if hasattr(arg, "dtype") and arg.ndim]
+        self.dtypes = [(i, a.dtype) for i, a in enumerate(example()) if hasattr(a, "dtype") and a.ndim]
         self.compiled: Callable | None = None
         self.__name__, self.__doc__ = plain.__name__, plain.__doc__
         KERNELS.append(self)
@@ -38,34 +38,42 @@ class Kernel:
         return self.compiled(*args)
 
     @property
+    def has_twin(self) -> bool:
+        """Whether there is a NumPy function, too; else `plain` is the loop as plain Python."""
+        return self.plain is not self.loop
+
+    @property
     def is_compiled(self) -> bool:
         """Whether calls run compiled, for arrays of the kernel's types."""
         return self.compiled is not None
 
     @property
     def now(self) -> Callable:
-        """What a call runs at present, for arrays of the kernel's type: a loop that calls it often looks it up once."""
+        """The function that a call runs at present, for arrays of the kernel's types."""
         return self.compiled or self.plain
 
 
 def twin(loop: Callable, example: Callable) -> Callable:
-    """Decorate a plain NumPy function with its loop."""
+    """Decorate a NumPy function with the loop that computes the same."""
     return lambda plain: Kernel(loop, plain, example)
 
 
 def kernel(example: Callable) -> Callable:
-    """Decorate a loop that has no twin, since other code composes the same where the loop `is_compiled` not."""
+    """Decorate a loop without a twin: callers compose the same of ops unless the kernel `is_compiled`."""
     return lambda loop: Kernel(loop, loop, example)
 
 
 def helper(fun: Callable) -> Callable:
-    """Register a function that loops call, by its module: plain Python until the first kernel is compiled."""
+    """Decorate a function that loops call, from other files by its module: `blas.multiply`.
+
+    It is plain Python until the first kernel is compiled.
+    """
     HELPERS.append(fun)
     return fun
 
 
 def available() -> bool:
-    """Say whether kernels can be compiled here: numba, and scipy for its products, are there and TRPO_NP_NUMBA is not 0."""
+    """Say whether kernels can be compiled: numba and scipy are installed, and TRPO_NP_NUMBA is not 0."""
     if os.environ.get("TRPO_NP_NUMBA", "1") == "0":
         return False
     try:
@@ -78,30 +86,34 @@ def available() -> bool:
 
 
 def compile_all(files: Container[str] | None = None) -> bool:
-    """Compile the kernels of these files, by default all, once in a process; say so on the terminal if it takes long.
+    """Compile the kernels of these files, by default of all, once in a process; return whether numba is used.
 
-    Return whether numba is used. `files` are names of this wing: `Policy.kernel_files` are those that a policy needs.
+    `files` are names of this wing's files; `Policy.kernel_files` are those that a policy needs. If it takes
+    long, a line on the terminal says so.
     """
     if not available():
         return False
     import threading
 
-    wanted = [kernel for kernel in KERNELS if files is None or kernel.loop.__module__.rpartition(".")[2] in files]
-    todo = [kernel for kernel in wanted if kernel.compiled is None]
+    wanted = [one for one in KERNELS if files is None or one.loop.__module__.rpartition(".")[2] in files]
+    todo = [one for one in wanted if one.compiled is None]
     notice = threading.Timer(2.0, print, ["trpo_np: compiling kernels, once on this machine ..."],
                              {"file": sys.stderr, "flush": True})
     notice.daemon = True
     if todo:
         notice.start()
-        _load_blas()
-    for kernel in todo:
-        kernel.compiled = _compile(kernel)
+        load_blas()
+    for one in todo:
+        one.compiled = compiled_loop(one)
     notice.cancel()
     return True
 
 
-def _load_blas() -> None:
-    """Load what numba's products call, one module of scipy.linalg; all of that would take 11 MB and a tenth of a second more."""
+def load_blas() -> None:
+    """Load the one module of scipy.linalg that numba's matrix products call.
+
+    All of scipy.linalg, which numba would import, takes 11 MB and a tenth of a second more.
+    """
     import importlib.util
     from importlib.machinery import PathFinder
 
@@ -118,8 +130,8 @@ def _load_blas() -> None:
         del sys.modules[name]
 
 
-def _compile(kernel: Kernel) -> Callable:
-    """Compile with numba's cache, or without where no folder for it is writable."""
+def compiled_loop(one: Kernel) -> Callable:
+    """Compile a kernel's loop, with numba's cache, or without where no folder for it is writable."""
     import numba
 
     # never fastmath=True: it makes isfinite(nan) true
@@ -128,16 +140,16 @@ def _compile(kernel: Kernel) -> Callable:
         if fun.__globals__[fun.__name__] is fun:
             fun.__globals__[fun.__name__] = numba.njit(**options)(fun)
     try:
-        compiled = _cached(numba, kernel.loop, options)
-        compiled(*kernel.example())
-    except Exception:  # no place for a cache, or a damaged one: pickle's errors are many
-        compiled = numba.njit(**options)(kernel.loop)
-        compiled(*kernel.example())
+        compiled = _cached(numba, one.loop, options)
+        compiled(*one.example())
+    except Exception:  # no place for a cache, or a damaged one, from which pickle raises errors of many kinds
+        compiled = numba.njit(**options)(one.loop)
+        compiled(*one.example())
     return compiled
 
 
 def _cached(numba: Any, loop: Callable, options: dict) -> Callable:
-    """Decorate a loop so that it is kept in a folder of this version of it; an OSError if there is no place for one."""
+    """Decorate a loop so that numba caches it in a folder of this version; OSError if there is no place."""
     users = numba.config.CACHE_DIR
     try:
         numba.config.CACHE_DIR = os.path.join(_writable(users), f"trpo_np_{_digest()}")
@@ -147,11 +159,12 @@ def _cached(numba: Any, loop: Callable, options: dict) -> Callable:
 
 
 def _writable(users: str) -> str:
-    """Return the first folder that can be written: the user's NUMBA_CACHE_DIR, beside this file, in the user's home."""
+    """Return the first folder that can be written: the user's NUMBA_CACHE_DIR, beside this file, at home."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__pycache__")
     import tempfile
 
-    for folder in filter(None, [users, os.path.join(os.path.dirname(os.path.abspath(__file__)), "__pycache__"), home]):
+    for folder in filter(None, [users, beside, home]):
         try:
             os.makedirs(folder, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
@@ -162,7 +175,7 @@ def _writable(users: str) -> str:
 
 
 def _digest() -> str:
-    """Return a name for this version of the wing: numba sees when a loop's file changes, not when that of a helper does."""
+    """Return a name for this version of the wing; numba itself notices changes of a loop's own file only."""
     import hashlib
 
     sources = hashlib.sha256()
