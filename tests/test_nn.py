@@ -42,13 +42,15 @@ def test_draws_come_from_the_generator_alone():
 def test_dense(rng):
     layer = nn.dense("out", 4, gain=0.5)
     shape, weights = layer.init((3,))
-    assert shape == (4,) and {name: w.shape for name, w in weights.items()} == {"out/w": (3, 4), "out/b": (4,)}
+    assert shape == (4,)
+    assert {name: w.shape for name, w in weights.items()} == {"out/w": (3, 4), "out/b": (4,)}
     params = draw(layer, (3,))
     assert not params["out/b"].any()
     np.testing.assert_allclose(params["out/w"] @ params["out/w"].T, 0.25 * np.eye(3), atol=1e-14)
     params["out/b"][:] = rng.standard_normal(4)
     x = rng.standard_normal((5, 3))
-    expected = [[sum(x[i, k] * params["out/w"][k, j] for k in range(3)) + params["out/b"][j] for j in range(4)] for i in range(5)]
+    w, b = params["out/w"], params["out/b"]
+    expected = [[sum(row[k] * w[k, j] for k in range(3)) + b[j] for j in range(4)] for row in x]
     np.testing.assert_allclose(layer.apply(params, x), expected, rtol=1e-13)
     check_linear(lambda p, z: layer.apply(p, z), params, x)
 
@@ -62,7 +64,8 @@ def test_hidden_layers_have_gain_sqrt2_and_zero_bias():
     params = draw(nn.mlp("fc", [6, 5], ops.tanh), (4,))
     assert list(params) == ["fc0/w", "fc0/b", "fc1/w", "fc1/b"]
     for name in ("fc0", "fc1"):
-        np.testing.assert_allclose(np.linalg.svd(params[f"{name}/w"], compute_uv=False), np.sqrt(2), rtol=1e-13)
+        values = np.linalg.svd(params[f"{name}/w"], compute_uv=False)
+        np.testing.assert_allclose(values, np.sqrt(2), rtol=1e-13)
         assert not params[f"{name}/b"].any()
 
 
@@ -102,9 +105,11 @@ def test_named_lets_a_layer_be_used_twice(rng):
     shapes = {name: array.shape for name, array in params.items()}
     assert shapes == {"a/fc0/w": (3, 4), "a/fc0/b": (4,), "b/fc0/w": (4, 4), "b/fc0/b": (4,)}
     x = rng.standard_normal((5, 3))
-    np.testing.assert_array_equal(layer.apply(params, x), np.tanh(np.tanh(x @ params["a/fc0/w"]) @ params["b/fc0/w"]))
+    expected = np.tanh(np.tanh(x @ params["a/fc0/w"]) @ params["b/fc0/w"])
+    np.testing.assert_array_equal(layer.apply(params, x), expected)
     check_linear(lambda p: layer.apply(p, x), params)
-    check_linear(lambda p: nn.named("x", layer).apply({f"x/{name}": p[name] for name in layer.init((3,))[1]}, x), params)
+    outer, names = nn.named("x", layer), layer.init((3,))[1]
+    check_linear(lambda p: outer.apply({f"x/{name}": p[name] for name in names}, x), params)
 
 
 def test_function_of_a_batch(rng):
@@ -112,7 +117,8 @@ def test_function_of_a_batch(rng):
         with pytest.raises(ValueError, match=r"of a batch \(1, 3\); it must keep the rows apart"):
             nn.function(wrong).init((3,))
     layer = nn.function(lambda x: ops.concatenate([x, ops.square(x[:, :1])], -1))
-    assert layer.init((3,)) == ((4,), {}) and nn.function(lambda x: ops.reshape(x, (-1, 2, 3))).init((6,)) == ((2, 3), {})
+    assert layer.init((3,)) == ((4,), {})
+    assert nn.function(lambda x: ops.reshape(x, (-1, 2, 3))).init((6,)) == ((2, 3), {})
     x = rng.standard_normal((5, 3))
     np.testing.assert_array_equal(layer.apply({}, x), np.hstack([x, x[:, :1] ** 2]))
     check_linear(lambda z: layer.apply({}, z), x)
@@ -125,5 +131,6 @@ def test_empty_serial_is_the_identity(rng):
 
 
 def test_serial_refuses_a_name_given_twice():
-    with pytest.raises(ValueError, match="two layers share the parameter name 'a/b'; give each layer its own name"):
+    message = "two layers share the parameter name 'a/b'; give each layer its own name"
+    with pytest.raises(ValueError, match=message):
         nn.serial(nn.dense("a", 3), nn.dense("a", 3)).init((3,))

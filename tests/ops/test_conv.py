@@ -14,8 +14,10 @@ from trpo_np.policies import frames
 
 # images, kernel, stride, padding: windows of twice the stride go through Blocks, all others through Pieces
 CASES = {
-    "blocks": ((3, 9, 8, 2), (4, 4), (2, 2), "valid"), "blocks, uneven": ((2, 11, 13, 3), (4, 2), (2, 1), "valid"),
-    "blocks, one": ((2, 4, 4, 1), (4, 4), (2, 2), "valid"), "blocks, same": ((2, 7, 9, 2), (4, 4), (2, 2), "same"),
+    "blocks": ((3, 9, 8, 2), (4, 4), (2, 2), "valid"),
+    "blocks, uneven": ((2, 11, 13, 3), (4, 2), (2, 1), "valid"),
+    "blocks, one": ((2, 4, 4, 1), (4, 4), (2, 2), "valid"),
+    "blocks, same": ((2, 7, 9, 2), (4, 4), (2, 2), "same"),
     "3 x 3": ((2, 6, 7, 3), (3, 3), (1, 1), "valid"), "same": ((2, 8, 5, 2), (3, 2), (2, 3), "same"),
     "gaps": ((2, 9, 9, 1), (2, 2), (3, 4), "valid"), "1 x 1": ((2, 3, 3, 2), (1, 1), (1, 1), "same"),
 }
@@ -25,8 +27,8 @@ each_case = pytest.mark.parametrize("case", CASES)
 def arrays(case, dtype=np.float64, out=5):
     shape, size, stride, padding = CASES[case]
     rng = np.random.default_rng(0)
-    x, w, b = rng.standard_normal(shape), rng.standard_normal((*size, shape[3], out)), rng.standard_normal(out)
-    return [a.astype(dtype) for a in (x, w, b)], dict(stride=stride, padding=padding)
+    arrays = [rng.standard_normal(one) for one in (shape, (*size, shape[3], out), out)]
+    return [a.astype(dtype) for a in arrays], dict(stride=stride, padding=padding)
 
 
 def close(a, b, tol):
@@ -49,7 +51,8 @@ def test_it_is_the_loop(case, dtype, tol):
 def test_derivatives(case, relu):
     (x, w, b), how = arrays(case)
     check_linear(lambda x, w, b: conv2d(x, w, b, relu=relu, **how), x, w, b)
-    check_linear(lambda w, b: conv2d(x, w, b, relu=relu, **how), w, b)  # the first layer: no tangent of its input
+    # the first layer: no tangent of its input
+    check_linear(lambda w, b: conv2d(x, w, b, relu=relu, **how), w, b)
     for one in (lambda x: conv2d(x, w, b, relu=relu, **how), lambda w: conv2d(x, w, b, relu=relu, **how),
                 lambda b: conv2d(x, w, b, relu=relu, **how)):
         check_linear(one, dict(zip("xwb", (x, w, b)))[one.__code__.co_varnames[0]])
@@ -119,8 +122,10 @@ def test_equal_to_a_dense_layer_where_the_window_is_the_image(rng):
 
 @pytest.mark.parametrize("call, message", [
     (lambda x, w, b: conv2d(x[0], w, b), r"images \(n, h, w, c_in\), weights .* are needed, not \(9, 8, 2\)"),
-    (lambda x, w, b: conv2d(x[..., :1], w, b), "are needed, not"), (lambda x, w, b: conv2d(x, w, b[1:]), "are needed, not"),
-    (lambda x, w, b: conv2d(x[:, :3], w, b), "windows of 4 x 4 do not fit an image of 3 x 8; at least 4 x 4 is needed"),
+    (lambda x, w, b: conv2d(x[..., :1], w, b), "are needed, not"),
+    (lambda x, w, b: conv2d(x, w, b[1:]), "are needed, not"),
+    (lambda x, w, b: conv2d(x[:, :3], w, b),
+     "windows of 4 x 4 do not fit an image of 3 x 8; at least 4 x 4 is needed"),
     (lambda x, w, b: conv2d(x, w, b, stride=0), "a stride is an integer of at least 1"),
     (lambda x, w, b: conv2d(x, w, b, stride=(1, 2, 3)), "a stride is an integer of at least 1"),
     (lambda x, w, b: conv2d(x, w, b, padding="full"), "padding is 'full'; it can be 'valid' or 'same'")])
@@ -140,10 +145,13 @@ def test_the_layer(rng):
     layer = nn.conv("c", 3, (4, 2), (2, 1), relu=True)
     shape, weights = layer.init((9, 8, 2))
     params = {name: weight.draw(rng, weight.shape) for name, weight in weights.items()}
-    assert shape == (3, 7, 3) and {n: w.shape for n, w in weights.items()} == {"c/w": (4, 2, 2, 3), "c/b": (3,)}
+    assert shape == (3, 7, 3)
+    assert {name: w.shape for name, w in weights.items()} == {"c/w": (4, 2, 2, 3), "c/b": (3,)}
     flat = params["c/w"].reshape(16, 3)
     close(flat.T @ flat, 2 * np.eye(3), 1e-12)  # orthogonal, with gain sqrt 2
     x = rng.standard_normal((2, 9, 8, 2))
-    close(layer.apply(params, x), np.maximum(reference.conv2d(x, params["c/w"], params["c/b"], (2, 1)), 0), 1e-12)
-    with pytest.raises(ValueError, match="layer c: windows of 4 x 2 do not fit an image of 3 x 8; at least 4 x 2"):
+    expected = np.maximum(reference.conv2d(x, params["c/w"], params["c/b"], (2, 1)), 0)
+    close(layer.apply(params, x), expected, 1e-12)
+    message = "layer c: windows of 4 x 2 do not fit an image of 3 x 8; at least 4 x 2"
+    with pytest.raises(ValueError, match=message):
         layer.init((3, 8, 2))

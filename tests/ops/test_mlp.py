@@ -60,7 +60,8 @@ def test_it_is_composed_where_not_all_of_it_can_be_fused(monkeypatch, rng):
         np.testing.assert_allclose(linearize(mixed, *weights32)[0], y, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("shapes", [[(3, 2), (3,)], [(4, 2), (2,)], [(3, 2), (2,), (3, 1), (1,)], [(3, 2), (1, 2)]])
+@pytest.mark.parametrize("shapes", [
+    [(3, 2), (3,)], [(4, 2), (2,)], [(3, 2), (2,), (3, 1), (1,)], [(3, 2), (1, 2)]])
 def test_what_does_not_fit_is_refused(shapes):
     """Compiled loops would read beyond the arrays."""
     x, weights = np.zeros((5, 3), np.float32), [np.zeros(shape, np.float32) for shape in shapes]
