@@ -7,9 +7,10 @@ import numpy as np
 class Noise(gymnasium.Env):
     """Observations and rewards of spread 1 that nothing has an influence on; takes no time."""
 
-    def __init__(self, n_obs, n_actions):
+    def __init__(self, n_obs, n_actions, discrete=False):
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (n_obs,))
-        self.action_space = gymnasium.spaces.Box(-1, 1, (n_actions,))
+        box = gymnasium.spaces.Box(-1, 1, (n_actions,))
+        self.action_space = gymnasium.spaces.Discrete(n_actions) if discrete else box
         self.rows, self.t = np.random.default_rng(0).standard_normal((1024, n_obs)).astype(np.float32), 0
 
     def reset(self, *, seed=None, options=None):
@@ -32,14 +33,14 @@ SETTINGS = dict(cg_iters=10, cg_damping=0.1, fvp_subsample=1, vf_iters=3, vf_bat
                 lam=0.95)
 
 
-def model(widths, batch, num_envs=1):
+def model(widths, batch, num_envs=1, discrete=False):
     """Return a compiled TRPO and a segment of `batch` steps for it.
 
     `widths` are those of tanh layers: observations, hidden ones, actions.
     """
     from trpo_np import TRPO
     from trpo_np.policies.fast import warm_up
-    learner = TRPO("MlpPolicy", Noise(widths[0], widths[-1]), seed=0, timesteps_per_batch=batch,
+    learner = TRPO("MlpPolicy", Noise(widths[0], widths[-1], discrete), seed=0, timesteps_per_batch=batch,
                    policy_kwargs=dict(layers=list(widths[1:-1])), **SETTINGS)
     warm_up(learner.policy.kernel_files)
     return learner, segment(learner.policy, batch // num_envs, num_envs)

@@ -1,6 +1,6 @@
-"""A dense tanh network on a few rows, from observations to drawn actions, compiled: one call a step of a rollout.
+"""A dense tanh network on a few rows, from observations to drawn actions: one call a step of a rollout.
 
-It has no plain twin: policies compose the same where it is not compiled, and that is its oracle.
+The loop has no NumPy twin. Where it is not compiled, policies compose the same; the tests compare the two.
 """
 
 import numpy as np
@@ -11,18 +11,18 @@ from .compile import kernel
 
 def _example():
     f = np.float32
-    return (0, np.zeros((1, 1), f), np.zeros(2, f), np.array([1, 1]), np.ones((2, 1), f), f(10), np.zeros((1, 1, 1), f),
-            np.ones((2, 1), f), np.zeros((2, 1, 1, 1), f), np.zeros((1, 1), np.int64))
+    return (0, np.zeros((1, 1), f), np.zeros(2, f), np.array([1, 1]), np.ones((2, 1), f), f(10),
+            np.zeros((1, 1, 1), f), np.ones((2, 1), f), np.zeros((2, 1, 1, 1), f), np.zeros((1, 1), np.int64))
 
 
 @kernel(_example)
 def draw(t, x, flat, widths, scale, clip, noise, bounds, drawn, largest):
-    """Put a network's outputs for rows x plus noise[t] into drawn[0, t], the same within `bounds` into drawn[1, t], and the
-    index of each row's largest number into largest[t]; return whether x is finite.
+    """Fill step t of `drawn` and `largest` for observations x (n, inputs); return whether these are finite.
 
-    The network (`flat`, `widths`: see mlp.py) sees clip((x - scale[0]) * scale[1]). Of T steps with n rows, noise is
-    (T, n, k), drawn (2, T, n, k), bounds (2, k), all float32, and largest (T, n) integers. Numbers that are not finite raise
-    no error.
+    drawn[0, t] are the network's outputs plus noise[t], drawn[1, t] the same within `bounds`; largest[t] is
+    the index of each row's largest number in drawn[0, t]. The network (`flat`, `widths`: see mlp.py) sees
+    clip((x - scale[0]) * scale[1]). Of T steps, noise is (T, n, k), drawn (2, T, n, k), bounds (2, k) and
+    scale (2, inputs), all float32; largest is (T, n), integers. Numbers that are not finite raise no error.
     """
     rows, n, k, finite = x.shape[0], x.shape[1], noise.shape[2], True
     h, hs = np.empty(rows * n, np.float32), np.empty(rows * widths[1:].sum(), np.float32)

@@ -8,17 +8,18 @@ import numpy as np
 from .compile import helper
 from .threads import blas_threads
 
-SMALL = 10**6  # the most multiplications in a product for which OpenBLAS, where it can, reads its matrices where they lie
+SMALL = 10**6  # up to so many multiplications OpenBLAS, where it can, reads the matrices where they lie
 
 
 @functools.cache
 def reads_in_place() -> bool:
-    """Say whether NumPy's BLAS computes small products without copying its matrices first: OpenBLAS with AVX-512 does.
+    """Say whether NumPy's BLAS computes small products without copying matrices: OpenBLAS with AVX-512 does.
 
-    Such products run at up to 1.2 times the speed of large ones, and a few rows at a time at 3 times; elsewhere at half of it.
-    OPENBLAS_CORETYPE may tell OpenBLAS to take another processor's code.
+    Such products run at up to 1.2 times the speed of large ones, those of a few rows at 3 times; elsewhere at
+    half of it. OPENBLAS_CORETYPE may tell OpenBLAS to take another processor's code.
     """
-    if os.environ.get("OPENBLAS_CORETYPE", "").lower() not in ("", "skylakex", "cooperlake", "sapphirerapids"):
+    code = os.environ.get("OPENBLAS_CORETYPE", "").lower()
+    if code not in ("", "skylakex", "cooperlake", "sapphirerapids"):
         return False
     config: dict = np.show_config(mode="dicts")  # type: ignore[assignment]
     blas, found = config.get("Build Dependencies", {}).get("blas", {}), config.get("SIMD Extensions", {})
@@ -28,15 +29,15 @@ def reads_in_place() -> bool:
 
 @functools.cache
 def small() -> int:
-    """Return up to how many multiplications make a product a small one, which is done faster; 0 where none is.
+    """Return the most multiplications in a product that is faster for being small; 0 where none is.
 
-    Several threads share a large product, not a small one.
+    None is with several threads, which share a large product, but not a small one.
     """
     return SMALL if reads_in_place() and blas_threads() == 1 else 0
 
 
 def product(a, w, out=None):
-    """Return a @ w of rows a (s, n) and w (n, m), as several small products where they are the faster ones."""
+    """Return a @ w of rows a (s, n) and w (n, m), in several small products where these are faster."""
     n, m = w.shape
     rows = rows_within(n, m, small()) if a.dtype == w.dtype == np.float32 and a.flags.c_contiguous else 0
     if not rows:
@@ -50,10 +51,11 @@ def product(a, w, out=None):
 
 
 def product_of_columns(a, b):
-    """Return a.T @ b of rows a (s, n) and b (s, m), as a sum of small products where the result is small, too."""
+    """Return a.T @ b of rows a (s, n) and b (s, m), as a sum of small products where these are faster."""
     n, m = a.shape[1], b.shape[1]
-    rows = rows_within(n, m, small()) if a.dtype == b.dtype == np.float32 and a.flags.c_contiguous and b.flags.c_contiguous else 0
-    if rows < 64 or len(a) < rows:  # adding the products up would take as long as computing them
+    fits = a.dtype == b.dtype == np.float32 and a.flags.c_contiguous and b.flags.c_contiguous
+    rows = rows_within(n, m, small()) if fits else 0
+    if rows < 64 or len(a) < rows:  # with fewer, adding the products up takes as long as computing them
         return a.T @ b
     whole = len(a) // rows * rows
     out = np.matmul(a[:whole].reshape(-1, rows, n).transpose(0, 2, 1), b[:whole].reshape(-1, rows, m)).sum(0)
@@ -62,13 +64,13 @@ def product_of_columns(a, b):
 
 @helper
 def rows_within(n, m, small):
-    # how many rows make a product with a matrix (n, m) of at most `small` multiplications; in fours, as suits BLAS
+    # how many rows times a matrix (n, m) are at most `small` multiplications; a multiple of 4, as suits BLAS
     return small // (n * m) // 4 * 4
 
 
 @helper
 def multiply(a, w, rows, y):
-    # y = a @ w, `rows` at a time (see rows_within), or, if that is 0, a @ w.T
+    # y = a @ w, `rows` at a time (see rows_within), or, if `rows` is 0, y = a @ w.T
     if rows:
         for r in range(0, len(a), rows):
             np.dot(a[r:r + rows], w, y[r:r + rows])
@@ -78,8 +80,8 @@ def multiply(a, w, rows, y):
 
 @helper
 def multiply_transposed(a, w, y):
-    # y = a @ w.T for few rows, for which BLAS would copy w at each step; at the edges a row is computed twice instead of
-    # having a remainder
+    # y = a @ w.T for few rows, for which BLAS would copy w at each step. In blocks of 2 rows and 4 columns;
+    # those at the edges are filled up by computing the last row or column again
     n, m = a.shape[0], w.shape[0]
     for i in range(0, m, 4):
         i1, i2, i3 = min(i + 1, m - 1), min(i + 2, m - 1), min(i + 3, m - 1)

@@ -1,4 +1,4 @@
-"""Compiled loops over images, each beside its plain NumPy twin, for convolution and frames; see compile.py."""
+"""Loops over images for convolution and frames, each beside its NumPy twin."""
 
 import numpy as np
 
@@ -24,16 +24,18 @@ def _col2im_loop(cols, shape, size, stride):
 
 @twin(_col2im_loop, lambda: (np.zeros((1, 1), np.float32), (1, 1, 1, 1), (1, 1), (1, 1)))
 def col2im(cols, shape, size, stride):
-    """Add up windows (rows of `cols`: kh * kw * c) where they overlap, into new images of `shape` (n, h, w, c).
+    """Add up windows where they overlap, into new images of `shape` (n, h, w, c).
 
-    `size` (kh, kw) and `stride` (down, across) are pairs; all windows lie inside the image. The transpose of cutting windows out.
+    A row of `cols` is a window, kh * kw * c numbers; `size` (kh, kw) and `stride` (down, across) are pairs.
+    All windows lie inside the image. The transpose of cutting windows out.
     """
     n, height, width, c = shape
     down, across = (height - size[0]) // stride[0] + 1, (width - size[1]) // stride[1] + 1
     windows, out = cols.reshape(n, down, across, *size, c), np.zeros(shape, cols.dtype)
     for k in range(size[0]):
+        rows = slice(k, k + stride[0] * down, stride[0])
         for l in range(size[1]):
-            out[:, k:k + stride[0] * down:stride[0], l:l + stride[1] * across:stride[1]] += windows[:, :, :, k, l]
+            out[:, rows, l:l + stride[1] * across:stride[1]] += windows[:, :, :, k, l]
     return out
 
 
@@ -52,7 +54,10 @@ def _add_blocks_loop(z, bias):
 
 @twin(_add_blocks_loop, lambda: (np.zeros((1, 2, 2, 4), np.float32), np.zeros(1, np.float32)))
 def add_blocks(z, bias):
-    """Add up 2 x 2 neighbours of z (n, h, w, 4 * c), of each its own quarter, and `bias` (c,): (n, h - 1, w - 1, c)."""
+    """Add up 2 x 2 neighbours of z (n, h, w, 4 * c), a quarter of each, and `bias` (c,).
+
+    Return (n, h - 1, w - 1, c).
+    """
     n, h, w, _ = z.shape
     z = z.reshape(n, h, w, 4, len(bias))
     out = z[:, :-1, :-1, 0] + bias
@@ -81,7 +86,7 @@ def _spread_blocks_loop(g):
 
 @twin(_spread_blocks_loop, lambda: (np.zeros((1, 1, 1, 1), np.float32),))
 def spread_blocks(g):
-    """Put g (n, h, w, c) into the quarters from which `add_blocks` takes them, zeros elsewhere: (n, h + 1, w + 1, 4 * c)."""
+    """Spread g (n, h, w, c) over (n, h + 1, w + 1, 4 * c), zeros elsewhere: the transpose of `add_blocks`."""
     n, h, w, c = g.shape
     out = np.zeros((n, h + 1, w + 1, 4, c), g.dtype)
     out[:, :-1, :-1, 0] = out[:, :-1, 1:, 1] = out[:, 1:, :-1, 2] = out[:, 1:, 1:, 3] = g
@@ -97,8 +102,8 @@ def _interleave_loop(planes, index):
             whole = out[i].reshape(size * 4).view(np.uint32)
             p, q, r, s = planes[index[i, 0]], planes[index[i, 1]], planes[index[i, 2]], planes[index[i, 3]]
             for j in range(size):
-                whole[j] = (np.uint32(p[j]) | np.uint32(q[j]) << np.uint32(8) | np.uint32(r[j]) << np.uint32(16)
-                            | np.uint32(s[j]) << np.uint32(24))
+                whole[j] = (np.uint32(p[j]) | np.uint32(q[j]) << np.uint32(8)
+                            | np.uint32(r[j]) << np.uint32(16) | np.uint32(s[j]) << np.uint32(24))
         else:
             for k in range(c):
                 p = planes[index[i, k]]
@@ -109,7 +114,7 @@ def _interleave_loop(planes, index):
 
 @twin(_interleave_loop, lambda: (np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.int64)))
 def interleave(planes, index):
-    """Put planes (m, size) of bytes side by side, those of `index` (n, c) of whole numbers: (n, size, c)."""
+    """Put those of the planes (m, size), of bytes, side by side that `index` (n, c) names: (n, size, c)."""
     return np.ascontiguousarray(planes[index].transpose(0, 2, 1))
 
 
@@ -121,7 +126,7 @@ def _where_positive_loop(y, v):
     return out.reshape(v.shape)
 
 
-@twin(_where_positive_loop, lambda: (np.zeros((1, 1, 1, 1), np.float32), np.zeros((1, 1, 1, 1), np.float32)))
+@twin(_where_positive_loop, lambda: np.zeros((2, 1, 1, 1, 1), np.float32))
 def where_positive(y, v):
-    """Return v where y is positive, else 0: the derivative of y's relu, applied to v (n, h, w, c); both C-contiguous."""
+    """Return v where y is positive, else 0, both (n, h, w, c), C-contiguous: relu's derivative, times v."""
     return np.where(y.real > 0, v, v.dtype.type(0))

@@ -7,7 +7,7 @@ from .compile import helper, twin
 
 @helper
 def tanh1(v):
-    # rational approximation, largest error 3e-7: a tenth of the time of libm's
+    # a rational approximation in a tenth of libm's time; its largest error is 3e-7
     f = np.float32
     v = f(7.905311) if v > f(7.905311) else v
     v = f(-7.905311) if v < f(-7.905311) else v
@@ -38,7 +38,7 @@ def tanh32(x):
     return np.tanh(x)
 
 
-def _gae_loop(delta, cut, decay):
+def _discounted_sum_loop(delta, cut, decay):
     steps, n = delta.shape
     out = np.empty_like(delta)
     for i in range(n):
@@ -49,9 +49,9 @@ def _gae_loop(delta, cut, decay):
     return out
 
 
-@twin(_gae_loop, lambda: (np.zeros((2, 1)), np.zeros((2, 1)), 0.5))
+@twin(_discounted_sum_loop, lambda: (np.zeros((2, 1)), np.zeros((2, 1)), 0.5))
 def discounted_sum(delta, cut, decay):
-    """Sum `delta` (T, n) backwards in time, out[t] = delta[t] + decay * (1 - cut[t]) * out[t + 1]; float64."""
+    """Sum `delta` (T, n) backwards in time, in float64: out[t] = delta[t] + decay (1 - cut[t]) out[t + 1]."""
     out = np.empty_like(delta)
     running = np.zeros(delta.shape[1])
     for t in range(len(delta) - 1, -1, -1):
@@ -69,8 +69,11 @@ def _adam_loop(x, m, v, g, c1, c2, epsilon, rate):
     return out
 
 
-@twin(_adam_loop, lambda: (*(np.zeros(1, np.float32) for _ in range(4)), *map(np.float32, (0.1, 0.1, 0.1, 0.1))))
+@twin(_adam_loop, lambda: (*np.zeros((4, 1), np.float32), *np.full(4, 0.1, np.float32)))
 def adam(x, m, v, g, c1, c2, epsilon, rate):
-    """Return x moved against the gradient g, and the moments m and v moved towards g and g^2, (3, size); see optim.Adam."""
+    """Return x moved against the gradient g, and the moments m and v moved towards g and g^2, (3, size).
+
+    c1 and c2 are 1 - beta1 and 1 - beta2, `rate` is the step size with its correction; see optim.Adam.
+    """
     m, v = m + c1 * (g - m), v + c2 * (g * g - v)
     return np.stack([x - rate * m / (np.sqrt(v) + epsilon), m, v])

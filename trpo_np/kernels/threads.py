@@ -1,4 +1,4 @@
-"""How many cores this process has, and how many threads BLAS takes. Needs nothing: it is asked before NumPy loads."""
+"""How many cores this process has, and how many threads BLAS uses; importable before NumPy is."""
 
 import os
 
@@ -11,6 +11,6 @@ def cores() -> set:
 
 
 def blas_threads() -> int:
-    """Return how many threads BLAS uses: what the environment says, and not more than there are cores."""
+    """Return how many threads BLAS uses: what the environment says, but not more than there are cores."""
     numbers = [int(os.environ[name]) for name in THREADS if os.environ.get(name, "").isdecimal()]
-    return min([*filter(None, numbers[:1]), len(cores())])  # BLAS takes 0 for nothing said
+    return min([*filter(None, numbers[:1]), len(cores())])  # 0 means the same as no number
