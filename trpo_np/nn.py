@@ -1,8 +1,9 @@
 """Layers as (init, apply) pairs, after JAX's stax: no base class, no state.
 
-`init(shape) -> (shape of one output, {name: Weight})` says which parameters inputs of `shape` (without the batch) need and how to
-draw them; nothing is drawn yet, so a file's parameters can be checked before any memory is taken. `apply(params, x)`
-computes, from any mapping of names to arrays or traced values.
+`init(shape)` takes the shape of one input, without the batch, and returns the shape of one output and {name:
+Weight}, the parameters that the layer needs. It draws none, so that a file's parameters can be checked before
+memory is taken for them. `apply(params, x)` computes the outputs of a batch; `params` is any mapping of names
+to arrays or traced values.
 """
 
 from collections.abc import Callable
@@ -17,17 +18,17 @@ ACTIVATIONS = {"tanh": ops.tanh, "relu": ops.relu, "elu": ops.elu, "sigmoid": op
 
 
 class Weight(NamedTuple):
-    """A parameter to be: its shape, and `draw(rng, shape)`, which returns its first value."""
+    """A parameter that a layer needs: its shape, and `draw(rng, shape)`, which returns its first value."""
 
     shape: tuple
     draw: Callable
 
 
 class Layer(NamedTuple):
-    """A pure function with parameters: which ones it needs and how it is applied.
+    """A pure function with parameters: which ones it needs, and how it is applied.
 
-    One that `takes_bytes` reads an image's bytes as the 255th parts of 1 that they mean, and knows `ops.conv.Centred`;
-    others are given these parts.
+    A layer that `takes_bytes` may be given images of bytes, and `ops.conv.Centred`; the others are given
+    bytes divided by 255.
     """
 
     init: Callable
@@ -36,23 +37,25 @@ class Layer(NamedTuple):
 
     @property
     def dense(self) -> tuple | None:
-        """Of dense layers and nothing else: the names of each one's matrix and bias, and the activation after it, or None.
+        """The dense layers of which this one consists, as (name of matrix, name of bias, activation or None).
 
-        It is a property of the function `apply`: another one in its place is not taken for the same.
+        None if it is anything else. It is noted on the function `apply`, so that another function in its
+        place is not taken for the same.
         """
         return getattr(self.apply, "dense", None)
 
 
 def of_dense(apply: Callable, layers) -> Callable:
-    """Note on a function what `Layer.dense` tells of it; return the function."""
+    """Note on the function `apply` of which dense layers it consists, for `Layer.dense`; return it."""
     apply.dense = None if layers is None else tuple(layers)  # type: ignore[attr-defined]
     return apply
 
 
 def orthogonal(rng: np.random.Generator, shape: tuple, gain: float = 1.0) -> np.ndarray:
-    """Draw a matrix (n_in, n_out) with orthonormal rows or columns, times `gain` (Saxe et al., arXiv:1312.6120).
+    """Draw a matrix (n_in, n_out) with orthonormal rows or columns, times `gain` (Saxe et al. 2013).
 
-    Axes before the last are one: a convolution's (kh, kw, c_in, c_out) is orthogonal as (kh * kw * c_in, c_out).
+    All axes but the last count as one: a convolution's weights (kh, kw, c_in, c_out) are orthogonal as
+    (kh * kw * c_in, c_out). Source: arXiv:1312.6120.
     """
     n_in, n_out = int(np.prod(shape[:-1])), shape[-1]
     q, r = np.linalg.qr(rng.standard_normal((max(n_in, n_out), min(n_in, n_out))))
@@ -61,7 +64,7 @@ def orthogonal(rng: np.random.Generator, shape: tuple, gain: float = 1.0) -> np.
 
 
 def dense(name: str, n_out: int, gain: float = np.sqrt(2)) -> Layer:
-    """Affine map x @ w + b to `n_out` numbers, with orthogonal w (n_in, n_out) and zero b."""
+    """Map x to x @ w + b, `n_out` numbers; w (n_in, n_out) is drawn orthogonal, b zero."""
     w, b = f"{name}/w", f"{name}/b"
 
     def init(shape):
@@ -74,11 +77,12 @@ def dense(name: str, n_out: int, gain: float = np.sqrt(2)) -> Layer:
 
 
 def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
-    """LSTM of `n_out` cells; its apply(params, x (T, n, k), starts, state) returns outputs and states, as the ops of lstm.py do.
+    """Make an LSTM of `n_out` cells; its apply(params, x, starts, state) is an op of ops/lstm.py.
 
-    Each gate's weights are orthogonal, and the forget gate's bias is 1: a new network remembers (Jozefowicz et al. 2015).
+    Each gate's weights are drawn orthogonal. The forget gate's bias is 1, so that a new network remembers
+    (Jozefowicz et al. 2015).
     """
-    from .ops import lstm as recurrent_ops  # loaded by who uses it
+    from .ops import lstm as recurrent_ops  # here, so that only policies with an LSTM load it
 
     zeros, ones = (lambda rng, s: np.zeros(s)), (lambda rng, s: np.ones(s))
     names = ["wx", "gx", "bx", "wh", "gh", "bh", "b", "gc", "bc"] if layer_norm else ["wx", "wh", "b"]
@@ -92,9 +96,10 @@ def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
 
     def init(shape):
         gate, cell = (4 * n_out,), (n_out,)
-        weights = {"wx": Weight((shape[-1], 4 * n_out), gates), "gx": Weight(gate, ones), "bx": Weight(gate, zeros),
-                   "wh": Weight((n_out, 4 * n_out), gates), "gh": Weight(gate, ones), "bh": Weight(gate, zeros),
-                   "b": Weight(gate, forget), "gc": Weight(cell, ones), "bc": Weight(cell, zeros)}
+        weights = {"wx": Weight((shape[-1], 4 * n_out), gates), "gx": Weight(gate, ones),
+                   "bx": Weight(gate, zeros), "wh": Weight((n_out, 4 * n_out), gates),
+                   "gh": Weight(gate, ones), "bh": Weight(gate, zeros), "b": Weight(gate, forget),
+                   "gc": Weight(cell, ones), "bc": Weight(cell, zeros)}
         return (n_out,), {f"{name}/{key}": weights[key] for key in names}
 
     def apply(params, x, starts, state):
@@ -102,13 +107,14 @@ def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
     return Layer(init, apply)
 
 
-def conv(name: str, n_out: int, size, stride=1, padding: str = "valid", relu: bool = False, gain: float = np.sqrt(2)) -> Layer:
-    """Convolution of images (n, h, w, c) to (n, oh, ow, n_out), with orthogonal w (kh, kw, c, n_out) and zero b; see conv2d.
+def conv(name: str, n_out: int, size, stride=1, padding: str = "valid", relu: bool = False,
+         gain: float = np.sqrt(2)) -> Layer:
+    """Convolve images (n, h, w, c) to (n, oh, ow, n_out), see conv2d; draw w orthogonal and b zero.
 
-    Of images less their mean, `ops.conv.Centred`, the mean is convolved once for all, so that bytes can stay bytes.
     `size` and `stride` are numbers or pairs (down, across); `relu` takes the positive part of the result.
+    With `ops.conv.Centred` images the mean is convolved once for all images, so that bytes can stay bytes.
     """
-    from .ops.conv import Centred, conv2d, windows  # loaded by who uses it
+    from .ops.conv import Centred, conv2d, windows  # here, so that only policies of images load it
 
     w, b = f"{name}/w", f"{name}/b"
     size = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
@@ -132,7 +138,7 @@ def conv(name: str, n_out: int, size, stride=1, padding: str = "valid", relu: bo
 
 
 def elementwise(fun: Callable) -> Layer:
-    """Apply an op to each number, such as `ops.tanh`: no parameters."""
+    """Apply an op to each number, such as `ops.tanh`; no parameters."""
     return Layer(lambda shape: (shape, {}), lambda params, x: fun(x))
 
 
@@ -141,8 +147,9 @@ def function(fun: Callable) -> Layer:
     def init(shape):
         rows, *out = np.shape(fun(np.zeros((1, *shape), np.float32))) or (0,)
         if rows != 1:
-            raise ValueError(f"a function of ops made ({rows}, ...) of a batch (1, {', '.join(map(str, shape))}); it must keep "
-                             "the rows apart (ops.concatenate(..., -1) puts columns side by side)")
+            batch = ", ".join(map(str, (1, *shape)))
+            raise ValueError(f"a function of ops made ({rows}, ...) of a batch ({batch}); it must keep the "
+                             "rows apart (ops.concatenate(..., -1) puts columns side by side)")
         return tuple(out), {}
     return Layer(init, lambda params, x: fun(x))
 
@@ -154,8 +161,12 @@ def named(prefix: str, layer: Layer) -> Layer:
         return shape, {f"{prefix}/{name}": weight for name, weight in weights.items()}
 
     def apply(params, x):
-        return layer.apply({name[len(prefix) + 1:]: params[name] for name in params if name.startswith(f"{prefix}/")}, x)
-    dense = None if layer.dense is None else [(f"{prefix}/{w}", f"{prefix}/{b}", fun) for w, b, fun in layer.dense]
+        start = f"{prefix}/"
+        own = {name.removeprefix(start): params[name] for name in params if name.startswith(start)}
+        return layer.apply(own, x)
+    dense = layer.dense
+    if dense is not None:
+        dense = tuple((f"{prefix}/{w}", f"{prefix}/{b}", fun) for w, b, fun in dense)
     return Layer(init, of_dense(apply, dense), layer.takes_bytes)
 
 
@@ -173,7 +184,8 @@ def serial(*layers: Layer) -> Layer:
         for layer in layers:
             shape, new = layer.init(shape)
             if twice := weights.keys() & new.keys():
-                raise ValueError(f"two layers share the parameter name {sorted(twice)[0]!r}; give each layer its own name")
+                raise ValueError(f"two layers share the parameter name {sorted(twice)[0]!r}; give each layer "
+                                 "its own name")
             weights.update(new)
         return shape, weights
 
@@ -181,7 +193,7 @@ def serial(*layers: Layer) -> Layer:
         for layer in layers:
             x = layer.apply(params, x)
         return x
-    parts = [layer.dense for layer in layers]
+    parts: list = [layer.dense for layer in layers]
     dense = None if None in parts else [one for part in parts for one in part]
     return Layer(init, of_dense(apply, dense), bool(layers) and layers[0].takes_bytes)
 
@@ -189,9 +201,11 @@ def serial(*layers: Layer) -> Layer:
 def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> Layer:
     """Stack dense layers `name0`, `name1`, ... of `widths`, each followed by `activation`.
 
-    `out` (name, width, gain) is one more without; a network of tanh is then one op, `ops.mlp.tanh_layers`.
+    `out` (name, width, gain) adds one more layer, without an activation; with `ops.tanh` the whole is then
+    one op, `ops.mlp.tanh_layers`.
     """
-    layers, listed = [], []
+    layers: list[Layer] = []
+    listed: list[tuple] = []
     for i, width in enumerate(widths):
         layers += [dense(f"{name}{i}", width), elementwise(activation)]
         listed.append((f"{name}{i}/w", f"{name}{i}/b", activation))
@@ -206,14 +220,15 @@ def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> La
     return Layer(composed.init, of_dense(fused if activation is ops.tanh else composed.apply, listed))
 
 
-# --- from a policy's arguments to layers ---------------------------------------------------------------------------------------
+# --- from a policy's arguments to layers --------------------------------------------------------------------
 
 def parse_activation(fun: str | Callable) -> Callable:
-    """Return the op of an activation's name; an op passes through."""
-    if callable(fun) and not isinstance(fun, np.ufunc):  # which knows no derivative
+    """Return the op that an activation's name means; an op is returned as it is."""
+    if callable(fun) and not isinstance(fun, np.ufunc):  # NumPy's functions know no derivative
         return fun
     if not isinstance(fun, str) or fun not in ACTIVATIONS:
-        raise ValueError(f"act_fun is {fun!r}; it can be {', '.join(map(repr, ACTIVATIONS))} or a function of trpo_np.ops")
+        names = ", ".join(map(repr, ACTIVATIONS))
+        raise ValueError(f"act_fun is {fun!r}; it can be {names} or a function of trpo_np.ops")
     return ACTIVATIONS[fun]
 
 
@@ -228,7 +243,8 @@ def parse_net_arch(net_arch, layers) -> tuple[list, list, list]:
     for i, item in enumerate(listed(net_arch, "net_arch")):
         if isinstance(item, dict):
             if i != len(net_arch) - 1 or item.keys() - {"pi", "vf"}:
-                raise ValueError(f"net_arch is {net_arch}; after the shared widths comes one dict(pi=[...], vf=[...]), last")
+                raise ValueError(f"net_arch is {net_arch}; after the shared widths comes one "
+                                 "dict(pi=[...], vf=[...]), last")
             split = item
         else:
             shared.append(item)
@@ -240,7 +256,7 @@ def parse_net_arch(net_arch, layers) -> tuple[list, list, list]:
 
 
 def listed(widths, name: str) -> list:
-    """Return a list or tuple as a list; a ValueError names what else was given."""
+    """Return a list or tuple as a list; raise ValueError for anything else."""
     if not isinstance(widths, (list, tuple)):
         raise ValueError(f"{name} is {widths!r}; a list is needed, such as [64, 64]")
     return list(widths)

@@ -1,10 +1,10 @@
 """Every primitive: a NumPy function beside its derivative, in order of difficulty; derived ops at the end.
 
-A rule sees the output `y` and the arguments, and returns the pair (push, pull). `scale(d, y, x)` is the pair of an
-elementwise function with derivative d, `itself` that of a linear one with derivative 1. Rules are safe for complex
-numbers (`.T`, never the conjugate), so the complex step can check them. What Python's operators do to a traced value
-(add, multiply, matmul, ...) stands in autodiff.py and is offered here too. Fused ops stand in `mlp` (dense tanh layers),
-`conv` (convolution) and `lstm` (recurrence over a sequence).
+A rule sees the output `y` and the arguments, and returns the pair (push, pull). `scale(d, y, x)` is the pair
+of an elementwise function with derivative d, `itself` that of a linear one with derivative 1. Rules are right
+for complex numbers too (`.T`, never the conjugate), so that the complex step can check them. The ops of
+Python's operators (add, multiply, matmul, ...) are defined in autodiff.py and offered here. Fused ops stand
+in `mlp` (dense tanh layers), `conv` (convolution) and `lstm` (recurrence over a sequence).
 """
 
 import numpy as np
@@ -27,11 +27,11 @@ from ..autodiff import (
 )
 from ..kernels import scalar
 
-__all__ = ["abs", "add", "affine", "broadcast_to", "clip", "concatenate", "cos", "divide", "elu", "exp", "expand_dims", "expm1",
-           "getitem", "log", "log1p", "log_softmax", "logsumexp", "matmul", "maximum", "mean", "minimum", "multiply",
-           "negative", "power", "primitive", "relu", "reshape", "sigmoid", "sin", "softmax", "softplus", "sqrt",
-           "square", "stack", "stop_gradient", "subtract", "sum", "take_along_axis", "tanh",
-           "transpose", "var", "where"]
+__all__ = ["abs", "add", "affine", "broadcast_to", "clip", "concatenate", "cos", "divide", "elu", "exp",
+           "expand_dims", "expm1", "getitem", "log", "log1p", "log_softmax", "logsumexp", "matmul", "maximum",
+           "mean", "minimum", "multiply", "negative", "power", "primitive", "relu", "reshape", "sigmoid",
+           "sin", "softmax", "softplus", "sqrt", "square", "stack", "stop_gradient", "subtract", "sum",
+           "take_along_axis", "tanh", "transpose", "var", "where"]
 
 
 def _sigmoid(x):
@@ -60,13 +60,13 @@ def _abs(x):
 
 
 def _traced_tanh(x):
-    """Take the compiled approximation for a batch of float32 and NumPy's for all else."""
+    """Compute tanh under trace: of a batch in float32 by the compiled approximation, else NumPy's."""
     if x.dtype == np.float32 and x.ndim == 2 and x.flags.c_contiguous:
         return scalar.tanh32(x)
     return np.tanh(x)
 
 
-# --- elementwise, one argument ----------------------------------------------------------------------------------------
+# --- elementwise, one argument ------------------------------------------------------------------------------
 
 exp = primitive(np.exp, lambda y, x: scale(y, y, x))
 expm1 = primitive(np.expm1, lambda y, x: scale(y + 1, y, x))
@@ -84,7 +84,7 @@ elu = primitive(_elu, lambda y, x: scale(np.where(np.real(x) > 0, 1, y + 1), y, 
 abs = primitive(_abs, lambda y, x: scale(np.sign(np.real(x)), y, x))
 
 
-# --- elementwise, several arguments -----------------------------------------------------------------------------------
+# --- elementwise, several arguments -------------------------------------------------------------------------
 
 def _where(condition, a, b):
     """a where `condition`, a plain array, is True, else b."""
@@ -102,10 +102,13 @@ def _minimum(a, b):
 
 
 def _mask(keep, y):
+    """1 where `keep` is True, else 0, in the real type of y."""
     return np.asarray(keep).astype(np.real(y).dtype)
 
 
-where = primitive(_where, None, lambda y, c, a, b: scale(_mask(c, y), y, a), lambda y, c, a, b: scale(1 - _mask(c, y), y, b))
+where = primitive(_where, None,
+                  lambda y, condition, a, b: scale(_mask(condition, y), y, a),
+                  lambda y, condition, a, b: scale(1 - _mask(condition, y), y, b))
 maximum = primitive(_maximum,
                     lambda y, a, b: scale(_mask(np.real(a) >= np.real(b), y), y, a),
                     lambda y, a, b: scale(_mask(np.real(a) < np.real(b), y), y, b))
@@ -115,22 +118,26 @@ minimum = primitive(_minimum,
 
 
 def _clip(x, low, high):
-    """x, but not below `low` nor above `high`, two plain numbers or arrays."""
+    """x, but `low` where it is below that and `high` where it is above; both are plain numbers or arrays."""
     x = np.asarray(x)
     dtype = x.dtype if x.dtype.kind in "fc" else np.result_type(x, low, high)
     return np.where(np.real(x) < low, low, np.where(np.real(x) > high, high, x)).astype(dtype)
 
 
-clip = primitive(_clip, lambda y, x, low, high: scale(_mask((np.real(x) >= low) & (np.real(x) <= high), y), y, x))
+def _clip_x(y, x, low, high):
+    return scale(_mask((np.real(x) >= low) & (np.real(x) <= high), y), y, x)
 
 
-# --- products -----------------------------------------------------------------------------------------------------------
+clip = primitive(_clip, _clip_x)
+
+
+# --- products -----------------------------------------------------------------------------------------------
 
 def _times(a, w):
     """Return a @ w; if w is one column, without warnings of invalid numbers.
 
-    OpenBLAS 0.3.31 with AVX-512 may see such where there are none: it reads unused lanes off the stack. Numbers that are
-    invalid indeed come from an overflow, which has warned already.
+    OpenBLAS 0.3.31 with AVX-512 may see invalid numbers where there are none: it reads unused lanes off the
+    stack. Those that there are come from an overflow, which has warned already.
     """
     if w.shape[1] > 1:
         return np.matmul(a, w)
@@ -139,7 +146,7 @@ def _times(a, w):
 
 
 def _affine(x, w, b):
-    """Map rows x (..., n) to x @ w + b, (..., m): one op, since its parts would each read and write all the rows anew."""
+    """Map rows x (..., n) to x @ w + b, (..., m): one op, for two would read and write all rows twice."""
     if np.ndim(x) < 2 or np.ndim(w) != 2 or np.shape(x)[-1] != len(w) or np.shape(b) != np.shape(w)[1:]:
         raise ValueError("affine: x (..., n), w (n, m) and b (m,) are needed, not "
                          f"{np.shape(x)}, {np.shape(w)} and {np.shape(b)}")
@@ -147,6 +154,7 @@ def _affine(x, w, b):
 
 
 def _plus(a, b):
+    """Return a + b, in the memory of a if that has the type for it."""
     return np.add(a, b, out=a if np.result_type(a, b) == a.dtype else None)
 
 
@@ -176,7 +184,7 @@ def _affine_joint(wanted, y, x, w, b):
 affine = primitive(_affine, joint=_affine_joint)
 
 
-# --- shape ------------------------------------------------------------------------------------------------------------
+# --- shape --------------------------------------------------------------------------------------------------
 
 def _reshape_x(y, x, shape):
     return Linear(lambda dx: dx.reshape(y.shape), lambda g: g.reshape(x.shape))
@@ -191,7 +199,7 @@ def _broadcast_to_x(y, x, shape):
 
 
 def _take_along_axis(x, index, axis=-1):
-    """Take the elements of x that `index`, a plain array of integers, names along `axis` (by default the last)."""
+    """Take the elements of x that `index`, a plain array of integers, names along `axis`."""
     return np.take_along_axis(x, index, axis)
 
 
@@ -217,7 +225,8 @@ def _concatenate_joint(wanted, y, *xs, axis):
 
     def push(*dxs):
         dx = dict(zip(wanted, dxs))
-        return np.concatenate([dx[i] if i in dx else np.zeros(np.shape(x), y.dtype) for i, x in enumerate(xs)], axis)
+        parts = [dx[i] if i in dx else np.zeros(np.shape(x), y.dtype) for i, x in enumerate(xs)]
+        return np.concatenate(parts, axis)
 
     def pull(g):
         return tuple(g[places[i]] for i in wanted) if len(wanted) > 1 else g[places[wanted[0]]]
@@ -241,10 +250,10 @@ def stack(arrays, axis=0):
     return concatenate([expand_dims(x, axis) for x in arrays], axis)
 
 
-# --- sums -------------------------------------------------------------------------------------------------------------
+# --- sums ---------------------------------------------------------------------------------------------------
 
 def _reduce(ufunc, x, axis=None, keepdims=False):
-    # along short rows column by column: NumPy's own loop costs as much for a row of 2 numbers as for one of 100
+    # short rows go column by column: NumPy's own loop takes as long for a row of 2 numbers as for one of 100
     x = np.asarray(x)
     if x.ndim == 2 and axis in (-1, 1) and 0 < x.shape[1] <= 16:
         y = ufunc.reduce(np.ascontiguousarray(x.T), 0)
@@ -269,7 +278,7 @@ def _sum_x(y, x, axis=None, keepdims=False):
 sum = primitive(_sum, _sum_x)
 
 
-# --- derived ----------------------------------------------------------------------------------------------------------
+# --- derived ------------------------------------------------------------------------------------------------
 
 def mean(x, axis=None, keepdims=False):
     """Average over `axis` (an int, a tuple, or None for all)."""

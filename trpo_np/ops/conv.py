@@ -1,9 +1,10 @@
-"""Convolution of channels-last images, fused into one op: pieces of an image become a matrix, a product does the rest.
+"""Convolution of channels-last images as one op: pieces of an image become a matrix, a product does the rest.
 
-The pieces are the windows, or, where a window is twice as large as the stride, blocks of the stride's size (see `Blocks`).
-They are laid out for a few samples at a time, in memory that stays in the processor's cache, and anew by every push and
-pull: keeping NatureCNN's windows would cost 0.4 MB a sample, and reading them back from memory takes as long as making
-them from bytes. Where a formula is linear in several arguments it is one product with their rows side by side.
+The pieces are the windows, or, where a window is twice as large as the stride, blocks of the stride's size
+(see `Blocks`). They are laid out for a few samples at a time, in memory that stays in the processor's cache,
+and anew by every push and pull: keeping NatureCNN's windows would take 0.4 MB a sample, and reading them back
+from memory takes as long as making them from bytes. A push in both images and weights is one product with the
+rows of the two side by side.
 """
 
 from collections.abc import Iterator
@@ -14,30 +15,32 @@ import numpy as np
 from ..autodiff import Linear, primitive
 from ..kernels import blas, image
 
-# Bytes of a chunk's rows. 0.75 to 2 MB run alike; at 0.25 MB and above 3 MB NatureCNN's products lose 10 %.
+# bytes of a chunk's rows: 0.75 to 2 MB run alike, at 0.25 MB and above 3 MB NatureCNN's products lose 10 %
 CHUNK = 1 << 20
 
 
 class Windows(NamedTuple):
-    """Where the windows of a convolution lie; each field holds a number for the height and one for the width."""
+    """Where the windows of a convolution lie; each field is a pair, for the height and for the width."""
 
     size: tuple
     stride: tuple
-    before: tuple  # zeros put before the image
-    padded: tuple  # the image's size with all its zeros
+    before: tuple  # how many zeros come before the image
+    padded: tuple  # the size of the image with its zeros
     out: tuple  # how many windows there are
 
 
 def windows(image: tuple, size: tuple, stride, padding: str) -> Windows:
     """Place windows of `size` on an image (h, w), `stride` (one number or two) apart.
 
-    "valid" takes the windows that lie inside the image; "same" adds zeros on all sides, the odd one after, so that there are
-    ceil(n / stride) windows (TensorFlow's rule). Raise ValueError if that cannot be done.
+    With padding "valid" they lie inside the image; with "same" there are ceil(n / stride) of them, for which
+    zeros are added on all sides, an odd one after the image (TensorFlow's rule). Raise ValueError if they do
+    not fit.
     """
     image, size = tuple(image), tuple(size)
     stride = (stride, stride) if isinstance(stride, (int, np.integer)) else tuple(stride)
     if len(stride) != 2 or min(*stride, *size) < 1:
-        raise ValueError(f"windows of {_by(size)}, {stride} apart, cannot be; a stride is an integer of at least 1, or two")
+        raise ValueError(f"windows of {_by(size)}, {stride} apart, cannot be; a stride is an integer of at "
+                         "least 1, or two")
     if padding == "valid":
         zeros = (0, 0)
     elif padding == "same":
@@ -46,7 +49,8 @@ def windows(image: tuple, size: tuple, stride, padding: str) -> Windows:
         raise ValueError(f"padding is {padding!r}; it can be 'valid' or 'same'")
     padded = tuple(n + z for n, z in zip(image, zeros))
     if min(image) < 1 or any(n < k for n, k in zip(padded, size)):
-        raise ValueError(f"windows of {_by(size)} do not fit an image of {_by(image)}; at least {_by(size)} is needed")
+        raise ValueError(f"windows of {_by(size)} do not fit an image of {_by(image)}; at least {_by(size)} "
+                         "is needed")
     return Windows(size, stride, tuple(z // 2 for z in zeros), padded,
                    tuple((n - k) // s + 1 for n, k, s in zip(padded, size, stride)))
 
@@ -55,13 +59,13 @@ def _by(size: tuple) -> str:
     return " x ".join(map(str, size))
 
 
-# --- two ways to cut an image into rows -------------------------------------------------------------------------------
+# --- two ways to cut an image into rows ---------------------------------------------------------------------
 
 class Pieces:
-    """The windows as they are (im2col): they overlap, so there are more numbers than in the image.
+    """The windows as they are (im2col): they overlap, so they hold more numbers than the image.
 
-    `count` rows of `width` numbers for each sample; their product with `arrange(w)` has `columns` numbers a row, of which
-    `gather` makes the output. `spread` and `fold` are the transposes of `gather` and `unfold`.
+    A sample has `count` rows of `width` numbers. Their product with `arrange(w)` has `columns` numbers a row,
+    of which `gather` makes the output. `spread` and `fold` are the transposes of `gather` and `unfold`.
     """
 
     def __init__(self, at: Windows, w_shape: tuple):
@@ -70,11 +74,11 @@ class Pieces:
         self.count, self.width, self.columns = at.out[0] * at.out[1], kh * kw * c_in, c_out
 
     def unfold(self, x: np.ndarray, rows: np.ndarray) -> None:
-        """Write the pieces of padded images (m, h, w, c) into `rows` (m * count, width), in the type of `rows`."""
+        """Write the pieces of padded images (m, h, w, c) into `rows` (m * count, width), of whatever type."""
         n, y, x_, c = x.strides
         shape = (len(x), *self.at.out, *self.at.size, x.shape[3])
         view = _strided(x, shape, (n, y * self.at.stride[0], x_ * self.at.stride[1], y, x_, c))
-        rows.reshape(shape)[...] = view  # splits the axes of `rows`, which never copies
+        rows.reshape(shape)[...] = view  # this only splits axes of `rows`, so it is no copy
 
     def fold(self, rows: np.ndarray, shape: tuple) -> np.ndarray:
         """Add pieces up where they overlap, into images of `shape`."""
@@ -98,11 +102,11 @@ class Pieces:
 
 
 class Blocks(Pieces):
-    """Blocks of the stride's size, for windows of twice that: a window is 2 x 2 of them, and four windows share each.
+    """Blocks of the stride's size, for windows of twice that: a window is 2 x 2 blocks, which it shares.
 
-    One product takes each block times the weights of the four places in which it can lie in a window; then a window adds up
-    four numbers. The rows hold a quarter of the windows' numbers, and the product has four times the columns, which suits
-    BLAS better: 8 channels are too few for it.
+    One product takes each block times the weights of the four places that it can have in a window; then each
+    window adds up four numbers. The rows hold a quarter of the numbers of the windows' rows, and the product
+    has four times the columns, which suits BLAS: 8 channels are too few for it.
     """
 
     def __init__(self, at: Windows, w_shape: tuple):
@@ -128,11 +132,13 @@ class Blocks(Pieces):
 
     def arrange(self, w: np.ndarray) -> np.ndarray:
         (down, across), (*_, c_in, c_out) = self.at.stride, self.w_shape
-        return w.reshape(2, down, 2, across, c_in, c_out).transpose(1, 3, 4, 0, 2, 5).reshape(self.width, self.columns)
+        parts = w.reshape(2, down, 2, across, c_in, c_out)
+        return parts.transpose(1, 3, 4, 0, 2, 5).reshape(self.width, self.columns)
 
     def restore(self, matrix: np.ndarray) -> np.ndarray:
         (down, across), (*_, c_in, c_out) = self.at.stride, self.w_shape
-        return matrix.reshape(down, across, c_in, 2, 2, c_out).transpose(3, 0, 4, 1, 2, 5).reshape(self.w_shape)
+        parts = matrix.reshape(down, across, c_in, 2, 2, c_out)
+        return parts.transpose(3, 0, 4, 1, 2, 5).reshape(self.w_shape)
 
     def gather(self, product: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
         out[...] = image.add_blocks(product.reshape(len(out), *self.grid, self.columns), bias)
@@ -142,7 +148,7 @@ class Blocks(Pieces):
 
 
 def _strided(x: np.ndarray, shape: tuple, strides: tuple) -> np.ndarray:
-    # what as_strided does, in a tenth of its 10 us; x is C-contiguous
+    # does what NumPy's as_strided does, for C-contiguous x, in a tenth of its 10 us
     return np.ndarray(shape, x.dtype, x, 0, strides)
 
 
@@ -151,14 +157,15 @@ def _pieces(x, w, stride, padding: str) -> Pieces:
     return (Blocks if all(k == 2 * s for k, s in zip(at.size, at.stride)) else Pieces)(at, w.shape)
 
 
-# --- the op, some samples at a time -----------------------------------------------------------------------------------
+# --- the op, some samples at a time -------------------------------------------------------------------------
 
 def _chunks(n: int, way: Pieces, terms: int, dtype) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Yield samples, and memory for their rows and for the product: the same memory each time."""
+    """Yield which samples, and memory for their rows and for the product: the same memory each time."""
     width = way.width * terms
     most = max(1, CHUNK // (way.count * width * np.dtype(dtype).itemsize))
     step = -(-n // -(-n // most)) if n else 0  # chunks of about equal size
-    rows, product = np.empty((step * way.count, width), dtype), np.empty((step * way.count, way.columns), dtype)
+    rows = np.empty((step * way.count, width), dtype)
+    product = np.empty((step * way.count, way.columns), dtype)
     for i in range(0, n, step or 1):
         some = slice(i, min(i + step, n))
         count = (some.stop - i) * way.count
@@ -166,7 +173,7 @@ def _chunks(n: int, way: Pieces, terms: int, dtype) -> Iterator[tuple[slice, np.
 
 
 def _padded(x: np.ndarray, at: Windows) -> np.ndarray:
-    """Bring images into memory as (m, h, w, c), with the zeros around them."""
+    """Return images (m, h, w, c) with the zeros around them, in this order in memory."""
     x = _in_order(np.asarray(x))
     if at.padded == x.shape[1:3]:
         return x
@@ -177,6 +184,7 @@ def _padded(x: np.ndarray, at: Windows) -> np.ndarray:
 
 
 def _in_order(x: np.ndarray) -> np.ndarray:
+    """Return images (m, h, w, c) in this order in memory; there is a kernel for planes of bytes."""
     planes = x.transpose(0, 3, 1, 2)
     if x.dtype != np.uint8 or not planes.flags.c_contiguous:
         return np.ascontiguousarray(x)
@@ -184,8 +192,8 @@ def _in_order(x: np.ndarray) -> np.ndarray:
     return image.interleave(planes.reshape(m * c, h * w), np.arange(m * c).reshape(m, c)).reshape(x.shape)
 
 
-def _affine(images: list, weights: list, bias, way: Pieces, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Fill y with the sum of images * weights + bias; yield each chunk's samples and values while they are in cache."""
+def _affine(images: list, weights: list, bias, way: Pieces, y: np.ndarray) -> Iterator[tuple]:
+    """Fill y with the sum of images * weights + bias; yield each chunk, its slice and values, in turn."""
     matrix = np.concatenate([way.arrange(w) for w in weights]).astype(y.dtype, copy=False)
     for some, rows, product in _chunks(len(y), way, len(images), y.dtype):
         for i, x in enumerate(images):
@@ -197,27 +205,28 @@ def _affine(images: list, weights: list, bias, way: Pieces, y: np.ndarray) -> It
 
 
 class Centred(NamedTuple):
-    """Images (n, h, w, c) and the mean image (1, h, w, c) that is to be subtracted from each, in shares of 1 for bytes."""
+    """Images (n, h, w, c), and the mean image (1, h, w, c) to subtract from each, of bytes divided by 255."""
 
     images: Any
     mean: np.ndarray
 
 
 def _scaled(x, w):
-    """Divide weights by 255 for bytes: so that the images need not be."""
+    """Divide the weights by 255 for images of bytes, instead of the images."""
     return w * w.dtype.type(1 / 255) if x.dtype == np.uint8 else w
 
 
 def _conv2d(x, w, b, stride=1, padding="valid", relu=False):
-    """Convolve images x (n, h, w, c_in) with w (kh, kw, c_in, c_out) and add b (c_out,); return (n, oh, ow, c_out).
+    """Convolve images x (n, h, w, c_in) with w (kh, kw, c_in, c_out) and add b (c_out,).
 
-    y[n, i, j] = sum over k, l of x[n, i * stride + k, j * stride + l] @ w[k, l] + b. Images of uint8 count as x / 255. `x` may
-    also be what stands for an array, such as `frames.Frames`. `stride` is an integer or a pair, `padding` "valid" or "same" (see
-    `windows`); `relu` takes the positive part of y. Raises ValueError for shapes that do not fit.
+    Return y (n, oh, ow, c_out): y[n, i, j] is b plus the sum over k, l of
+    x[n, i * stride + k, j * stride + l] @ w[k, l]. Images of uint8 count as x / 255; x may also stand for an
+    array, as `frames.Frames` does. `stride` is an integer or a pair, `padding` "valid" or "same" (see
+    `windows`); `relu` takes the positive part of y. Raise ValueError for shapes that do not fit.
     """
     if len(x.shape) != 4 or w.ndim != 4 or x.shape[3] != w.shape[2] or b.shape != w.shape[3:]:
-        raise ValueError("conv2d: images (n, h, w, c_in), weights (kh, kw, c_in, c_out) and a bias (c_out,) are needed, not "
-                         f"{x.shape}, {w.shape} and {b.shape}")
+        raise ValueError("conv2d: images (n, h, w, c_in), weights (kh, kw, c_in, c_out) and a bias (c_out,) "
+                         f"are needed, not {x.shape}, {w.shape} and {b.shape}")
     way = _pieces(x, w, stride, padding)
     dtype = np.result_type(w, b) if x.dtype == np.uint8 else np.result_type(x, w, b)
     y = np.empty((len(x), *way.at.out, w.shape[3]), dtype)

@@ -1,4 +1,4 @@
-"""Dense layers with tanh between them as one op: compiled where that can be, else composed layer by layer, its oracle."""
+"""Dense layers with tanh between them as one op: compiled where that is possible, else composed."""
 
 import numpy as np
 
@@ -10,7 +10,8 @@ from . import affine, stop_gradient, tanh
 def tanh_layers(x, *weights):
     """Apply affine maps (w, b, w, b, ...) to rows x (n, k), with a tanh between them.
 
-    Under trace one op, if x is plain and all is float32: compiled loops take a chunk of rows through all layers at once.
+    Where kernels are compiled it is one op under trace, if all weights are traced, x is not, and all are
+    float32: the loops of kernels/mlp.py take a chunk of rows through all layers.
     """
     plain = [stop_gradient(w) for w in weights]
     if mlp.values.is_compiled and _can_be_fused(x, weights, plain):
@@ -21,7 +22,7 @@ def tanh_layers(x, *weights):
 
 
 def _can_be_fused(x, weights, plain) -> bool:
-    """Say whether the loops take these: what does not fit, `affine` refuses with a sentence; they would read beyond arrays."""
+    """Say whether the loops can take these; shapes that do not fit go to `affine`, which refuses them."""
     if isinstance(x, Var) or np.ndim(x) != 2 or not all(isinstance(w, Var) for w in weights):
         return False
     widths = [np.shape(x)[-1], *(np.size(b) for b in plain[1::2])]
@@ -30,34 +31,38 @@ def _can_be_fused(x, weights, plain) -> bool:
 
 
 def _fused(x, weights, plain):
+    """Compute the outputs y and record them as one op of the traced `weights`; `plain` are their arrays."""
     widths = np.array([x.shape[-1], *(b.size for b in plain[1::2])])
     x, flat = np.require(x, None, "CW"), np.concatenate([w.ravel() for w in plain])
     hs = mlp.values(flat, widths, x, blas.small())
-    y = hs[len(hs) - len(x) * widths[-1]:].reshape(len(x), widths[-1])
+    y = hs[len(hs) - len(x) * widths[-1]:].reshape(len(x), widths[-1])  # the last layer's
     return primitive(lambda *_: y, joint=lambda *_: _linear(flat, widths, x, hs, plain))(*weights)
 
 
 def _linear(flat, widths, x, hs, weights) -> Linear:
+    """Return the derivative in all weights; the arguments are as kernels/mlp.py names them."""
     ends = np.cumsum([w.size for w in weights]).tolist()
     places = [(slice(end - w.size, end), w.shape) for end, w in zip(ends, weights)]
-    wanted, jacobian = jacobian_pays(len(x), widths), hs[:0]
+    pays, jac = jacobian_pays(len(x), widths), hs[:0]
 
     def push(*dws):
-        nonlocal jacobian
-        if wanted and not len(jacobian):  # at the first of conjugate gradient's products, of about ten
-            jacobian = mlp.jacobian(flat, widths, x, hs, blas.small())
-        return mlp.push(flat, widths, x, hs, jacobian, np.concatenate([dw.ravel() for dw in dws]), blas.small())
+        nonlocal jac
+        if pays and not len(jac):  # the first push of about ten, which conjugate gradient asks for
+            jac = mlp.jacobian(flat, widths, x, hs, blas.small())
+        return mlp.push(flat, widths, x, hs, jac, np.concatenate([dw.ravel() for dw in dws]), blas.small())
 
     def pull(g):
-        gflat = mlp.pull(flat, widths, x, hs, jacobian, np.require(g, np.float32, "CW"), blas.small())
+        gflat = mlp.pull(flat, widths, x, hs, jac, np.require(g, np.float32, "CW"), blas.small())
         return tuple(gflat[where].reshape(shape) for where, shape in places)
     return Linear(push, pull)
 
 
 def jacobian_pays(n: int, widths) -> bool:
-    """Say whether `mlp.jacobian` of n rows pays in some ten products: wide layers, few outputs, and it stays in the cache.
+    """Say whether making `mlp.jacobian` of n rows pays for some ten pushes and pulls.
 
-    With 2 or 3 outputs an update takes a tenth less time, with 6 it takes 1 % less (bench/update.py --jacobian).
+    It does with wide hidden layers and few outputs, as long as it fits the cache. Without it an update takes
+    11 % longer with 2 or 3 outputs, and as long with 6 (bench/bodies.py).
     """
     inner, outputs = widths[1:-1], widths[-1]
-    return len(inner) > 1 and outputs <= 6 and min(inner) >= 8 * outputs and n * outputs * sum(inner[:-1]) <= 4_000_000
+    size = n * outputs * sum(inner[:-1])
+    return len(inner) > 1 and outputs <= 6 and min(inner) >= 8 * outputs and size <= 4_000_000
