@@ -7,6 +7,7 @@ A body that gains less than 3 % everywhere is to be deleted. Networks of tanh la
 NatureCNN with 128 images; 10 CG iterations on every sample, 3 critic epochs in minibatches of 128.
 """
 
+import dataclasses
 import functools
 import statistics
 import time
@@ -16,6 +17,7 @@ from unittest import mock
 import _timing
 import _update
 import limits
+import numpy as np
 
 
 def bodies_of_layers():
@@ -33,6 +35,15 @@ def bodies_of_layers():
         "compiled Adam": ([(scalar.adam, "compiled", None)], []),
         "compiled discounted sum": ([(scalar.discounted_sum, "compiled", None)], []),
     }
+
+
+def images(batch):
+    """Return a TRPO with NatureCNN and a segment of images of four stacked frames, as Atari brings them."""
+    from trpo_np.policies.frames import Frames
+    learner, segment = limits.pixels(batch)
+    frames = np.ascontiguousarray(segment.obs[:, 0, :, :, 0])
+    index = (np.arange(batch)[:, None] + np.arange(4)) % batch
+    return learner, dataclasses.replace(segment, obs=Frames(frames, index[:, None]))
 
 
 def bodies_of_images():
@@ -73,7 +84,7 @@ def main():
     cases = {name: (functools.partial(_update.model, widths, batch, discrete=discrete), bodies_of_layers,
                     rounds) for name, widths, discrete in shapes[:1 if args.quick else None]}
     if not args.quick:
-        cases["NatureCNN"] = functools.partial(limits.pixels, 128), bodies_of_images, rounds // 4
+        cases["NatureCNN"] = functools.partial(images, 128), bodies_of_images, rounds // 4
     results = {}
     print(f"{'gain in per cent of an update':<48}{'median':>8}   middle half")
     for case, (make, bodies, times) in cases.items():

@@ -308,6 +308,12 @@ def tell_limits(lines):
     return about + table(["phase", *columns], rows)
 
 
+def tell_bodies(lines):
+    rows = [[case, body, f"{found['gain']:.1f} %", "{:.1f} to {:.1f}".format(*found["middle_half"])]
+            for case, bodies in lines[-1]["gains"].items() for body, found in bodies.items()]
+    return table(["update of", "without its", "takes longer by", "middle half of the pairs"], rows)
+
+
 def tell_conv(lines):
     line = lines[-1]
     rows = [[f"{row['what']}, batch {row['batch']}", *map(seconds, row["seconds"]),
@@ -447,9 +453,9 @@ def ranges(numbers: list[int]) -> str:
 
 
 TOLD = {fun.__name__.removeprefix("tell_"): fun for fun in (
-    tell_vs_sb3, tell_atari, tell_vs_recurrent, tell_predict, tell_update, tell_limits, tell_conv, tell_lstm,
-    tell_growth, tell_shares, tell_compile, tell_imports, tell_overhead, tell_scaling, tell_two_hosts,
-    tell_learn, tell_curves, tell_memory, tell_identity)}
+    tell_vs_sb3, tell_atari, tell_vs_recurrent, tell_predict, tell_update, tell_limits, tell_bodies,
+    tell_conv, tell_lstm, tell_growth, tell_shares, tell_compile, tell_imports, tell_overhead, tell_scaling,
+    tell_two_hosts, tell_learn, tell_curves, tell_memory, tell_identity)}
 
 
 def question(stem: str) -> str:
