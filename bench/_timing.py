@@ -12,8 +12,10 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from trpo_np.kernels.threads import THREADS
+
 RESULTS = Path(__file__).parent / "results"
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+for _name in THREADS:
     os.environ.setdefault(_name, "1")  # one thread on both sides; before NumPy loads
 
 
@@ -22,7 +24,8 @@ def arguments(description: str, **extra) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--quick", action="store_true",
                    help="seconds instead of minutes: shows that the script works, not the figures")
-    p.add_argument("--json", metavar="FILE", help="append the results here (default: bench/results/NAME.jsonl; not with --quick)")
+    p.add_argument("--json", metavar="FILE",
+                   help="append the results here (default: bench/results/NAME.jsonl; not with --quick)")
     for name, options in extra.items():
         p.add_argument(f"--{name.replace('_', '-')}", **options)
     args = p.parse_args()
@@ -33,9 +36,10 @@ def arguments(description: str, **extra) -> argparse.Namespace:
 def machine() -> dict:
     """Describe what the figures depend on."""
     cpu = dict(re.findall(r"^(model name|cpu family|model)\s*: (.*)$", _text("/proc/cpuinfo"), re.MULTILINE))
-    name = ", ".join([cpu.pop("model name", platform.processor()), *(f"{key.split()[-1]} {value}" for key, value in cpu.items())])
-    about = {"date": datetime.date.today().isoformat(), "cpu": name, "cores": os.cpu_count(), "python": platform.python_version(),
-             "threads": os.environ["OMP_NUM_THREADS"]}
+    name = ", ".join([cpu.pop("model name", platform.processor()),
+                      *(f"{key.split()[-1]} {value}" for key, value in cpu.items())])
+    about = {"date": datetime.date.today().isoformat(), "cpu": name, "cores": os.cpu_count(),
+             "python": platform.python_version(), "threads": os.environ["OMP_NUM_THREADS"]}
     for package in ("numpy", "numba", "gymnasium", "mujoco", "torch", "sb3-contrib"):
         try:
             about[package] = version(package)
@@ -45,8 +49,10 @@ def machine() -> dict:
         import numpy  # noqa: F401  (loads its BLAS)
         import threadpoolctl
 
-        loaded = [pool for pool in threadpoolctl.threadpool_info() if "numpy" in pool["filepath"] and pool["user_api"] == "blas"]
-        about["blas"] = " ".join(f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}" for pool in loaded)
+        loaded = [pool for pool in threadpoolctl.threadpool_info() if "numpy" in pool["filepath"]
+                  and pool["user_api"] == "blas"]
+        about["blas"] = " ".join(f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}"
+                                 for pool in loaded)
     except ImportError:
         pass
     return about

@@ -1,9 +1,9 @@
 """How fast does TRPO train on Pong's pixels, and in how much memory, beside sb3-contrib's TRPO?
 
-First at equal settings: NatureCNN, one environment, 512 steps a batch, 10 CG iterations on every sample, 3 critic epochs in
-minibatches of 128, the emulator without sticky actions, one thread. Then what run_atari does: with one environment and 512 steps
-a batch, and as it is. Each figure comes from a process of its own, after a warm-up of one update; the median of the rounds
-counts, and the peak of the process's memory.
+First at equal settings: NatureCNN, one environment, 512 steps a batch, 10 CG iterations on every sample, 3
+critic epochs in minibatches of 128, the emulator without sticky actions, one thread. Then what run_atari
+does: with one environment and 512 steps a batch, and as it is. Each figure comes from a process of its own,
+after a warm-up of one update; the median of the rounds counts, and the peak of the process's memory.
 """
 
 import json
@@ -18,14 +18,15 @@ import _timing
 BATCH = 512
 
 
-def ours(steps):
+def ours(batch):
     from trpo_np import TRPO, atari
-    model = TRPO("CnnPolicy", atari.make_atari("Pong", 1), seed=0, timesteps_per_batch=BATCH, cg_iters=10, fvp_subsample=1,
-                 vf_iters=3, vf_batch_size=128, vf_stepsize=1e-3, cg_damping=0.1, lam=0.95, clip_rewards=True)
-    return model.learn, BATCH
+    model = TRPO("CnnPolicy", atari.make_atari("Pong", 1), seed=0, timesteps_per_batch=batch, cg_iters=10,
+                 fvp_subsample=1, vf_iters=3, vf_batch_size=128, vf_stepsize=1e-3, cg_damping=0.1, lam=0.95,
+                 clip_rewards=True)
+    return model.learn, batch
 
 
-def tuned(steps, num_envs=1, **more):
+def tuned(num_envs=1, **more):
     from trpo_np import TRPO, atari, presets
     preset, changes = presets.atari("tuned")
     preset |= more
@@ -33,16 +34,16 @@ def tuned(steps, num_envs=1, **more):
     return TRPO("CnnPolicy", env, seed=0, **preset).learn, preset["timesteps_per_batch"]
 
 
-def small(steps):
-    return tuned(steps, timesteps_per_batch=BATCH)
+def small(batch):
+    return tuned(timesteps_per_batch=batch)
 
 
-def whole(steps):
+def whole(batch):
     from trpo_np import run_atari
-    return tuned(steps, run_atari.OPTIONS["num_envs"])
+    return tuned(run_atari.OPTIONS["num_envs"])
 
 
-def peer(steps):
+def peer(batch):
     import ale_py  # noqa: F401  (which makes the games known)
     import torch
     from sb3_contrib import TRPO
@@ -50,16 +51,16 @@ def peer(steps):
     from stable_baselines3.common.vec_env import VecFrameStack
     torch.set_num_threads(1)
     env = VecFrameStack(make_atari_env("PongNoFrameskip-v4", n_envs=1, seed=0), n_stack=4)
-    model = TRPO("CnnPolicy", env, seed=0, n_steps=BATCH, batch_size=128, cg_max_steps=10, n_critic_updates=3, cg_damping=0.1,
-                 gae_lambda=0.95, device="cpu")
-    return model.learn, BATCH
+    model = TRPO("CnnPolicy", env, seed=0, n_steps=batch, batch_size=128, cg_max_steps=10, n_critic_updates=3,
+                 cg_damping=0.1, gae_lambda=0.95, device="cpu")
+    return model.learn, batch
 
 
 PROGRAMS = {"trpo_np": ours, "sb3-contrib": peer, "run_atari, 512": small, "run_atari": whole}
 
 
-def worker(program, updates):
-    learn, batch = PROGRAMS[program](updates)
+def worker(program, updates, batch):
+    learn, batch = PROGRAMS[program](batch)
     learn(batch)
     started = time.perf_counter()
     learn(updates * batch)
@@ -69,13 +70,13 @@ def worker(program, updates):
 
 def main():
     args = _timing.arguments(__doc__, rounds=dict(type=int, default=3))
-    programs = ["trpo_np"] if args.quick else list(PROGRAMS)
+    programs, batch = (["trpo_np"], 16) if args.quick else (list(PROGRAMS), BATCH)
     updates = {"trpo_np": 1 if args.quick else 8, "sb3-contrib": 2, "run_atari, 512": 8, "run_atari": 6}
     found = {program: [] for program in programs}
     for _ in range(1 if args.quick else args.rounds):
         for program in programs:
-            done = subprocess.run([sys.executable, __file__, "worker", program, str(updates[program])], capture_output=True,
-                                  text=True)
+            command = [sys.executable, __file__, "worker", program, str(updates[program]), str(batch)]
+            done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 print(f"{program} did not run ({done.stderr.strip().splitlines()[-1]})", flush=True)
             else:
@@ -89,4 +90,4 @@ def main():
 
 
 if __name__ == "__main__":
-    worker(sys.argv[2], int(sys.argv[3])) if sys.argv[1:2] == ["worker"] else main()
+    worker(sys.argv[2], *map(int, sys.argv[3:])) if sys.argv[1:2] == ["worker"] else main()

@@ -1,9 +1,10 @@
-"""How fast is a convolutional network, beside PyTorch on the same weights, and how much of the processor does it use?
+"""How fast is a convolutional network, beside PyTorch on the same weights, and beside the processor's limit?
 
-NatureCNN on uint8 images (n, 84, 84, 4) with 6 actions: the forward pass, the gradient of a weighted sum of its outputs, and the
-Fisher product of the KL (PyTorch: the gradient of a gradient-vector product, as sb3-contrib does it), one thread. "sgemm" is
-the share of the speed of a large matrix product measured in the same run, counting the multiplications that the mathematics
-needs. The last lines are the memory that one linearization with a Fisher product takes on top of the images (Linux only).
+NatureCNN on uint8 images (n, 84, 84, 4) with 6 actions: the forward pass, the gradient of a weighted sum of
+its outputs, and the Fisher product of the KL (PyTorch: the gradient of a gradient-vector product, as
+sb3-contrib does it), one thread. "sgemm" is the share of the speed of a large matrix product measured in the
+same run, counting the multiplications that the mathematics needs. The last lines are the memory that one
+linearization with a Fisher product takes on top of the images (Linux only).
 """
 
 import json
@@ -28,7 +29,7 @@ def policy_and_images(n, name="nature_cnn"):
 
 
 def flops(policy):
-    """Multiplications and additions of one forward pass for one image, from the shapes of weights and outputs."""
+    """Count multiplications and additions of a forward pass for one image, from the weights' shapes."""
     total, shape = 0, policy.observation_space.rows
     for name, weight in policy.policy_weights.items():
         if name.endswith("/w") and len(weight.shape) == 4:
@@ -53,14 +54,15 @@ def ours(policy, x):
 
 
 def torchs(policy, x, g, v):
-    """Return the same three functions in PyTorch, with the policy's weights, and how to bring a vector into our order."""
+    """Return the same functions in PyTorch with the policy's weights, and one that reorders a vector."""
     import torch
     torch.set_num_threads(1)
     p = policy.params
-    convs = [torch.nn.Conv2d(*p[f"pi/conv{i}/w"].shape[2:], p[f"pi/conv{i}/w"].shape[0], s) for i, s in enumerate((4, 2, 1))]
+    shapes = [p[f"pi/conv{i}/w"].shape for i in range(3)]
+    convs = [torch.nn.Conv2d(*shape[2:], shape[0], stride) for shape, stride in zip(shapes, (4, 2, 1))]
     dense = [torch.nn.Linear(*p[name].shape) for name in ("pi/fc/w", "pi/out/w")]
-    net = torch.nn.Sequential(convs[0], torch.nn.ReLU(), convs[1], torch.nn.ReLU(), convs[2], torch.nn.ReLU(), torch.nn.Flatten(),
-                              dense[0], torch.nn.ReLU(), dense[1])
+    net = torch.nn.Sequential(convs[0], torch.nn.ReLU(), convs[1], torch.nn.ReLU(), convs[2], torch.nn.ReLU(),
+                              torch.nn.Flatten(), dense[0], torch.nn.ReLU(), dense[1])
 
     def shaped(named):  # channels first; the dense layer after the flattening reads (c, h, w)
         out = [named[f"pi/conv{i}/{k}"].transpose(3, 2, 0, 1) if k == "w" else named[f"pi/conv{i}/{k}"]
@@ -88,7 +90,8 @@ def torchs(policy, x, g, v):
     grads = prepare()
 
     def product():
-        return torch.autograd.grad(sum((a * b).sum() for a, b in zip(grads, vector)), params, retain_graph=True)
+        return torch.autograd.grad(sum((a * b).sum() for a, b in zip(grads, vector)), params,
+                                   retain_graph=True)
     return {"forward": forward, "gradient": lambda: torch.autograd.grad((logits() * cotangent).sum(), params),
             "Fisher product": product}, shaped
 
@@ -126,19 +129,20 @@ def peak_bytes():
 
 
 def peers(batches, seconds):
-    """Return, for each batch, PyTorch's seconds and what it gives, in our order; before trpo_np keeps freed memory."""
+    """Return PyTorch's seconds and results for each batch, before trpo_np keeps freed memory."""
     found = {}
     for n in batches:
         policy, x = policy_and_images(n)
         _, g, v = ours(policy, x)
         theirs, shaped = torchs(policy, x, g, v)
-        found[n] = {name: (_timing.best(function, seconds, 3), function()) for name, function in theirs.items()}, shaped
+        timed = {name: (_timing.best(function, seconds, 3), function()) for name, function in theirs.items()}
+        found[n] = timed, shaped
     return found
 
 
 def main():
     args = _timing.arguments(__doc__, batch=dict(type=int, nargs="+", default=[1, 16, 512], metavar="N"))
-    batches, seconds = ([1, 4], 0.05) if args.quick else (args.batch, 4.0)
+    batches, seconds = ([2], 0.02) if args.quick else (args.batch, 4.0)
     kernels.compile_all()
     try:
         theirs = peers(batches, seconds)
@@ -147,16 +151,17 @@ def main():
     keep_freed()
     square = np.random.default_rng(0).standard_normal((1024, 1024)).astype(np.float32)
     peak = 2 * 1024**3 / _timing.best(lambda: square @ square, seconds=seconds / 2)
-    print(f"sgemm of 1024 x 1024: {peak / 1e9:.0f} GFLOP/s\n{'batch':>6}  {'':16}{'trpo_np':>10}{'PyTorch':>10}"
-          f"{'ratio':>8}{'sgemm':>8}{'differ by':>11}")
+    print(f"sgemm of 1024 x 1024: {peak / 1e9:.0f} GFLOP/s\n{'batch':>6}  "
+          f"{'':16}{'trpo_np':>10}{'PyTorch':>10}{'ratio':>8}{'sgemm':>8}{'differ by':>11}")
     results = {"sgemm_gflops": peak / 1e9, "rows": []}
     for n in batches:
         policy, x = policy_and_images(n)
         mine, _, _ = ours(policy, x)
-        passes = {"forward": 1, "gradient": 3, "Fisher product": 4}  # as many products as a forward pass, in each layer
-        first = 2 * 20 * 20 * 8 * 8 * 4 * 32  # the first layer needs no derivative in its input
+        # products of each layer, in forward passes; of those, the first layer needs none for its input
+        passes = {"forward": (1, 0), "gradient": (3, 1), "Fisher product": (4, 2)}
+        first = 2 * 20 * 20 * 8 * 8 * 4 * 32
         for name, function in mine.items():
-            needed = n * (passes[name] * flops(policy) - first * {"forward": 0, "gradient": 1, "Fisher product": 2}[name])
+            needed = n * (passes[name][0] * flops(policy) - passes[name][1] * first)
             times, error = [_timing.best(function, seconds, 3)], 0.0
             if n in theirs:
                 other, value = theirs[n][0][name]
@@ -165,13 +170,19 @@ def main():
                 if not error < 1e-3:
                     sys.exit(f"{name} differs from PyTorch's by {error:.1e}")
             share = needed / times[0] / peak
-            other = f"{1e3 * times[1]:>8.2f}ms{times[1] / times[0]:>8.2f}" if len(times) > 1 else f"{'-':>10}{'-':>8}"
-            print(f"{n:>6}  {name:16}{1e3 * times[0]:>8.2f}ms{other}{100 * share:>7.0f}%{error:>11.0e}", flush=True)
-            results["rows"].append(dict(batch=n, what=name, seconds=times, sgemm_share=share, difference=error))
-    for n in [64] if args.quick else [512, 8192]:
-        done = subprocess.run([sys.executable, __file__, "memory", str(n)], capture_output=True, text=True, check=True)
+            other = f"{'-':>10}{'-':>8}"
+            if len(times) > 1:
+                other = f"{1e3 * times[1]:>8.2f}ms{times[1] / times[0]:>8.2f}"
+            print(f"{n:>6}  {name:16}{1e3 * times[0]:>8.2f}ms{other}{100 * share:>7.0f}%{error:>11.0e}",
+                  flush=True)
+            results["rows"].append(dict(batch=n, what=name, seconds=times, sgemm_share=share,
+                                        difference=error))
+    for n in [16] if args.quick else [512, 8192]:
+        done = subprocess.run([sys.executable, __file__, "memory", str(n)], capture_output=True, text=True,
+                              check=True)
         taken = float(done.stdout.split()[-1])
-        print(f"memory at batch {n:,}: {taken / 2**20:,.0f} MB, {taken / n / 1024:,.0f} KB an image", flush=True)
+        print(f"memory at batch {n:,}: {taken / 2**20:,.0f} MB, {taken / n / 1024:,.0f} KB an image",
+              flush=True)
         results[f"memory_{n}"] = taken
     _timing.save(args, results)
 

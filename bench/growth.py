@@ -1,9 +1,10 @@
-"""How does the cost of training grow: with the batch, with the number of parameters, with the number of environments?
+"""How does the cost of training grow with the batch, the parameters, the number of environments?
 
-The batch: one update of 17-64-64-6. Parameters: one update of 17-n-n-6 with 512 samples. Environments: a whole iteration (rollout
-and update) of 8,192 steps of CartPole's vectorised entry point. 10 CG iterations on every sample, 3 critic epochs in minibatches
-of 128. Each figure comes from a process of its own: the median time of an update, and by how much the peak of memory grew (Linux
-only). The exponent is that of the best fit of cost = c * size^exponent to the largest three.
+The batch: one update of 17-64-64-6. Parameters: one update of 17-n-n-6 with 512 samples. Environments: a
+whole iteration (rollout and update) of 8,192 steps of CartPole's vectorised entry point. 10 CG iterations on
+every sample, 3 critic epochs in minibatches of 128. Each figure comes from a process of its own: the median
+time of an update, and by how much the peak of memory grew (Linux only). The exponent is that of the best fit
+of cost = c * size^exponent to the largest three.
 """
 
 import json
@@ -27,7 +28,8 @@ def batch(size):
 def parameters(width):
     import _update
     learner, segment = _update.model((17, width, width, 6), 512)
-    return lambda: learner.update(segment), learner.policy.params.select(learner.policy.policy_weights).flat.size
+    size = learner.policy.params.select(learner.policy.policy_weights).flat.size
+    return lambda: learner.update(segment), size
 
 
 def environments(n):
@@ -48,7 +50,7 @@ def peak_bytes():
         return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 
 
-def worker(kind, value, most):
+def measure(kind, value, most):
     run, size = KINDS[kind][0](value)
     before, seconds = peak_bytes(), []
     started = time.perf_counter()
@@ -56,7 +58,16 @@ def worker(kind, value, most):
         clock = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - clock)
-    print(json.dumps([size, statistics.median(seconds[1:]), peak_bytes() - before]))
+    return [size, statistics.median(seconds[1:]), peak_bytes() - before]
+
+
+def measure_apart(*arguments):
+    """Measure in a process of its own: a peak of memory stays."""
+    done = subprocess.run([sys.executable, __file__, "worker", *map(str, arguments)], capture_output=True,
+                          text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def exponent(sizes, costs):
@@ -69,20 +80,21 @@ def main():
     results = {}
     for kind, (_, values) in KINDS.items():
         rows = []
-        for value in values[:2] if args.quick else values:
-            command = [sys.executable, __file__, "worker", kind, str(value), "0.1" if args.quick else "3"]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                sys.exit(done.stderr)
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
+        for i, value in enumerate(values[:2] if args.quick else values):
+            rows.append(measure(kind, value, 0.1) if args.quick
+                        and i else measure_apart(kind, value, 0.1 if args.quick else 3))
             size, seconds, grown = rows[-1]
             print(f"{kind:<14}{size:>12,}{1e3 * seconds:>12,.1f} ms{grown / 2**20:>10,.0f} MB", flush=True)
         sizes, seconds, grown = zip(*rows)
         fits = {"seconds": exponent(sizes[-3:], seconds[-3:]), "bytes": exponent(sizes[-3:], grown[-3:])}
         print(f"{kind:<14}exponents: seconds {fits['seconds']:.2f}, memory {fits['bytes']:.2f}")
-        results[kind] = {"seconds": dict(zip(sizes, seconds)), "bytes": dict(zip(sizes, grown)), "exponents": fits}
+        results[kind] = {"seconds": dict(zip(sizes, seconds)), "bytes": dict(zip(sizes, grown)),
+                         "exponents": fits}
     _timing.save(args, results)
 
 
 if __name__ == "__main__":
-    worker(sys.argv[2], int(sys.argv[3]), float(sys.argv[4])) if sys.argv[1:2] == ["worker"] else main()
+    if sys.argv[1:2] == ["worker"]:
+        print(json.dumps(measure(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))))
+    else:
+        main()

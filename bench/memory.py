@@ -152,7 +152,7 @@ def main():
         processes=dict(type=int, default=2),
         changes=dict(default="{}", help="JSON of settings to change; [from, to] is a linear schedule"))
     if args.quick:
-        args.tasks, args.seeds, args.steps = ["cartpole", "tmaze 10"], [0], 2048
+        args.tasks, args.seeds, args.steps = ["tmaze 10"], [0], 1024
     for task in args.tasks:
         _, task_steps, goal, _, settings = TASKS[task]
         steps = args.steps or task_steps

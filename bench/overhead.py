@@ -1,6 +1,7 @@
 """What do callbacks, logs and a monitor cost one `learn` iteration?
 
-CartPole-v1, 2,048 steps an update; each variant beside the bare one, in turns, as the ratio of the shortest times.
+CartPole-v1, 2,048 steps an update; each variant beside the bare one, in turns, as the ratio of the shortest
+times.
 """
 
 import tempfile
@@ -46,7 +47,8 @@ def main():
                 times[name].append((time.perf_counter() - started) / (steps / 2048))
         bare = min(times["bare"])
         for name, found in times.items():
-            print(f"{name:<34}{1e3 * min(found):8.1f} ms an iteration, {min(found) / bare:.3f} x the bare one", flush=True)
+            print(f"{name:<34}{1e3 * min(found):8.1f} ms an iteration, {min(found) / bare:.3f} x the bare "
+                  "one", flush=True)
         _timing.save(args, {"milliseconds": {name: 1e3 * min(found) for name, found in times.items()}})
 
 

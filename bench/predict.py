@@ -1,6 +1,7 @@
-"""How long does one call take: `predict` on one observation, and a Fisher-vector product, beside sb3-contrib's on PyTorch?
+"""How long does one call take, `predict` or a Fisher-vector product, beside sb3-contrib's on PyTorch?
 
-The peer comes first: what trpo_np tells the C library about memory holds for the whole process.
+`predict` gets one observation. The peer comes first: what trpo_np tells the C library about memory holds for
+the whole process.
 """
 
 import copy
@@ -13,7 +14,7 @@ FISHER = [((17, 64, 64, 6), 2048), ((376, 256, 256, 17), 8192)]  # widths, sampl
 
 
 def fisher_peer(model, obs, v):
-    """Return sb3-contrib's Hessian-vector product of the mean KL, as its `train` builds it, with the graph made once."""
+    """Return sb3-contrib's Hessian-vector product of the mean KL, as in `train`, with a graph made once."""
     import torch
     from stable_baselines3.common.distributions import kl_divergence
     with torch.no_grad():
@@ -56,14 +57,16 @@ def main():
     rng, cases = np.random.default_rng(0), FISHER[:1] if args.quick else FISHER
     for program, make in (("peer", peer), ("trpo_np", ours)):
         for widths, samples in cases:
-            shape, batch = "-".join(map(str, widths)), rng.standard_normal((samples, widths[0])).astype(np.float32)
-            v = rng.standard_normal(2 * sum((a + 1) * b for a, b in zip(widths, widths[1:]))).astype(np.float32)
+            shape, size = "-".join(map(str, widths)), sum((a + 1) * b for a, b in zip(widths, widths[1:]))
+            batch = rng.standard_normal((samples, widths[0])).astype(np.float32)
+            v = rng.standard_normal(2 * size).astype(np.float32)
             try:
                 functions = make(widths, batch, v)
             except ImportError:
                 print("sb3-contrib is not installed (pip install '.[bench]'): no peer")
                 break
-            for name, function in zip((f"predict, {shape}", f"Fisher product, {shape}, {samples:,} samples"), functions):
+            for name, function in zip((f"predict, {shape}", f"Fisher product, {shape}, {samples:,} samples"),
+                                      functions):
                 times[program][name] = _timing.best(function, seconds)
     for name, mine in times["trpo_np"].items():
         theirs = times["peer"].get(name)

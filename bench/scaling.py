@@ -4,11 +4,12 @@ The model: each rank's batch stays the same, so an update takes
 
     compute + wait for the slowest rank + sum over its collectives of their time
 
-With a the latency and b the time of a byte, an all-reduce of n bytes over P ranks takes log2(P) (a + n b) up to 2 kB and
-beyond 2 log2(P) a + 2 (P - 1) / P n b, as MPICH chooses; a broadcast the cheaper of log2(P) (a + n b) and (log2(P) + P - 1) a +
-2 n b; an all-gather of objects 2 log2(P) a + P n b. Over TCP, the sender of more than 64 bytes also waits for the
-acknowledgement: 2 a for each a. Within a machine, latency and bandwidth are those measured here, between machines those of the
-network; the ranks of a machine reduce among themselves first. Compute and the bytes of collectives are measured in one process.
+With a the latency and b the time of a byte, an all-reduce of n bytes over P ranks takes log2(P) (a + n b) up
+to 2 kB and beyond 2 log2(P) a + 2 (P - 1) / P n b, as MPICH chooses; a broadcast the cheaper of log2(P) (a +
+n b) and (log2(P) + P - 1) a + 2 n b; an all-gather of objects 2 log2(P) a + P n b. Over TCP, the sender of
+more than 64 bytes also waits for the acknowledgement: 2 a for each a. Within a machine, latency and bandwidth
+are those measured here, between machines those of the network; the ranks of a machine reduce among themselves
+first. Compute and the bytes of collectives are measured in one process.
 """
 
 import importlib.util
@@ -25,13 +26,16 @@ from pathlib import Path
 
 import _timing
 
-MESSAGE = ("latency", "seconds a byte", "latencies a message")  # in seconds; 2 latencies: TCP, 1: RDMA and shared memory
-NETWORKS = {"1 Gbit/s": (50e-6, 8 / 1e9, 2), "10 Gbit/s": (20e-6, 8 / 1e10, 2), "100 Gbit/s": (3e-6, 8 / 1e11, 1)}
+# in seconds; 2 latencies: TCP, 1: RDMA and shared memory
+MESSAGE = ("latency", "seconds a byte", "latencies a message")
+NETWORKS = {"1 Gbit/s": (50e-6, 8 / 1e9, 2), "10 Gbit/s": (20e-6, 8 / 1e10, 2),
+            "100 Gbit/s": (3e-6, 8 / 1e11, 1)}
 RANKS = [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
-MPIEXEC = next((str(p) for p in [Path(sys.executable).with_name("mpiexec")] if p.exists()), shutil.which("mpiexec"))
+MPIEXEC = next((str(p) for p in [Path(sys.executable).with_name("mpiexec")] if p.exists()),
+               shutil.which("mpiexec"))
 
 
-# --- the model --------------------------------------------------------------------------------------------------------
+# --- the model ----------------------------------------------------------------------------------------------
 
 def collective(kind: str, n: float, ranks: int, network: tuple) -> float:
     """Return the seconds that a collective of n bytes a rank takes among ranks that are all equally far."""
@@ -47,14 +51,16 @@ def collective(kind: str, n: float, ranks: int, network: tuple) -> float:
 
 
 def communication(calls: list, ranks: int, per_host: int, inside: tuple, between: tuple) -> float:
-    """Return the seconds of an update's collectives, [kind, bytes, number]: within the machines, and between them."""
+    """Return the seconds of an update's collectives, [kind, bytes, number], within and between machines."""
     local, hosts = min(ranks, per_host), math.ceil(ranks / per_host)
-    return sum(number * (collective(kind, n, local, inside) + collective(kind, n, hosts, between)) for kind, n, number in calls)
+    return sum(number * (collective(kind, n, local, inside) + collective(kind, n, hosts, between))
+               for kind, n, number in calls)
 
 
 def predict(one: dict, ranks: int, per_host: int, inside: tuple, between: tuple) -> float:
     """Return the seconds of an update on many ranks, from what it took on one."""
-    return one["seconds"] + communication(one["calls"], ranks, per_host, inside, between) + wait(one["spread"], ranks)
+    return one["seconds"] + communication(one["calls"], ranks, per_host, inside,
+                                          between) + wait(one["spread"], ranks)
 
 
 def wait(spread: float, ranks: int) -> float:
@@ -62,7 +68,7 @@ def wait(spread: float, ranks: int) -> float:
     return spread * math.sqrt(2 * math.log(ranks))
 
 
-# --- what is measured -------------------------------------------------------------------------------------------------
+# --- what is measured ---------------------------------------------------------------------------------------
 
 class Meter:
     """Ranks that note each collective and the time in it."""
@@ -149,9 +155,10 @@ def worker(case, updates):
     rows = rows[2:]  # the first ones load kernels and touch memory
     seconds = [row[0] for row in rows]
     steps = model.num_timesteps / (model.updates * comm.size)
-    parts = {name: statistics.mean(row[2].get(name, 0.0) for row in rows) for name in ("update", "step", "critic")}
-    parts = {"rollout": statistics.mean(seconds) - parts["update"], "step": parts["step"], "critic": parts["critic"],
-             "rest": parts["update"] - parts["step"] - parts["critic"]}
+    parts = {name: statistics.mean(row[2].get(name, 0.0) for row in rows)
+             for name in ("update", "step", "critic")}
+    parts = {"rollout": statistics.mean(seconds) - parts["update"], "step": parts["step"],
+             "critic": parts["critic"], "rest": parts["update"] - parts["step"] - parts["critic"]}
     calls = {}
     for _, _, _, each in rows:
         for key, number in each.items():
@@ -159,13 +166,15 @@ def worker(case, updates):
     spread = statistics.stdev(seconds) if len(seconds) > 1 else 0.0
     gathered = comm.gather([statistics.mean(seconds), statistics.mean(row[1] for row in rows)])
     if comm.rank == 0:
-        print(json.dumps({"ranks": comm.size, "seconds": float(np.mean(gathered, axis=0)[0]), "spread": spread, "steps": steps,
+        print(json.dumps({"ranks": comm.size, "seconds": float(np.mean(gathered, axis=0)[0]),
+                          "spread": spread, "steps": steps,
                           "in_collectives": float(np.mean(gathered, axis=0)[1]), "phases": parts,
-                          "parameters": model.policy.params.flat.size, "calls": [[*key, n] for key, n in calls.items()]}))
+                          "parameters": model.policy.params.flat.size,
+                          "calls": [[*key, n] for key, n in calls.items()]}))
 
 
 def curve(env_id, seed, steps, batch):
-    """Train with a batch of this size over all ranks; print the mean return of the last 100 episodes on the way (rank 0)."""
+    """Train with this batch over all ranks; print the mean return of 100 episodes on the way (rank 0)."""
     from trpo_np import TRPO, presets
     from trpo_np.callbacks import BaseCallback
     from trpo_np.comm import connect
@@ -212,15 +221,17 @@ def run(ranks, *job, prefix=(), options=(), environ=None, seconds=1800):
     """Run this script's worker on so many ranks; return what it printed, or None where it cannot run."""
     launcher = [*prefix, MPIEXEC, *options, "-n", str(ranks)] if ranks > 1 else []
     try:
-        done = subprocess.run([*launcher, sys.executable, __file__, *map(str, job)], capture_output=True, text=True, check=True,
-                              env={**os.environ, **(environ or {})}, timeout=seconds, stdin=subprocess.DEVNULL)
+        done = subprocess.run([*launcher, sys.executable, __file__, *map(str, job)], capture_output=True,
+                              text=True, check=True, env={**os.environ, **(environ or {})}, timeout=seconds,
+                              stdin=subprocess.DEVNULL)
     except subprocess.SubprocessError as error:
-        print(f"{' '.join(map(str, job))} on {ranks} ranks did not run: {error}\n{str(error.stderr)[-500:]}", flush=True)
+        print(f"{' '.join(map(str, job))} on {ranks} ranks did not run: {error}\n{str(error.stderr)[-500:]}",
+              flush=True)
         return None
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-# --- the report -------------------------------------------------------------------------------------------------------
+# --- the report ---------------------------------------------------------------------------------------------
 
 def measure(case, updates, rounds, inside):
     """Return the medians at 1 and 2 ranks, taking turns."""
@@ -229,7 +240,8 @@ def measure(case, updates, rounds, inside):
         for ranks in (1, 2)[:1 + (inside is not None)]:
             if result := run(ranks, "worker", case, updates):
                 found[ranks].append(result)
-    return {n: sorted(results, key=lambda r: r["seconds"])[len(results) // 2] for n, results in found.items() if results}
+    return {n: sorted(results, key=lambda r: r["seconds"])[len(results) // 2]
+            for n, results in found.items() if results}
 
 
 def report(case, measured, inside, per_host):
@@ -237,17 +249,19 @@ def report(case, measured, inside, per_host):
     one = measured[1]
     compute, megabytes = one["seconds"], sum(n * number for _, n, number in one["calls"]) / 1e6
     count = sum(number for *_, number in one["calls"])
-    print(f"\n{case}: {one['parameters']:,} parameters, {one['steps']:.0f} steps a rank and update; one rank: "
-          f"{one['steps'] / compute:,.0f} steps/s, {1e3 * compute:.0f} ms an update ("
+    print(f"\n{case}: {one['parameters']:,} parameters, {one['steps']:.0f} steps a rank and update; one "
+          f"rank: {one['steps'] / compute:,.0f} steps/s, {1e3 * compute:.0f} ms an update ("
           + ", ".join(f"{name} {1e3 * t:.0f}" for name, t in one["phases"].items())
           + f"); {count:.0f} collectives of {megabytes:.2f} MB in all", flush=True)
     if two := measured.get(2):
         predicted = predict(one, 2, 2, inside, inside)
-        print(f"  2 ranks here: measured {1e3 * two['seconds']:.0f} ms an update (of which in collectives, waiting included, "
-              f"{1e3 * two['in_collectives']:.0f}), predicted {1e3 * predicted:.0f}; {2 * two['steps'] / two['seconds']:,.0f} "
-              f"steps/s, {2 * compute / two['seconds']:.2f} x one rank", flush=True)
+        print(f"  2 ranks here: measured {1e3 * two['seconds']:.0f} ms an update (of which in collectives, "
+              f"waiting included, {1e3 * two['in_collectives']:.0f}), predicted {1e3 * predicted:.0f}; "
+              f"{2 * two['steps'] / two['seconds']:,.0f} steps/s, {2 * compute / two['seconds']:.2f} x one "
+              "rank", flush=True)
     table = {}
-    print(f"  predicted efficiency, {per_host} ranks a machine\n  {'ranks':>7}" + "".join(f"{name:>24}" for name in NETWORKS))
+    print(f"  predicted efficiency, {per_host} ranks a machine\n  {'ranks':>7}"
+          + "".join(f"{name:>24}" for name in NETWORKS))
     for ranks in RANKS:
         row = []
         for name, network in NETWORKS.items():
@@ -261,7 +275,8 @@ def report(case, measured, inside, per_host):
 def curves(env_id, seeds, steps, batch=4096):
     """Print learning curves of 1 and 2 ranks, which share the same total batch; return them."""
     found = {n: [run(n, "curve", env_id, seed, steps, batch) for seed in range(seeds)] for n in (1, 2)}
-    print(f"\n{env_id}, {batch} steps an update in all, mean return of the last 100 episodes over {seeds} seeds (spread)")
+    print(f"\n{env_id}, {batch} steps an update in all, mean return of the last 100 episodes over {seeds} "
+          "seeds (spread)")
     for tenth in range(1, 11):
         cells = []
         for n, runs in found.items():
@@ -272,11 +287,13 @@ def curves(env_id, seeds, steps, batch=4096):
 
 
 def main():
-    args = _timing.arguments(__doc__, cases=dict(nargs="+", metavar="NETWORK:ENV", default=[
-        "mlp:HalfCheetah-v4", "cnn_small:PongNoFrameskip-v4", "nature_cnn:PongNoFrameskip-v4"]),
+    args = _timing.arguments(
+        __doc__, cases=dict(nargs="+", metavar="NETWORK:ENV", default=[
+            "mlp:HalfCheetah-v4", "cnn_small:PongNoFrameskip-v4", "nature_cnn:PongNoFrameskip-v4"]),
         rounds=dict(type=int, default=3), updates=dict(type=int, default=20),
-        ranks_per_host=dict(type=int, default=16), curve=dict(type=int, default=0, metavar="SEEDS",
-                                                              help="also compare learning curves on HalfCheetah-v4"))
+        ranks_per_host=dict(type=int, default=16),
+        curve=dict(type=int, default=0, metavar="SEEDS",
+                   help="also compare learning curves on HalfCheetah-v4"))
     if args.quick:
         args.cases, args.rounds, args.updates = ["mlp:CartPole-v1"], 1, 2
     inside = None
@@ -287,11 +304,14 @@ def main():
         print("mpiexec or mpi4py is missing (pip install 'trpo_np[mpi]'): only one rank is measured")
     results = {}
     for case in args.cases:
-        measured = measure(case, args.updates if case.startswith("mlp") else max(2, args.updates // 4), args.rounds, inside)
+        measured = measure(case, args.updates if case.startswith("mlp") else max(2, args.updates // 4),
+                           args.rounds, inside)
         if 1 in measured:
-            results[case] = {"measured": measured, "predicted": report(case, measured, inside, args.ranks_per_host)}
+            results[case] = {"measured": measured,
+                             "predicted": report(case, measured, inside, args.ranks_per_host)}
     learnt = curves("HalfCheetah-v4", args.curve, 300_000) if args.curve and inside else {}
-    _timing.save(args, {"curves": learnt, "message": inside and dict(zip(MESSAGE, inside)), "ranks_per_host": args.ranks_per_host,
+    _timing.save(args, {"curves": learnt, "message": inside and dict(zip(MESSAGE, inside)),
+                  "ranks_per_host": args.ranks_per_host,
                         "cases": results})
 
 

@@ -1,7 +1,7 @@
 """Where does the time of `learn` go: environment, policy, update?
 
-With 2,048 steps a batch (8,192 for 64 environments), 10 CG iterations on every sample, 3 critic epochs in minibatches of 128;
-Pong as run_atari sets it.
+With 2,048 steps a batch (8,192 for 64 environments), 10 CG iterations on every sample, 3 critic epochs in
+minibatches of 128; Pong as run_atari sets it.
 """
 
 import json
@@ -29,8 +29,10 @@ def pong():
     return TRPO("CnnPolicy", env, seed=0, **preset), preset["timesteps_per_batch"]
 
 
-CASES = {"CartPole-v1, one": lambda: control("CartPole-v1", 2048), "CartPole-v1, 64, its vectorised entry point":
-         lambda: control(cartpole(64), 8192), "HalfCheetah-v5, one": lambda: control("HalfCheetah-v5", 2048), "Pong, 8": pong}
+CASES = {"CartPole-v1, one": lambda: control("CartPole-v1", 2048),
+         "CartPole-v1, 64, its vectorised entry point":
+         lambda: control(cartpole(64), 8192), "HalfCheetah-v5, one": lambda: control("HalfCheetah-v5", 2048),
+         "Pong, 8": pong}
 
 
 def main():
@@ -47,9 +49,10 @@ def main():
             model.loggers = logger.outputs
             model.learn(updates * batch, log_interval=updates)
             row = json.loads((Path(folder) / "progress.json").read_text().splitlines()[-1])
-        found = results[name] = {key: row[f"time/{key}"] for key in ("fps", "share_environment", "share_policy", "share_update")}
-        print(f"{name:<46}{found['fps']:>9,.0f}{100 * found['share_environment']:>11.0f} %{100 * found['share_policy']:>6.0f} %"
-              f"{100 * found['share_update']:>6.0f} %", flush=True)
+        found = results[name] = {key: row[f"time/{key}"]
+                                 for key in ("fps", "share_environment", "share_policy", "share_update")}
+        print(f"{name:<46}{found['fps']:>9,.0f}{100 * found['share_environment']:>11.0f} "
+              f"%{100 * found['share_policy']:>6.0f} %{100 * found['share_update']:>6.0f} %", flush=True)
     _timing.save(args, results)
 
 

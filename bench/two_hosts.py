@@ -1,9 +1,10 @@
-"""What does a network between ranks cost? Two ranks on two hosts with their own addresses and real TCP between them.
+"""What does a network between ranks cost? Two ranks on two hosts, with real TCP between them.
 
-The hosts are network namespaces of this machine, joined by a veth pair, so this needs Linux, root, iproute2 (`ip`, `tc`), mpi4py
-and MPICH with libfabric; without them it says what is missing. Delay is added by netem where the kernel has it, else by a relay
-between two tap devices. Printed: the bytes that crossed the interface, and the time of an update beside what the cost model of
-scaling.py predicts from one rank's update and from messages to and fro on the link.
+The hosts are network namespaces of this machine, joined by a veth pair, so this needs Linux, root, iproute2
+(`ip`, `tc`), mpi4py and MPICH with libfabric; without them it says what is missing. Delay is added by netem
+where the kernel has it, else by a relay between two tap devices. Printed: the bytes that crossed the
+interface, and the time of an update beside what the cost model of scaling.py predicts from one rank's update
+and from messages to and fro on the link.
 """
 
 import fcntl
@@ -24,7 +25,8 @@ import scaling
 
 NAME = f"trpo{os.getpid()}h"  # of the namespaces; the last part of a host's address comes behind it
 HOSTS = {f"{NAME}1": "10.213.77.1", f"{NAME}2": "10.213.77.2"}
-TCP = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp", "FI_TCP_IFACE": "eth0", "MPIR_CVAR_NOLOCAL": "1"}  # not shared memory
+# not shared memory
+TCP = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp", "FI_TCP_IFACE": "eth0", "MPIR_CVAR_NOLOCAL": "1"}
 ENTER = f"""#!/bin/sh
 # as ssh does: HOST COMMAND...
 while [ "${{1#-}}" != "$1" ]; do shift; done
@@ -53,7 +55,7 @@ def sh(command: str) -> None:
 
 @contextmanager
 def hosts(delay: float):
-    """Make the two hosts and the link between them, with so many seconds of delay each way; yield how the delay is made."""
+    """Make two hosts and a link with so many seconds of delay each way; yield how the delay is made."""
     with ExitStack() as stack:
         for name in HOSTS:
             sh(f"ip netns add {name}")
@@ -64,12 +66,14 @@ def hosts(delay: float):
         if delay:
             try:
                 for name in HOSTS:
-                    sh(f"ip netns exec {name} tc qdisc add dev eth0 root netem delay {1e3 * delay}ms limit 100000")
+                    sh(f"ip netns exec {name} tc qdisc add dev eth0 root netem delay {1e3 * delay}ms limit "
+                       "100000")
                 how = "veth, netem"
             except OSError as error:
                 print(f"  no netem here ({error}); a relay between tap devices delays instead", flush=True)
                 sh(f"ip -n {first} link delete eth0")
-                relay = subprocess.Popen([sys.executable, __file__, "relay", str(delay), *HOSTS], stdout=subprocess.PIPE)
+                relay = subprocess.Popen([sys.executable, __file__, "relay", str(delay), *HOSTS],
+                                         stdout=subprocess.PIPE)
                 stack.callback(relay.wait)
                 stack.callback(relay.terminate)
                 relay.stdout.readline()  # the devices are there
@@ -87,7 +91,8 @@ def relay(delay: float, names) -> None:
     taps = []
     for name in names:
         tap = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-        fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x1002))  # TUNSETIFF: IFF_TAP | IFF_NO_PI
+        # TUNSETIFF: IFF_TAP | IFF_NO_PI
+        fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x1002))
         sh(f"ip link set {name} netns {name} name eth0 mtu 9000")
         taps.append(tap)
     print("ready", flush=True)
@@ -112,8 +117,9 @@ def relay(delay: float, names) -> None:
 
 def crossed() -> int:
     """Return the bytes that the first host has sent and received."""
-    count = f"ip netns exec {NAME}1 cat /sys/class/net/eth0/statistics/tx_bytes /sys/class/net/eth0/statistics/rx_bytes"
-    return sum(map(int, subprocess.run(count.split(), capture_output=True, text=True, check=True).stdout.split()))
+    files = [f"/sys/class/net/eth0/statistics/{way}_bytes" for way in ("tx", "rx")]
+    command = ["ip", "netns", "exec", f"{NAME}1", "cat", *files]
+    return sum(map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()))
 
 
 def main():
@@ -128,14 +134,16 @@ def main():
         return
     one, local, results = scaling.run(1, "worker", args.case, args.updates), None, {}
     volume = sum(n * number for _, n, number in one["calls"])
-    print(f"{args.case}: {1e3 * one['seconds']:.0f} ms an update on one rank; {sum(c[2] for c in one['calls']):.0f} "
-          f"collectives of {volume / 1e6:.2f} MB in all", flush=True)
+    print(f"{args.case}: {1e3 * one['seconds']:.0f} ms an update on one rank; "
+          f"{sum(c[2] for c in one['calls']):.0f} collectives of {volume / 1e6:.2f} MB in all", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         enter = Path(folder) / "enter"
         enter.write_text(ENTER)
         enter.chmod(0o755)
-        launch = ["-hosts", ",".join(HOSTS.values()), "-iface", "eth0", "-launcher", "ssh", "-launcher-exec", str(enter)]
-        how = dict(prefix=["ip", "netns", "exec", f"{NAME}1"], environ=TCP, options=launch, seconds=60 if args.quick else 600)
+        launch = ["-hosts", ",".join(HOSTS.values()), "-iface", "eth0", "-launcher", "ssh", "-launcher-exec",
+                  str(enter)]
+        how = dict(prefix=["ip", "netns", "exec", f"{NAME}1"], environ=TCP, options=launch,
+                   seconds=60 if args.quick else 600)
         for delay in args.delays:
             try:
                 with hosts(delay / 1e3) as link:
@@ -152,11 +160,13 @@ def main():
                 continue
             network = found[0], local[1], 2  # with delay, the windows of TCP limit a single stream
             predicted = scaling.predict(one, 2, 1, network, network)
-            print(f"delay {delay:g} ms each way ({link}): a message {1e3 * found[0]:.3f} ms, {1e-6 / found[1]:.0f} MB/s; "
-                  f"{sent / 1e6:.1f} MB an update crossed the interface; an update {1e3 * two['seconds']:.0f} ms "
-                  f"({1e3 * two['in_collectives']:.0f} in collectives), predicted {1e3 * predicted:.0f}", flush=True)
-            results[delay] = {"link": link, "message": dict(zip(scaling.MESSAGE, found)), "crossed": sent, "measured": two,
-                              "predicted": predicted}
+            print(f"delay {delay:g} ms each way ({link}): a message {1e3 * found[0]:.3f} ms, "
+                  f"{1e-6 / found[1]:.0f} MB/s; {sent / 1e6:.1f} MB an update crossed the interface; an "
+                  f"update {1e3 * two['seconds']:.0f} ms ({1e3 * two['in_collectives']:.0f} in collectives), "
+                  f"predicted {1e3 * predicted:.0f}",
+                  flush=True)
+            results[delay] = {"link": link, "message": dict(zip(scaling.MESSAGE, found)), "crossed": sent,
+                              "measured": two, "predicted": predicted}
     _timing.save(args, {"case": args.case, "one_rank": one, "delays": results})
 
 

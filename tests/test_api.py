@@ -13,7 +13,8 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 from scipy import special, stats
-from test_trpo import ACTIONS, OBS, SMALL, Toy
+from test_trpo import SMALL
+from toys import ACTIONS, OBS, Samples, Toy
 
 import trpo_np
 from trpo_np import TRPO, policies
@@ -440,25 +441,10 @@ OBSERVATIONS = {"Box": OBS, "Discrete": spaces.Discrete(4, start=-1),
                 "MultiBinary": spaces.MultiBinary(5), "image": spaces.Box(0, 255, (2, 2), np.uint8)}
 
 
-class Random(gymnasium.Env):
-    """Samples of a space, whatever is done."""
-
-    def __init__(self, observation_space, action_space):
-        self.observation_space, self.action_space = observation_space, action_space
-
-    def reset(self, *, seed=None, options=None):
-        self.observation_space.seed(seed)
-        return self.observation_space.sample(), {}
-
-    def step(self, action):
-        assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
-        return self.observation_space.sample(), 1.0, False, False, {}
-
-
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("seen", OBSERVATIONS)
 def test_every_pair_of_spaces_of_the_page_trains(seen, action):
-    make = partial(Random, OBSERVATIONS[seen], ACTIONS[action])
+    make = partial(Samples, OBSERVATIONS[seen], ACTIONS[action])
     for env in (make(), SyncVectorEnv([make] * 2)):
         model = TRPO(MlpPolicy, env, timesteps_per_batch=16, seed=0, policy_kwargs=SMALL).learn(32)
         assert model.num_timesteps == 32 and np.isfinite(model.policy.params.flat).all()

@@ -12,7 +12,8 @@ SCRIPTS = sorted(path.name for path in BENCH.glob("*.py") if not path.name.start
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_quick(script, tmp_path):
-    done = subprocess.run([sys.executable, str(BENCH / script), "--quick", "--json", str(tmp_path / "out.jsonl")],
+    done = subprocess.run([sys.executable, str(BENCH / script), "--quick", "--json",
+                           str(tmp_path / "out.jsonl")],
                           capture_output=True,
                           text=True, cwd=BENCH.parent, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
+from toys import Scored
 
 from trpo_np import TRPO, evaluate_policy, load_policy
 from trpo_np.callbacks import (
@@ -26,7 +27,8 @@ BATCH = 64
 
 
 def make(env="CartPole-v1", **kwargs):
-    return TRPO("MlpPolicy", env, timesteps_per_batch=BATCH, vf_iters=1, seed=7, policy_kwargs={"layers": [8]}, **kwargs)
+    return TRPO("MlpPolicy", env, timesteps_per_batch=BATCH, vf_iters=1, seed=7,
+                policy_kwargs={"layers": [8]}, **kwargs)
 
 
 class Recorder(BaseCallback):
@@ -72,7 +74,7 @@ def without_steps(hooks):
     return [hook for hook in hooks if hook != "step"]
 
 
-# --- hooks ----------------------------------------------------------------------------------------------------------------
+# --- hooks --------------------------------------------------------------------------------------------------
 
 
 def test_order_of_hooks():
@@ -86,19 +88,23 @@ def test_steps_cost_nothing_unless_wanted():
     model = make()
     model.learn(BATCH, plain)
     assert plain.calls == ["init", "start", *without_steps(UPDATE), "end"] and plain.n_calls == 0
-    wanting = {"CallbackList": CallbackList([plain, [steps]]), "function": as_callback(lambda *_: None), "steps": steps}
-    sober = [plain, CallbackList([plain]), CheckpointCallback(1, "x"), EveryNTimesteps(1, steps), EvalCallback("CartPole-v1"),
-             as_callback(None)]
-    assert all(callback.wants_steps for callback in wanting.values()) and not any(callback.wants_steps for callback in sober)
+    wanting = {"CallbackList": CallbackList([plain, [steps]]), "function": as_callback(lambda *_: None),
+               "steps": steps}
+    sober = [plain, CallbackList([plain]), CheckpointCallback(1, "x"), EveryNTimesteps(1, steps),
+             EvalCallback("CartPole-v1"), as_callback(None)]
+    assert all(callback.wants_steps for callback in wanting.values())
+    assert not any(callback.wants_steps for callback in sober)
 
 
 def test_what_callbacks_see():
     class Look(BaseCallback):
         def _on_training_start(self):
-            assert self.locals["self"] is self.model and "TRPO" in self.globals and self.logger is self.model.logger
+            assert self.locals["self"] is self.model and "TRPO" in self.globals
+            assert self.logger is self.model.logger
 
         def _on_step(self):
-            assert self.training_env is self.model.get_env() and self.num_timesteps == self.n_calls == self.model.num_timesteps
+            assert self.training_env is self.model.get_env()
+            assert self.num_timesteps == self.n_calls == self.model.num_timesteps
             assert self.locals["rewards"].shape == self.locals["dones"].shape == (1,)
             assert self.locals["total_timesteps"] == 3 * BATCH
 
@@ -124,13 +130,15 @@ def test_what_callbacks_see():
 
 
 @pytest.mark.parametrize("no", [False, np.False_, 0])
-@pytest.mark.parametrize("wrap", [lambda callback: callback, lambda callback: [Recorder(), [callback]]], ids=["alone", "lists"])
+@pytest.mark.parametrize("wrap", [lambda callback: callback, lambda callback: [Recorder(), [callback]]],
+                         ids=["alone", "lists"])
 @pytest.mark.parametrize("hook", ["rollout_end", "update_end"])
 def test_false_stops_after_the_update(hook, wrap, no):
     model, recorder = make(), Recorder(**{hook: no})
     model.learn(10 * BATCH, wrap(recorder))
     assert model.updates == 2 and model.num_timesteps == 2 * BATCH
-    assert recorder.calls.count("update_end") == 2 and recorder.calls[-1] == "end"  # also after the last one: checkpoints
+    # also after the last one: checkpoints
+    assert recorder.calls.count("update_end") == 2 and recorder.calls[-1] == "end"
 
 
 @pytest.mark.parametrize("no", [False, np.False_])
@@ -174,15 +182,17 @@ def test_what_is_no_callback_is_refused(callback):
         make().learn(BATCH, callback)
 
 
-# --- events ---------------------------------------------------------------------------------------------------------------
+# --- events -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_steps, marks", [(1, range(1, 8)), (BATCH, range(1, 8)), (150, [3, 5, 8]), (2 * BATCH + 1, [3, 5, 7])])
+@pytest.mark.parametrize("n_steps, marks", [(1, range(1, 8)), (BATCH, range(1, 8)), (150, [3, 5, 8]),
+                                            (2 * BATCH + 1, [3, 5, 7])])
 def test_every_n_timesteps(n_steps, marks):
     class At(BaseCallback):
         def _on_step(self):
             at.append(self.num_timesteps)
-            assert isinstance(self.parent, EveryNTimesteps) and self.model.updates == self.num_timesteps // BATCH
+            assert isinstance(self.parent, EveryNTimesteps)
+            assert self.model.updates == self.num_timesteps // BATCH
 
     at = []
     make().learn(7 * BATCH, EveryNTimesteps(n_steps, [At(), lambda *_: None]))
@@ -200,25 +210,28 @@ def test_events_stop_training():
 
     model, child = make(), Recorder(update_end=False)
     model.learn(10 * BATCH, Mine(child))
-    assert model.updates == 4 and child.calls == ["init", "start", "update_end", "update_end", "end"]  # stops at its second event
+    # stops at its second event
+    assert model.updates == 4 and child.calls == ["init", "start", "update_end", "update_end", "end"]
 
 
 def test_marks_go_on_when_training_is_resumed():
     model, at = make(), []
     for _ in range(7):
-        model.learn(BATCH, EveryNTimesteps(150, lambda *_: at.append(model.num_timesteps)), reset_num_timesteps=False)
+        model.learn(BATCH, EveryNTimesteps(150, lambda *_: at.append(model.num_timesteps)),
+                    reset_num_timesteps=False)
     assert at == [3 * BATCH, 5 * BATCH]
 
 
 @pytest.mark.parametrize("n", [0, -5, 2.5, True])
 def test_frequencies_are_checked(n):
-    for build in (lambda: EveryNTimesteps(n, None), lambda: CheckpointCallback(n, "x"), lambda: FileCallback("x", n),
-                  lambda: EvalCallback("CartPole-v1", eval_freq=n), lambda: EvalCallback("CartPole-v1", n_eval_episodes=n)):
+    for build in (lambda: EveryNTimesteps(n, None), lambda: CheckpointCallback(n, "x"),
+                  lambda: FileCallback("x", n), lambda: EvalCallback("CartPole-v1", eval_freq=n),
+                  lambda: EvalCallback("CartPole-v1", n_eval_episodes=n)):
         with pytest.raises(ValueError, match="at least 1"):
             build()
 
 
-# --- checkpoints ----------------------------------------------------------------------------------------------------------
+# --- checkpoints --------------------------------------------------------------------------------------------
 
 
 def test_checkpoints_are_whole_models(tmp_path, capsys):
@@ -240,7 +253,8 @@ def test_one_file_is_replaced(tmp_path):
         def _on_update_logged(self):
             seen.append(TRPO.load(path).num_timesteps)
     make().learn(3 * BATCH, [FileCallback(path, BATCH), Look()])
-    assert seen == [BATCH, 2 * BATCH, 3 * BATCH] and [file.name for file in path.parent.iterdir()] == ["model.npz"]
+    assert seen == [BATCH, 2 * BATCH, 3 * BATCH]
+    assert [file.name for file in path.parent.iterdir()] == ["model.npz"]
 
 
 class Killed(Exception):
@@ -261,7 +275,8 @@ def envs():
     return gymnasium.vector.SyncVectorEnv([lambda: gymnasium.make("CartPole-v1") for _ in range(3)])
 
 
-@pytest.mark.parametrize("env", [lambda: "CartPole-v1", envs, lambda: "Pendulum-v1"], ids=["one", "three", "box"])
+@pytest.mark.parametrize("env", [lambda: "CartPole-v1", envs, lambda: "Pendulum-v1"],
+                         ids=["one", "three", "box"])
 @pytest.mark.parametrize("kill_after", [3, 5, 6])
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, env, kill_after):
     settings = {"normalize_observations": True, "normalize_rewards": True}
@@ -299,33 +314,12 @@ def test_a_folder_that_cannot_be_made_is_found_out_before_training(tmp_path):
         assert model.updates == 0
 
 
-# --- evaluation -----------------------------------------------------------------------------------------------------------
-
-
-class Steps(gymnasium.Env):
-    """Brings the number of updates that `model` has had, in every step of episodes of 3 steps."""
-
-    observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
-    action_space = gymnasium.spaces.Discrete(2)
-
-    def __init__(self, values=None):
-        self.values, self.model, self.seeds = values, None, []
-
-    def reset(self, seed=None, options=None):
-        super().reset(seed=seed)
-        self.seeds.append(seed)
-        self.t = 0
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action):
-        self.t += 1
-        value = 0.0 if self.values is None else self.values[self.model.updates - 1]
-        return np.zeros(1, np.float32), value, self.t == 3, False, {}
+# --- evaluation ---------------------------------------------------------------------------------------------
 
 
 def staged(values, **kwargs):
     """A model, and an environment whose episodes after update k return 3 * values[k]."""
-    model, env = make(Steps()), Steps(values)
+    model, env = make(Scored()), Scored(values)
     env.model = model
     return model, env
 
@@ -338,7 +332,8 @@ def test_evaluations(tmp_path, capsys):
     class Output:
         def write(self, values, step):
             if "eval/mean_reward" in values:
-                rows.append((step, values["eval/mean_reward"], values["eval/mean_ep_length"], values["time/total_timesteps"]))
+                rows.append((step, values["eval/mean_reward"], values["eval/mean_ep_length"],
+                             values["time/total_timesteps"]))
 
     best, rows = [], []
     model, env = staged([1.0, 3.0, 2.0, 2.5, 4.0])
@@ -356,7 +351,8 @@ def test_evaluations(tmp_path, capsys):
     assert TRPO.load(tmp_path / "best" / "best_model.npz").updates == 2
     load_policy(tmp_path / "best" / "best_model").predict(np.zeros(1))
     out = capsys.readouterr().out
-    assert f"Eval num_timesteps={BATCH}, episode_reward=3.00 +/- 0.00" in out and "Episode length: 3.00 +/- 0.00" in out
+    assert f"Eval num_timesteps={BATCH}, episode_reward=3.00 +/- 0.00" in out
+    assert "Episode length: 3.00 +/- 0.00" in out
     assert out.count("New best mean reward!") == 2 and out.count("Eval") == 4
 
 
@@ -368,58 +364,66 @@ def test_a_resumed_run_continues_the_evaluations(tmp_path):
     model.learn(2 * BATCH, [callback(), CheckpointCallback(1, tmp_path)])
     model.learn(BATCH, callback(), reset_num_timesteps=False)  # the evaluation that the kill takes away
     env.values[2] = 2.25
-    model = env.model = TRPO.load(tmp_path / f"trpo_{2 * BATCH}_steps.npz", env=Steps())
+    model = env.model = TRPO.load(tmp_path / f"trpo_{2 * BATCH}_steps.npz", env=Scored())
     resumed = callback()
     model.learn(2 * BATCH, resumed, reset_num_timesteps=False)
     arrays = read_archive(tmp_path / "evaluations.npz")[1]
     assert arrays["timesteps"].tolist() == [BATCH, 2 * BATCH, 3 * BATCH, 4 * BATCH]
-    assert arrays["results"].tolist() == [[3.0], [9.0], [6.75], [7.5]] and arrays["ep_lengths"].dtype.kind == "i"
-    assert resumed.best_mean_reward == 9.0 and TRPO.load(tmp_path / "best_model").updates == 2  # not replaced by a worse one
+    assert arrays["results"].tolist() == [[3.0], [9.0], [6.75], [7.5]]
+    assert arrays["ep_lengths"].dtype.kind == "i"
+    # not replaced by a worse one
+    assert resumed.best_mean_reward == 9.0 and TRPO.load(tmp_path / "best_model").updates == 2
     with pytest.raises(ValueError, match=r"evaluations.npz holds results \(4, 1\).*\(4, 2\) is needed"):
         model.learn(BATCH, callback(2), reset_num_timesteps=False)
-    model = env.model = make(Steps())
+    model = env.model = make(Scored())
     model.learn(BATCH, callback(2))  # a new run starts anew
     assert read_archive(tmp_path / "evaluations.npz")[1]["results"].tolist() == [[3.0, 3.0]]
 
 
 @pytest.mark.parametrize("threshold, updates", [(8.9, 2), (9.0, 2), (9.1, 5), (100.0, 6)])
-@pytest.mark.parametrize("wrap", [lambda callback: callback, lambda callback: [lambda *_: None, callback]], ids=["alone", "list"])
+@pytest.mark.parametrize("wrap", [lambda callback: callback, lambda callback: [lambda *_: None, callback]],
+                         ids=["alone", "list"])
 def test_reward_threshold(threshold, updates, wrap, capsys):
     model, env = staged([1.0, 3.0, 2.0, 2.5, 4.0, 4.0])
-    model.learn(6 * BATCH, EvalCallback(env, wrap(StopTrainingOnRewardThreshold(threshold, verbose=1)), 1, BATCH, verbose=0))
+    stop = StopTrainingOnRewardThreshold(threshold, verbose=1)
+    model.learn(6 * BATCH, EvalCallback(env, wrap(stop), 1, BATCH, verbose=0))
     assert model.updates == updates
     assert capsys.readouterr().out.count("Stopping training") == (updates < 6)
 
 
 def test_reward_threshold_needs_an_evaluation():
     for callback in (StopTrainingOnRewardThreshold(1), EveryNTimesteps(1, StopTrainingOnRewardThreshold(1))):
-        with pytest.raises(ValueError, match="has no EvalCallback"):
+        with pytest.raises(ValueError, match="needs an EvalCallback"):
             make().learn(BATCH, callback)
 
 
 def test_spaces_are_compared_before_training():
     model = make()
     with pytest.raises(ValueError, match="evaluation environment's observation space does not fit"):
-        model.learn(BATCH, EvalCallback(Steps()))
+        model.learn(BATCH, EvalCallback(Scored()))
     assert model.updates == 0
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_evaluation_leaves_training_alone_and_repeats_itself(tmp_path, deterministic):
     runs = [make() for _ in range(3)]
-    evals = [EvalCallback("CartPole-v1", None, 3, 2 * BATCH, deterministic=deterministic, verbose=0) for _ in runs[:2]]
+    evals = [EvalCallback("CartPole-v1", None, 3, 2 * BATCH, deterministic=deterministic, verbose=0)
+             for _ in runs[:2]]
     for model, callback in zip(runs, [*evals, None]):
         model.learn(4 * BATCH, callback)
-    assert evals[0].evaluations_results == evals[1].evaluations_results and len(evals[0].evaluations_results) == 2
+    assert evals[0].evaluations_results == evals[1].evaluations_results
+    assert len(evals[0].evaluations_results) == 2
     files = [model.save(tmp_path / str(i)) for i, model in enumerate(runs)]
     assert open(files[0], "rb").read() == open(files[2], "rb").read()
 
 
 def test_evaluations_measure_what_evaluate_policy_does():
     model, env = make(), gymnasium.make("CartPole-v1")
-    most_likely, drawn = (EvalCallback(env, None, 50, BATCH, deterministic=answer, verbose=0) for answer in (True, False))
+    most_likely, drawn = (EvalCallback(env, None, 50, BATCH, deterministic=answer, verbose=0)
+                          for answer in (True, False))
     model.learn(BATCH, [most_likely, drawn])
-    assert most_likely.last_mean_reward == np.mean(most_likely.evaluations_results[0]) != drawn.last_mean_reward
+    assert most_likely.last_mean_reward == np.mean(most_likely.evaluations_results[0])
+    assert most_likely.last_mean_reward != drawn.last_mean_reward
     for callback, deterministic in ((most_likely, True), (drawn, False)):
         mean, std = evaluate_policy(model, env, 50, deterministic, seed=1)
         assert abs(mean - callback.last_mean_reward) < std  # five standard errors
@@ -427,25 +431,26 @@ def test_evaluations_measure_what_evaluate_policy_does():
 
 @pytest.mark.parametrize("wrap", [lambda env: env, lambda env: DummyVecEnv([lambda: env])])
 def test_evaluating_in_the_environment_of_training_starts_its_episodes_anew(wrap):
-    env = Steps()
+    env = Scored()
     model = make(wrap(env))
     outer = gymnasium.wrappers.TimeLimit(env, 10)
     model.learn(3 * BATCH, EvalCallback(outer, None, 1, BATCH, verbose=0))
     seeded = [seed for seed in env.seeds if seed is not None]
     assert len(seeded) == 6  # three rollouts and three evaluations
-    env = Steps()
-    make(env).learn(3 * BATCH, EvalCallback(Steps(), None, 1, BATCH, verbose=0))
+    env = Scored()
+    make(env).learn(3 * BATCH, EvalCallback(Scored(), None, 1, BATCH, verbose=0))
     assert len([seed for seed in env.seeds if seed is not None]) == 1
 
 
-# --- episodes, ranks ------------------------------------------------------------------------------------------------------
+# --- episodes, ranks ----------------------------------------------------------------------------------------
 
 
 def test_monitor(tmp_path):
-    model = make(Steps())
-    model.learn(2 * BATCH, MonitorCallback(tmp_path, "Steps-v0"))
+    model = make(Scored())
+    model.learn(2 * BATCH, MonitorCallback(tmp_path, "Scored-v0"))
     lines = (tmp_path / "monitor.csv").read_text().splitlines()
-    assert '"Steps-v0"' in lines[0] and lines[1] == "r,l,t" and len(lines) == 2 + model.episodes == 2 + 2 * BATCH // 3
+    assert '"Scored-v0"' in lines[0] and lines[1] == "r,l,t"
+    assert len(lines) == 2 + model.episodes == 2 + 2 * BATCH // 3
     assert all(line.startswith("0.0,3,") for line in lines[2:])
 
 
@@ -465,7 +470,8 @@ class Ranks(OneProcess):
 def test_ranks_share_an_evaluation_and_rank_0_writes(tmp_path, rank, capsys):
     model, env = staged([1.0])
     model.comm, model.updates, model.logger = Ranks(rank), 1, model.__dict__.get("logger")
-    callback = CallbackList([EvalCallback(env, None, 4, BATCH, tmp_path, tmp_path), CheckpointCallback(BATCH, tmp_path)])
+    callback = CallbackList([EvalCallback(env, None, 4, BATCH, tmp_path, tmp_path),
+                             CheckpointCallback(BATCH, tmp_path)])
     callback.init_callback(model)
 
     class Logger:
@@ -493,7 +499,7 @@ def test_an_evaluation_that_only_some_ranks_have_is_refused():
 
 
 def test_a_checkpoint_is_not_ahead_of_the_logs(tmp_path):
-    """What a killed run has in its last file stands in its logs, too; also where an event calls the callback."""
+    """The logs hold all that the last file of a killed run knows, also where an event calls the callback."""
     rows, seen, model = [], [], make()
 
     class Output:

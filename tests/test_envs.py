@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from toys import Parts
 
 from trpo_np.envs import EnvList, EnvPool, StableBaselines, Vector, adapt, make_env
 from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv
@@ -38,13 +39,16 @@ def test_what_adapt_takes():
     assert isinstance(adapt(DummyVecEnv(fns)), EnvList)
     assert isinstance(adapt(SyncVectorEnv(fns)), EnvList)
     assert isinstance(adapt(gymnasium.wrappers.vector.ClipReward(SyncVectorEnv(fns), max_reward=1.0)), Vector)
-    assert isinstance(adapt(gymnasium.make_vec("CartPole-v1", num_envs=8, vectorization_mode="vector_entry_point")), Vector)
+    assert isinstance(adapt(gymnasium.make_vec("CartPole-v1", num_envs=8,
+                                               vectorization_mode="vector_entry_point")), Vector)
     subproc = SubprocVecEnv(fns)
     assert isinstance(adapt(subproc), Vector) and adapt(subproc).num_envs == 2
     subproc.close()
 
 
-@pytest.mark.parametrize("env", [None, 7, [gymnasium.make("CartPole-v1")], lambda: gymnasium.make("CartPole-v1"), gymnasium.Env])
+@pytest.mark.parametrize("env",
+                         [None, 7, [gymnasium.make("CartPole-v1")], lambda: gymnasium.make("CartPole-v1"),
+                          gymnasium.Env])
 def test_what_adapt_refuses(env):
     with pytest.raises(ValueError, match="gymnasium.Env"):
         adapt(env)
@@ -79,7 +83,7 @@ def test_atari_ids_are_known_without_importing_ale_py():
     assert adapt("ALE/Pong-v5").observation_space.shape == (210, 160, 3)
 
 
-# --- sloppy environments ------------------------------------------------------------------------------------------------
+# --- sloppy environments ------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("obs", [
     [1, 2, 3], (1.0, 2.0, 3.0), np.arange(1.0, 4.0), np.arange(1, 4, dtype=np.uint8), np.float16([1, 2, 3])])
@@ -99,7 +103,8 @@ def test_types_do_not_matter(obs, reward, ended):
 @pytest.mark.parametrize("yes", [True, 1, np.bool_(True), np.array(True), np.array([True])])
 def test_ends_of_any_type(yes):
     step = adapt(Scripted(BOX, np.zeros(3), (np.ones(3), 0.0, False, yes, {}))).step(np.array([0]))
-    assert step.truncated.tolist() == [True] and not step.terminated.any() and step.obs.tolist() == [[0, 0, 0]]
+    assert step.truncated.tolist() == [True] and not step.terminated.any()
+    assert step.obs.tolist() == [[0, 0, 0]]
     assert [(i, row.tolist()) for i, row in step.final] == [(0, [1, 1, 1])]
 
 
@@ -121,10 +126,13 @@ def stepped(*outcome):
 
 
 @pytest.mark.parametrize("outcome, says", [
-    ((np.zeros(3), 1.0, False, {}), r"environment 1: step\(\) returned 4 values.*0\.26.*terminated, truncated, info"),
+    ((np.zeros(3), 1.0, False, {}),
+     r"environment 1: step\(\) returned 4 values.*0\.26.*terminated, truncated, info"),
     ((np.zeros(3), None, 1.0), r"environment 1: step\(\) returned 3 values"),
-    ((np.zeros(4), 1.0, False, False, {}), r"environment 1: the observation has shape \(4,\).*declares \(3,\)"),
-    ((np.zeros((1, 3)), 1.0, False, False, {}), r"environment 1: the observation has shape \(1, 3\).*declares \(3,\)"),
+    ((np.zeros(4), 1.0, False, False, {}),
+     r"environment 1: the observation has shape \(4,\).*declares \(3,\)"),
+    ((np.zeros((1, 3)), 1.0, False, False, {}),
+     r"environment 1: the observation has shape \(1, 3\).*declares \(3,\)"),
     ((5.0, 1.0, False, False, {}), r"environment 1: the observation has shape \(\).*declares \(3,\)"),
     ((None, 1.0, False, False, {}), r"environment 1: the observation has shape \(\)"),
     ((["a", "b", "c"], 1.0, False, False, {}), "environment 1: .*'a'"),
@@ -146,7 +154,8 @@ def test_an_old_style_reset_gets_a_sentence():
         def reset(self):
             return self.start, {}
 
-    with pytest.raises(ValueError, match=r"environment 0: reset\(\) returned one ndarray.*\(observation, info\)"):
+    with pytest.raises(ValueError,
+                       match=r"environment 0: reset\(\) returned one ndarray.*\(observation, info\)"):
         adapt(Bare(BOX, np.zeros(3))).reset([0])
     with pytest.raises(ValueError, match="environment 0: .*seed.*options"):
         adapt(Unseeded(BOX, np.zeros(3))).reset([0])
@@ -166,45 +175,20 @@ def test_errors_of_the_environment_pass_through():
 
 
 def test_a_bad_field_is_named():
-    space = spaces.Dict(camera=spaces.Box(0, 255, (2, 2), np.uint8), pose=spaces.Dict(x=spaces.Box(-1, 1, (3,))))
+    space = spaces.Dict(camera=spaces.Box(0, 255, (2, 2), np.uint8),
+                        pose=spaces.Dict(x=spaces.Box(-1, 1, (3,))))
     good = {"camera": np.zeros((2, 2), np.uint8), "pose": {"x": np.zeros(3)}}
     bad = {"camera": np.zeros((2, 2), np.uint8), "pose": {"x": np.zeros(2)}}
     adapt(Scripted(space, good)).reset([0])
-    with pytest.raises(ValueError, match=r"environment 0: the observation in the field 'x' has shape \(2,\).*declares \(3,\)"):
+    with pytest.raises(ValueError,
+                       match=r"environment 0: the observation in the field 'x' has shape \(2,\).*declares "
+                             r"\(3,\)"):
         adapt(Scripted(space, bad)).reset([0])
     with pytest.raises(ValueError, match="environment 0: .*needs the fields.*pose"):
         adapt(Scripted(space, {"camera": good["camera"]})).reset([0])
 
 
-# --- observations of several parts, in every mode -----------------------------------------------------------------------
-
-class Parts(gymnasium.Env):
-    """Observe the step in each field; odd episodes are truncated, even ones terminated, after 1 + episode % 3 steps."""
-
-    observation_space = spaces.Dict(
-        a=spaces.Box(-99, 99, (2,), np.float64), b=spaces.Discrete(9, start=1),
-        c=spaces.Tuple([spaces.MultiBinary(3), spaces.MultiDiscrete([3, 4])]), d=spaces.Box(0, 255, (2, 1), np.uint8))
-    action_space = spaces.MultiDiscrete([2, 3])
-
-    def __init__(self, shift=0):
-        self.episode = shift
-
-    def _observation(self):
-        code = 4 * self.episode + self.time
-        bits, numbers = np.array([code >> i & 1 for i in range(3)], np.int8), np.array([code % 3, code % 4])
-        pixels = np.full((2, 1), code, np.uint8)
-        return {"a": np.array([code, -code], float), "b": 1 + code % 9, "c": (bits, numbers), "d": pixels}
-
-    def reset(self, *, seed=None, options=None):
-        self.episode, self.time = self.episode + 1, 0
-        return self._observation(), {}
-
-    def step(self, action):
-        assert action.shape == (2,)
-        self.time += 1
-        over = self.time == 1 + self.episode % 3
-        return self._observation(), 1.0, over and self.episode % 2 == 0, over and self.episode % 2 == 1, {"odd": self.episode % 2}
-
+# --- observations of several parts, in every mode -----------------------------------------------------------
 
 @pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -221,17 +205,20 @@ def test_parts_in_every_mode(kind, mode):
                 end = bool(step.terminated[i]), bool(step.truncated[i]), bool(step.over[i])
                 following = last[i] if i in last else None if step.terminated[i] else step.obs[i]
                 if step.valid[i]:
-                    rows[i][which].append((end, step.rewards[i], None if following is None else following.tolist()))
+                    rows[i][which].append((end, step.rewards[i],
+                                           None if following is None else following.tolist()))
     vector.env.close()
     for a, b in rows:
         assert len(b) >= 15 and a[:len(b)] == b
-        assert any(end == (False, True, True) for end, *_ in b) and any(end == (True, False, True) for end, *_ in b)
+        assert any(end == (False, True, True) for end, *_ in b)
+        assert any(end == (True, False, True) for end, *_ in b)
 
 
-# --- other people's vector environments -----------------------------------------------------------------------------------
+# --- other people's vector environments ---------------------------------------------------------------------
 
 def test_the_vector_entry_point_of_cartpole():
-    env = gymnasium.make_vec("CartPole-v1", num_envs=8, vectorization_mode="vector_entry_point", max_episode_steps=12)
+    env = gymnasium.make_vec("CartPole-v1", num_envs=8, vectorization_mode="vector_entry_point",
+                             max_episode_steps=12)
     stepper, rng = adapt(env), np.random.default_rng(0)
     obs, length, cut, ended = stepper.reset([3] * 8), np.zeros(8, int), 0, 0
     assert (obs == adapt(env).reset([3] * 8)).all()
@@ -297,7 +284,7 @@ def test_bad_vector_environments_get_a_sentence():
 
 
 class FakePool(gymnasium.Env):
-    """EnvPool's interface to gymnasium: one buffer, no seeds at reset, a step after an end ignores the action and resets."""
+    """EnvPool's interface: one buffer, no seeds at reset; a step after an end resets, whatever the action."""
 
     observation_space, action_space = BOX, ACT
 
@@ -321,7 +308,8 @@ class FakePool(gymnasium.Env):
         self.buffer[:] = self.clock[:, None]
         over = self.clock == 4 + np.arange(self.n)
         truncated = over & (np.arange(self.n) == 1)
-        return self.buffer, np.where(fresh, 0, 1).astype(np.float32), over & ~truncated, truncated, {"elapsed_step": self.clock}
+        rewards, info = np.where(fresh, 0, 1).astype(np.float32), {"elapsed_step": self.clock}
+        return self.buffer, rewards, over & ~truncated, truncated, info
 
 
 def test_envpool():

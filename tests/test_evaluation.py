@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from toys import Planned, Vector
 
 from trpo_np import TRPO, evaluate_policy, load_policy
 from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv
@@ -11,44 +12,12 @@ from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
 
 
-class Counter(gymnasium.Env):
-    """Episode k (0, 1, ...) has length `lengths[k % len(lengths)]`; step t of it brings 100 k + t. Observes (k, t)."""
-
-    observation_space = gymnasium.spaces.Box(-1e6, 1e6, (2,), np.float32)
-    action_space = gymnasium.spaces.Discrete(2)
-
-    def __init__(self, lengths=(2, 9), truncate=False):
-        self.lengths, self.truncate, self.episode, self.seeds, self.rendered = lengths, truncate, -1, [], 0
-
-    def obs(self):
-        return np.array([self.episode, self.t], np.float32)
-
-    def reset(self, seed=None, options=None):
-        super().reset(seed=seed)
-        self.seeds.append(seed)
-        self.episode, self.t = self.episode + 1, 0
-        return self.obs(), {}
-
-    def step(self, action):
-        assert self.action_space.contains(action)
-        self.t += 1
-        done = self.t == self.lengths[self.episode % len(self.lengths)]
-        return self.obs(), 100.0 * self.episode + self.t, done and not self.truncate, done and self.truncate, {"t": self.t}
-
-    def render(self):
-        self.rendered += 1
-
-
 def returns(lengths, episodes):
     return [sum(100.0 * k + t for t in range(1, lengths[k % len(lengths)] + 1)) for k in range(episodes)]
 
 
-class Plain(gymnasium.vector.SyncVectorEnv):
-    """A vector environment that `adapt` must not take apart."""
-
-
 class Memory:
-    """A recurrent policy that knows an episode's start from its mask alone: its state is the number of steps since."""
+    """A policy whose state is the number of steps since an episode's start, known from its mask alone."""
 
     def __init__(self):
         self.log = []
@@ -67,7 +36,7 @@ def model():
 
 @pytest.fixture
 def counter_model():
-    return TRPO("MlpPolicy", Counter(), seed=3)
+    return TRPO("MlpPolicy", Planned(), seed=3)
 
 
 def by_hand(model, seed, episodes):
@@ -82,7 +51,8 @@ def by_hand(model, seed, episodes):
     return results
 
 
-@pytest.mark.parametrize("make", [lambda: "CartPole-v1", lambda: gymnasium.make("CartPole-v1")], ids=["id", "env"])
+@pytest.mark.parametrize("make", [lambda: "CartPole-v1", lambda: gymnasium.make("CartPole-v1")],
+                         ids=["id", "env"])
 def test_one_environment_gives_what_a_loop_by_hand_gives(model, make):
     expected = by_hand(model, 5, 4)
     got = evaluate_policy(model, make(), 4, return_episode_rewards=True, seed=5)
@@ -95,7 +65,8 @@ CARTPOLES = [lambda: gymnasium.make("CartPole-v1") for _ in range(3)]
 
 
 @pytest.mark.parametrize("make", [SyncVectorEnv, DummyVecEnv, SubprocVecEnv,
-                                  *[lambda fns, mode=mode: Plain(fns, autoreset_mode=mode) for mode in MODES]],
+                                  *[lambda fns, mode=mode: Vector(fns, autoreset_mode=mode)
+                                    for mode in MODES]],
                          ids=["sync", "dummy", "subproc", *[mode.name for mode in MODES]])
 def test_several_environments_give_what_loops_by_hand_give(model, make):
     env = make(CARTPOLES)
@@ -108,46 +79,49 @@ def test_several_environments_give_what_loops_by_hand_give(model, make):
 @pytest.mark.parametrize("truncate", [False, True])
 @pytest.mark.parametrize("mode", MODES)
 def test_rows_that_only_reset_count_in_nothing(counter_model, mode, truncate):
-    env = Plain([lambda: Counter((3,), truncate), lambda: Counter((4,), truncate)], autoreset_mode=mode)
+    env = Vector([lambda: Planned((3,), truncate), lambda: Planned((4,), truncate)], autoreset_mode=mode)
     totals, lengths = evaluate_policy(counter_model, env, 6, return_episode_rewards=True)
     assert sorted(lengths) == [3, 3, 3, 4, 4, 4]
     assert sorted(totals) == sorted(returns((3,), 3) + returns((4,), 3))
 
 
-@pytest.mark.parametrize("make", [SyncVectorEnv, Plain], ids=["sync", "plain"])
+@pytest.mark.parametrize("make", [SyncVectorEnv, Vector], ids=["sync", "plain"])
 def test_short_episodes_are_not_preferred(counter_model, make):
-    # The first four episodes to finish are 2, 2, 2, 2 of environment 0: a mean length of 2. Its fair share is two of them.
-    env = make([lambda: Counter((2,)), lambda: Counter((9,))])
+    # the first four episodes to finish are all of environment 0, of length 2; its fair share is two of them
+    env = make([lambda: Planned((2,)), lambda: Planned((9,))])
     _, lengths = evaluate_policy(counter_model, env, 4, return_episode_rewards=True)
     assert sorted(lengths) == [2, 2, 9, 9]
-    _, lengths = evaluate_policy(counter_model, make([Counter, Counter, Counter]), 4, return_episode_rewards=True)
+    _, lengths = evaluate_policy(counter_model, make([Planned, Planned, Planned]), 4,
+                                 return_episode_rewards=True)
     assert sorted(lengths) == [2, 2, 2, 9]  # 1, 1 and 2 episodes, each from the start
 
 
 @pytest.mark.parametrize("mode", [None, *MODES])
 def test_state_and_mask_follow_the_episodes(mode):
     policy, lengths = Memory(), (2, 5)
-    env = Counter(lengths) if mode is None else Plain([lambda: Counter(lengths)] * 3, autoreset_mode=mode)
+    env = Planned(lengths) if mode is None else Vector([lambda: Planned(lengths)] * 3, autoreset_mode=mode)
     evaluate_policy(policy, env, 6 if mode else 3)
     seen = 0
     for obs, state, deterministic in policy.log:
         assert deterministic
         for (episode, t), steps in zip(obs, state):
-            if t < lengths[int(episode) % 2]:  # in NEXT_STEP mode the last observation is acted on, to no effect
+            # in NEXT_STEP mode the last observation is acted on, to no effect
+            if t < lengths[int(episode) % 2]:
                 assert steps == t
                 seen += 1
     assert seen >= 9
     policy = Memory()
-    evaluate_policy(policy, Counter(lengths), 1, deterministic=False)
+    evaluate_policy(policy, Planned(lengths), 1, deterministic=False)
     assert policy.log[0][2] is False
 
 
 def test_a_vector_environment_of_stable_baselines_works_too(counter_model):
     class VecEnv:
-        """Two environments in stable-baselines3's convention: reset gives observations alone, an end starts the next episode."""
+        """Two environments as stable-baselines3 has them: reset gives observations alone, an end resets."""
 
-        num_envs, render_mode, observation_space, action_space = 2, None, Counter.observation_space, Counter.action_space
-        envs = [Counter((2,)), Counter((9,))]
+        num_envs, render_mode = 2, None
+        observation_space, action_space = Planned.observation_space, Planned.action_space
+        envs = [Planned((2,)), Planned((9,))]
 
         def seed(self, seed):
             self.seeded = seed
@@ -157,23 +131,27 @@ def test_a_vector_environment_of_stable_baselines_works_too(counter_model):
 
         def step(self, actions):
             rows = [env.step(action) for env, action in zip(self.envs, actions)]
-            obs = [env.reset()[0] if done else row[0] for env, row, done in zip(self.envs, rows, [row[2] for row in rows])]
-            return np.stack(obs), np.array([row[1] for row in rows]), np.array([row[2] for row in rows]), [row[4] for row in rows]
+            obs, rewards, dones, _, infos = (list(column) for column in zip(*rows))
+            obs = [env.reset()[0] if done else x for env, done, x in zip(self.envs, dones, obs)]
+            return np.stack(obs), np.array(rewards), np.array(dones), infos
 
         step_wait = None
 
     env = VecEnv()
     totals, lengths = evaluate_policy(counter_model, env, 4, return_episode_rewards=True, seed=3)
-    assert env.seeded == 3 and sorted(lengths) == [2, 2, 9, 9] and sorted(totals) == sorted(returns((2,), 2) + returns((9,), 2))
+    assert env.seeded == 3 and sorted(lengths) == [2, 2, 9, 9]
+    assert sorted(totals) == sorted(returns((2,), 2) + returns((9,), 2))
 
 
 def test_the_policy_of_a_file_is_evaluated_too(model, tmp_path):
     policy = load_policy(model.save(tmp_path / "model"))
-    assert evaluate_policy(policy, "CartPole-v1", 3, seed=1) == evaluate_policy(model, "CartPole-v1", 3, seed=1)
+    of_file, of_model = (evaluate_policy(one, "CartPole-v1", 3, seed=1) for one in (policy, model))
+    assert of_file == of_model
 
 
 def test_the_model_is_not_changed(tmp_path):
-    model = TRPO("MlpPolicy", "CartPole-v1", seed=0, timesteps_per_batch=64, normalize_observations=True, normalize_rewards=True)
+    model = TRPO("MlpPolicy", "CartPole-v1", seed=0, timesteps_per_batch=64, normalize_observations=True,
+                 normalize_rewards=True)
     model.learn(64)
     before = (tmp_path / "a.npz", tmp_path / "b.npz")
     model.save(before[0])
@@ -184,21 +162,23 @@ def test_the_model_is_not_changed(tmp_path):
 
 
 def test_seeds(model):
-    drawn = [evaluate_policy(model, "CartPole-v1", 3, False, return_episode_rewards=True, seed=seed) for seed in (1, 1, 2)]
+    drawn = [evaluate_policy(model, "CartPole-v1", 3, False, return_episode_rewards=True, seed=seed)
+             for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
-    env, other = Counter(), Counter()
+    env, other = Planned(), Planned()
     evaluate_policy(Memory(), env, 3)
     evaluate_policy(Memory(), other, 3, seed=np.int64(7))
     assert not any(env.seeds) and other.seeds[0] == 7 and not any(other.seeds[1:])
 
 
-@pytest.mark.parametrize("make", [Counter, lambda: Plain([Counter, Counter])], ids=["env", "vector"])
+@pytest.mark.parametrize("make", [Planned, lambda: Vector([Planned, Planned])], ids=["env", "vector"])
 def test_callback_sees_every_step(make):
     calls = []
 
     def callback(locals_, globals_):
         assert globals_["__name__"] == "trpo_np.evaluation"
-        calls.append({name: np.copy(locals_[name]) for name in ("reward", "done", "episode_reward", "episode_length")})
+        calls.append({name: np.copy(locals_[name])
+                      for name in ("reward", "done", "episode_reward", "episode_length")})
         assert np.all(np.asarray(locals_["info"]["t"]) == locals_["episode_length"])
         assert locals_["obs"].shape[-1] == 2 and "action" in locals_
 
@@ -209,7 +189,7 @@ def test_callback_sees_every_step(make):
 
 
 def test_render_draws_each_step():
-    env = Counter((4,))
+    env = Planned((4,))
     evaluate_policy(Memory(), env, 2)
     assert env.rendered == 0
     evaluate_policy(Memory(), env, 2, render=True)
@@ -217,7 +197,7 @@ def test_render_draws_each_step():
 
 
 def test_lives_are_not_episodes():
-    class Lives(Counter):
+    class Lives(Planned):
         """Every second end is that of a life: the frame number of the game goes on, as under ALE."""
 
         def reset(self, seed=None, options=None):
@@ -234,9 +214,9 @@ def test_lives_are_not_episodes():
 
 def test_threshold():
     mean = np.mean(returns((2, 9), 2))
-    assert evaluate_policy(Memory(), Counter(), 2, reward_threshold=mean - 1)[0] == mean
+    assert evaluate_policy(Memory(), Planned(), 2, reward_threshold=mean - 1)[0] == mean
     with pytest.raises(AssertionError, match=f"{mean:.2f}, not above the threshold"):
-        evaluate_policy(Memory(), Counter(), 2, reward_threshold=mean)
+        evaluate_policy(Memory(), Planned(), 2, reward_threshold=mean)
 
 
 @pytest.mark.parametrize("n", [0, -1, 2.0, True, None])
@@ -246,8 +226,9 @@ def test_the_number_of_episodes_is_checked(model, n):
 
 
 def test_spaces_are_compared_before_anything_is_done(model, tmp_path):
-    env = Counter()
-    with pytest.raises(ValueError, match="observation space does not fit the model: (shape|low|high) is .* is needed"):
+    env = Planned()
+    with pytest.raises(ValueError,
+                       match="observation space does not fit the model: (shape|low|high) is .* is needed"):
         evaluate_policy(model, env)
     assert not env.seeds
     with pytest.raises(ValueError, match="observation space"):
@@ -260,9 +241,9 @@ def test_spaces_are_compared_before_anything_is_done(model, tmp_path):
         evaluate_policy(model, ThreeActions(gymnasium.make("CartPole-v1")))
 
 
-@pytest.mark.parametrize("make", [lambda env: env, lambda env: Plain([lambda: env])], ids=["env", "vector"])
+@pytest.mark.parametrize("make", [lambda env: env, lambda env: Vector([lambda: env])], ids=["env", "vector"])
 def test_rewards_must_be_finite(make):
-    class Broken(Counter):
+    class Broken(Planned):
         def step(self, action):
             return self.obs(), np.nan, True, False, {}
 
@@ -272,10 +253,10 @@ def test_rewards_must_be_finite(make):
 
 def test_an_environment_that_was_made_here_is_closed(monkeypatch):
     closed = []
-    gymnasium.register("Closing-v0", entry_point=lambda: Counter())
-    monkeypatch.setattr(Counter, "close", lambda self: closed.append(1), raising=False)
+    gymnasium.register("Closing-v0", entry_point=lambda: Planned())
+    monkeypatch.setattr(Planned, "close", lambda self: closed.append(1), raising=False)
     evaluate_policy(Memory(), "Closing-v0", 1)
     assert closed == [1]
-    evaluate_policy(Memory(), Counter(), 1)
+    evaluate_policy(Memory(), Planned(), 1)
     assert closed == [1]
     del gymnasium.registry["Closing-v0"]

@@ -1,60 +1,13 @@
-"""It learns: a bandit and a corridor in seconds, control in the slow run. Seeds are fixed, thresholds generous."""
+"""It learns: a bandit and a corridor in seconds, control in slow runs; seeds fixed, thresholds generous."""
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
+from toys import Bandit, Corridor, Target
 
 from trpo_np import TRPO, evaluate_policy
 from trpo_np.presets import tuned
-
-
-class Bandit(gymnasium.Env):
-    """One step: see which of three arms pays, pull one."""
-
-    observation_space, action_space = spaces.Discrete(3), spaces.Discrete(3, start=1)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.paying = int(self.np_random.integers(3))
-        return self.paying, {}
-
-    def step(self, action):
-        return self.paying, float(action == self.paying + 1), True, False, {}
-
-
-class Target(gymnasium.Env):
-    """Two numbers are seen; name their sum and their difference, in one step."""
-
-    observation_space = spaces.Box(-1, 1, (2,), np.float32)
-    action_space = spaces.Box(-2, 2, (2,), np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.seen = self.np_random.uniform(-1, 1, 2).astype(np.float32)
-        return self.seen, {}
-
-    def step(self, action):
-        a, b = self.seen
-        return self.seen, -float(np.square(action - [a + b, a - b]).sum()), True, False, {}
-
-
-class Corridor(gymnasium.Env):
-    """Seven cells; walk right to the last for 1. Only credit over time finds it: each step costs a little."""
-
-    observation_space, action_space = spaces.Discrete(7), spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.cell, self.steps = 0, 0
-        return 0, {}
-
-    def step(self, action):
-        self.steps += 1
-        self.cell = max(0, self.cell + (1 if action else -1))
-        there = self.cell == 6
-        return self.cell, 1.0 if there else -0.01, there, self.steps >= 40, {}
 
 
 def test_a_bandit_is_solved():
@@ -67,7 +20,8 @@ def test_a_bandit_is_solved():
 
 
 def test_a_corridor_is_walked():
-    model = TRPO("MlpPolicy", SyncVectorEnv([Corridor] * 4), timesteps_per_batch=512, max_kl=0.03, vf_stepsize=1e-3, seed=0)
+    model = TRPO("MlpPolicy", SyncVectorEnv([Corridor] * 4), timesteps_per_batch=512, max_kl=0.03,
+                 vf_stepsize=1e-3, seed=0)
     model.learn(512 * 12)
     assert min(model.action_probability(cell)[1] for cell in range(6)) > 0.6
     assert evaluate_policy(model, Corridor(), 2)[0] == pytest.approx(0.95)
@@ -87,7 +41,8 @@ def test_a_continuous_target_is_hit(seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
 def test_cartpole_is_balanced(seed):
-    constant = dict(max_kl=0.01, vf_stepsize=1e-3)  # the preset's schedules settle, which 40,000 steps are too few for
+    # the preset's schedules settle, which 40,000 steps are too few for
+    constant = dict(max_kl=0.01, vf_stepsize=1e-3)
     model = TRPO("MlpPolicy", "CartPole-v1", seed=seed, **tuned("CartPole-v1") | constant).learn(40_000)
     mean, _ = evaluate_policy(model, "CartPole-v1", 10, seed=100 + seed)
     assert mean > 450
@@ -103,5 +58,6 @@ def test_the_preset_of_cartpole_ends_with_the_best_score(seed):
 @pytest.mark.slow
 def test_a_pendulum_is_swung_up():
     settings = tuned("Pendulum-v1") | dict(gamma=0.9)
-    model = TRPO("MlpPolicy", SyncVectorEnv([lambda: gymnasium.make("Pendulum-v1")] * 2), seed=0, **settings).learn(60_000)
+    model = TRPO("MlpPolicy", SyncVectorEnv([lambda: gymnasium.make("Pendulum-v1")] * 2), seed=0,
+                 **settings).learn(60_000)
     assert evaluate_policy(model, "Pendulum-v1", 10, seed=1)[0] > -300

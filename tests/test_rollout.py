@@ -1,4 +1,4 @@
-"""Rollouts against a simulation written out by hand, in every way of stepping; advantages against the definition."""
+"""Rollouts against a simulation by hand, in every way of stepping; advantages against their definition."""
 
 import math
 
@@ -9,6 +9,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import ENDS, LENGTHS, Counting, Lives
 
 from trpo_np.envs import EnvList, Vector, adapt
 from trpo_np.kernels import scalar
@@ -17,40 +18,9 @@ from trpo_np.rollout import Runner, advantages
 from trpo_np.trpo import TRPO
 from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv
 
-LENGTHS = (3, 1, 4, 2, 6)  # of the first episodes, over and over
-ENDS = [(True, False), (False, True), (True, True)]  # (terminated, truncated) of the first episodes, over and over
-
-
-class Counting(gymnasium.Env):
-    """Observe (episode, step); the reward says which, too. `shift` makes environments differ."""
-
-    observation_space = Box(-np.inf, np.inf, (2,), np.float64)
-    action_space = Box(-0.25, 0.5, (2,), np.float32)
-
-    def __init__(self, shift=0, reuse=False):
-        self.episode, self.time, self.shift, self.actions = shift - 1, 0, shift, []
-        self.buffer = np.zeros(2) if reuse else None
-
-    def _observation(self):
-        if self.buffer is None:
-            return np.array([self.episode, self.time], float)
-        self.buffer[:] = self.episode, self.time
-        return self.buffer
-
-    def reset(self, *, seed=None, options=None):
-        self.episode, self.time = self.episode + 1, 0
-        return self._observation(), {}
-
-    def step(self, action):
-        self.actions.append(np.array(action))
-        self.time += 1
-        over = self.time == LENGTHS[self.episode % 5]
-        terminated, truncated = ENDS[self.episode % 3] if over else (False, False)
-        return self._observation(), self.episode + self.time / 16, terminated, truncated, {"time": self.time}
-
 
 def simulation(shift, steps):
-    """The first steps of Counting(shift): rows of (observation, reward, terminated, truncated, next observation)."""
+    """The first steps of Counting(shift): (observation, reward, terminated, truncated, next observation)."""
     rows, episode, time = [], shift, 0
     for _ in range(steps):
         over = time + 1 == LENGTHS[episode % 5]
@@ -75,7 +45,8 @@ KINDS = {
 
 
 def runner_of(stepper, seed=0, **kwargs):
-    policy = MlpPolicy(stepper.observation_space, stepper.action_space, layers=[4], **kwargs).draw(np.random.default_rng(seed))
+    policy = MlpPolicy(stepper.observation_space, stepper.action_space, layers=[4],
+                       **kwargs).draw(np.random.default_rng(seed))
     runner = Runner(policy, stepper)
     runner.restart([seed + i for i in range(stepper.num_envs)])
     return runner
@@ -90,7 +61,7 @@ def close(stepper):
 def test_every_kind_of_stepping_brings_the_same_rows(kind):
     stepper = KINDS[kind]([lambda i=i: Counting(i) for i in range(2)])
     runner, rng = runner_of(stepper), np.random.default_rng(1)
-    # environment 0 ends exactly at the first border; in NEXT_STEP mode the second segment starts with an autoreset
+    # environment 0 ends at the first border: in NEXT_STEP mode the second segment starts with an autoreset
     segments = [runner.collect(steps, rng) for steps in (3, 1, 5, 20)]
     close(stepper)
     whole = {name: np.concatenate([getattr(seg, name) for seg in segments])
@@ -114,7 +85,8 @@ def test_every_kind_of_stepping_brings_the_same_rows(kind):
                 score, length = 0.0, 0
         ends = np.flatnonzero((whole["terminated"] | whole["truncated"])[:, i])
         bogus = np.flatnonzero(~whole["valid"][:, i])
-        np.testing.assert_array_equal(bogus, [t + 1 for t in ends if t + 1 < starts[-1]] if "next" in kind else [])
+        np.testing.assert_array_equal(bogus, [t + 1 for t in ends if t + 1 < starts[-1]]
+                                      if "next" in kind else [])
         assert (runner.returns[i], runner.lengths[i]) == (score, length)
     assert not finals
     assert sorted(episodes) == sorted(sum((seg.episodes for seg in segments), []))
@@ -130,7 +102,9 @@ def test_a_restart_forgets_that_an_autoreset_was_due():
     assert runner.collect(1, np.random.default_rng(0)).valid.all()
 
 
-@pytest.mark.parametrize("kind", ["env list", "dummy", "sync", "sync next step", "sync disabled", "async next step", "subproc"])
+@pytest.mark.parametrize("kind",
+                         ["env list", "dummy", "sync", "sync next step", "sync disabled", "async next step",
+                          "subproc"])
 def test_an_environment_may_reuse_its_buffer(kind):
     def collect(reuse):
         stepper = KINDS[kind]([lambda i=i: Counting(i, reuse) for i in range(2)])
@@ -141,7 +115,8 @@ def test_an_environment_may_reuse_its_buffer(kind):
 
 
 @pytest.mark.parametrize("space", [gymnasium.spaces.Discrete(3), gymnasium.spaces.MultiDiscrete([2, 3]),
-                                   gymnasium.spaces.MultiBinary(2), Box(-1, 1, (2,)), Box(-1, 1, (2,), np.float64)])
+                                   gymnasium.spaces.MultiBinary(2), Box(-1, 1, (2,)),
+                                   Box(-1, 1, (2,), np.float64)])
 @pytest.mark.parametrize("kind", ["env list", "sync next step"])
 @pytest.mark.parametrize("act_fun", ["tanh", "relu"])
 def test_an_environment_may_write_into_its_actions(space, kind, act_fun):
@@ -169,13 +144,15 @@ def assert_same(a, b):
     for name in ("obs", "actions", "rewards", "terminated", "truncated", "valid", "over", "last_obs"):
         assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
     assert a.episodes == b.episodes
-    assert [(t, i, row.tobytes()) for t, i, row in a.final] == [(t, i, row.tobytes()) for t, i, row in b.final]
+    finals = [[(t, i, row.tobytes()) for t, i, row in seg.final] for seg in (a, b)]
+    assert finals[0] == finals[1]
 
 
 @pytest.mark.parametrize("env_id, limit", [("CartPole-v1", 20), ("Pendulum-v1", 30)])
 def test_same_seeds_give_the_same_bits_in_every_kind(env_id, limit):
     segments = []
-    for kind in ("env list", "dummy", "sync", "sync same step", "sync disabled", "async same step", "async disabled", "subproc"):
+    for kind in ("env list", "dummy", "sync", "sync same step", "sync disabled", "async same step",
+                 "async disabled", "subproc"):
         stepper = KINDS[kind]([lambda: gymnasium.make(env_id, max_episode_steps=limit)] * 3)
         segments.append(runner_of(stepper, seed=5).collect(70, np.random.default_rng(6)))
         close(stepper)
@@ -194,7 +171,8 @@ def test_raw_actions_are_kept_and_clipped_ones_are_taken():
 
 
 def test_only_real_steps_count():
-    stepped = gymnasium.wrappers.vector.RecordEpisodeStatistics(SyncVectorEnv([lambda i=i: Counting(i) for i in range(2)]))
+    envs = SyncVectorEnv([lambda i=i: Counting(i) for i in range(2)])
+    stepped = gymnasium.wrappers.vector.RecordEpisodeStatistics(envs)
     model = TRPO("MlpPolicy", stepped, timesteps_per_batch=40, seed=0).learn(100)
     taken = sum(len(env.actions) for env in stepped.unwrapped.envs)
     assert model.num_timesteps == taken
@@ -211,7 +189,10 @@ class Spoilt(Counting):
     def step(self, action):
         obs, reward, terminated, truncated, info = super().step(action)
         if len(self.actions) == self.at:
-            obs, reward = (obs, self.value) if self.field == "reward" else (np.array([0.0, self.value]), reward)
+            if self.field == "reward":
+                reward = self.value
+            else:
+                obs = np.array([0.0, self.value])
         return obs, reward, terminated, truncated, info
 
 
@@ -234,13 +215,15 @@ def test_a_huge_observation_is_a_number():
 def test_a_callback_can_stop_a_rollout():
     seen = []
     runner = runner_of(EnvList([Counting()]))
-    assert runner.collect(10, np.random.default_rng(0), lambda step: seen.append(step) or len(seen) < 3) is None
+    assert runner.collect(10, np.random.default_rng(0), lambda step: seen.append(step)
+                          or len(seen) < 3) is None
     assert [step["t"] for step in seen] == [0, 1, 2]
-    assert [tuple(step["new_obs"][0]) for step in seen] == [(0, 1), (0, 2), (1, 0)]  # not one buffer three times
+    # not one buffer three times
+    assert [tuple(step["new_obs"][0]) for step in seen] == [(0, 1), (0, 2), (1, 0)]
     assert [bool(step["dones"][0]) for step in seen] == [False, False, True]
 
 
-# --- lives: a lost life ends the credit for rewards, not the game -----------------------------------------------------
+# --- lives: a lost life ends the credit for rewards, not the game -------------------------------------------
 
 @pytest.mark.parametrize("mode", list(AutoresetMode)[:2])
 def test_lives_of_the_atari_vector_environment(mode):
@@ -261,32 +244,10 @@ def test_lives_of_the_atari_vector_environment(mode):
     np.testing.assert_array_equal(whole.rewards, lives.rewards)
     ends = whole.terminated.sum()
     assert lives.terminated.sum() >= 5 * ends and (whole.terminated <= lives.terminated).all()
-    # here the game is reset at each lost life, so each one is an episode, and in NEXT_STEP mode followed by an autoreset
+    # here each lost life resets the game: it is an episode's end, in NEXT_STEP mode before an autoreset
     done = restarts.terminated[:-1].sum()
     assert len(restarts.episodes) >= done > ends
     assert (~restarts.valid).sum() == done * next_step
-
-
-class Lives(gymnasium.Env):
-    """Three lives of two steps; `reset` restarts the game only if none is left, as EpisodicLife wrappers do."""
-
-    observation_space, action_space = Box(-9, 9, (1,)), gymnasium.spaces.Discrete(2)
-
-    def __init__(self):
-        self.frame, self.lives = 0, 0
-
-    def _info(self):
-        return {"episode_frame_number": self.frame, "lives": self.lives}
-
-    def reset(self, *, seed=None, options=None):
-        self.frame, self.lives = (1, 3) if self.lives == 0 else (self.frame + 1, self.lives)
-        return np.zeros(1, np.float32), self._info()
-
-    def step(self, action):
-        self.frame += 1
-        lost = self.frame % 3 == 0
-        self.lives -= lost
-        return np.full(1, self.frame, np.float32), 1.0, lost, False, self._info()
 
 
 @pytest.mark.parametrize("kind", ["env list", "sync next step", "sync same step", "sync disabled", "subproc"])
@@ -298,10 +259,10 @@ def test_a_lost_life_is_not_the_end_of_a_score(kind):
     assert seg.terminated.sum() > 2 * len(seg.episodes)
 
 
-# --- advantages ---------------------------------------------------------------------------------------------------------
+# --- advantages ---------------------------------------------------------------------------------------------
 
 def slow_advantages(rewards, values, last_value, final_values, terminated, truncated, gamma, lam):
-    """A[t] = sum over l of (gamma lam)^l delta[t + l], up to the end of the episode or of the segment; O(T^2)."""
+    """A[t] = sum over l of (gamma lam)^l delta[t + l], up to the end of the episode or segment; O(T^2)."""
     steps, n = rewards.shape
     out = np.zeros((steps, n))
     for i in range(n):
@@ -321,8 +282,8 @@ def slow_advantages(rewards, values, last_value, final_values, terminated, trunc
 
 
 @settings(max_examples=60, deadline=None)
-@given(steps=st.integers(1, 9), n=st.integers(1, 3), gamma=st.floats(0, 1), lam=st.floats(0, 1), ends=st.floats(0, 1),
-       bootstrap=st.booleans(), seed=st.integers(0, 2**32 - 1))
+@given(steps=st.integers(1, 9), n=st.integers(1, 3), gamma=st.floats(0, 1), lam=st.floats(0, 1),
+       ends=st.floats(0, 1), bootstrap=st.booleans(), seed=st.integers(0, 2**32 - 1))
 def test_advantages_match_their_definition(steps, n, gamma, lam, ends, bootstrap, seed):
     rng = np.random.default_rng(seed)
     rewards, values, final_values = rng.standard_normal((3, steps, n))
@@ -334,18 +295,22 @@ def test_advantages_match_their_definition(steps, n, gamma, lam, ends, bootstrap
     np.testing.assert_allclose(targets, adv + values)
     loop = scalar.discounted_sum.loop  # what numba compiles, as plain Python
     delta, cut = rng.standard_normal((steps, n)), (terminated | truncated).astype(float)
-    np.testing.assert_allclose(loop(delta, cut, gamma * lam), scalar.discounted_sum.plain(delta, cut, gamma * lam), rtol=1e-10)
+    np.testing.assert_allclose(loop(delta, cut, gamma * lam),
+                               scalar.discounted_sum.plain(delta, cut, gamma * lam), rtol=1e-10)
 
 
 @pytest.mark.parametrize("bootstrap", [True, False])
 @pytest.mark.parametrize("kind", ["env list", "sync next step", "sync same step", "sync disabled"])
-def test_truncation_bootstraps_from_the_last_observation_and_termination_does_not(kind, bootstrap, monkeypatch):
+def test_truncation_bootstraps_from_the_last_observation_and_termination_does_not(
+        kind, bootstrap, monkeypatch):
     stepper = KINDS[kind]([lambda i=i: Counting(i) for i in range(2)])
-    model = TRPO("MlpPolicy", Counting(), timesteps_per_batch=16, gamma=0.5, lam=0.0, seed=0, bootstrap_truncated=bootstrap)
+    model = TRPO("MlpPolicy", Counting(), timesteps_per_batch=16, gamma=0.5, lam=0.0, seed=0,
+                 bootstrap_truncated=bootstrap)
     critic = lambda x: 100.0 * x[:, 0] + x[:, 1]  # a value that says of which observation it is
     monkeypatch.setattr(model.policy, "value", critic)
     results = []
-    monkeypatch.setattr("trpo_np.update.advantages", lambda *args: results.append(advantages(*args)) or results[0])
+    monkeypatch.setattr("trpo_np.update.advantages", lambda *args: results.append(advantages(*args))
+                        or results[0])
     runner = Runner(model.policy, stepper)
     runner.restart([0, 1])
     seg = runner.collect(16, np.random.default_rng(0))
@@ -356,7 +321,8 @@ def test_truncation_bootstraps_from_the_last_observation_and_termination_does_no
         real = np.flatnonzero(seg.valid[:, i])
         for t, (_, reward, terminated, truncated, following) in zip(real, simulation(i, len(real))):
             worth = critic(np.array([following]))[0] * (not terminated and (bootstrap or not truncated))
-            assert math.isclose(targets[t, i], reward + 0.5 * worth, rel_tol=1e-6)  # lam = 0: the target is r + gamma V(next)
+            # lam = 0: the target is r + gamma V(next)
+            assert math.isclose(targets[t, i], reward + 0.5 * worth, rel_tol=1e-6)
             kinds_seen.add((terminated, truncated))
     assert len(kinds_seen) == 4
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import reference
 from checks import STEP, hessian
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from toys import ACTIONS, OBS, Toy, Vector
 
 from trpo_np import TRPO, ops, trust_region, update
 from trpo_np.autodiff import Var
@@ -28,38 +28,7 @@ from trpo_np.settings import LinearSchedule
 from trpo_np.trust_region import Batch, trust_region_step
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-OBS = spaces.Box(-np.inf, np.inf, (3,), np.float32)
-ACTIONS = {"Box": spaces.Box(-1, 1, (2,), np.float32), "Discrete": spaces.Discrete(3, start=2),
-           "MultiDiscrete": spaces.MultiDiscrete([3, 2]), "MultiBinary": spaces.MultiBinary(3)}
 SMALL = dict(net_arch=[dict(pi=[4], vf=[4])])
-
-
-class Toy(gymnasium.Env):
-    """Random observations; episodes end by chance, after `horizon` steps, or both at once. Each real step
-    goes into `log`."""
-
-    observation_space = OBS
-
-    def __init__(self, action_space=ACTIONS["Discrete"], log=None, horizon=4, chance=0.25):
-        self.action_space, self.log, self.horizon, self.chance = action_space, log, horizon, chance
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.steps, self.obs = 0, self.np_random.standard_normal(3).astype(np.float32)
-        return self.obs, {}
-
-    def step(self, action):
-        self.steps += 1
-        before, self.obs = self.obs, self.np_random.standard_normal(3).astype(np.float32)
-        reward = float(before.sum() + np.sum(action))
-        terminated, truncated = bool(self.np_random.random() < self.chance), self.steps >= self.horizon
-        if self.log is not None:
-            self.log.append((id(self), before, np.array(action), reward, self.obs, terminated, truncated))
-        return self.obs, reward, terminated, truncated, {}
-
-
-class Vector(SyncVectorEnv):
-    """A vector environment that is stepped as one (a plain SyncVectorEnv is taken apart)."""
 
 
 def small_policy(kind, seed=0, dtype="float64", cls=MlpPolicy, **kwargs):
@@ -877,7 +846,8 @@ def test_rewards_are_reported_as_they_are():
 def test_memory_stays_flat_over_updates():
     code = """
 import resource, sys
-from test_trpo import SMALL, Toy
+from test_trpo import SMALL
+from toys import Toy
 from trpo_np import TRPO
 
 def pages():

@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from toys import Walk
 
 from trpo_np import TRPO, make_vec_env
 from trpo_np.envs import EnvList, adapt
@@ -16,55 +17,20 @@ from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, split, tile
 KINDS = [DummyVecEnv, SubprocVecEnv]
 
 
-class Corridor(gymnasium.Env):
-    """Walk `goal` steps; truncated one step before the goal if `hurried`. Observations are one reused buffer."""
-
-    metadata = {"render_modes": ["rgb_array"]}
-    observation_space = spaces.Dict(at=spaces.Box(0, 9, (1,)), door=spaces.Discrete(2))
-    action_space = spaces.Discrete(2)
-
-    def __init__(self, goal=3, hurried=False, render_mode=None):
-        self.goal, self.hurried, self.render_mode, self.speed = goal, hurried, render_mode, 1
-        self.buffer, self.closed = np.zeros(1, np.float32), False
-
-    def _observation(self):
-        self.buffer[:] = self.at
-        return {"at": self.buffer, "door": int(self.at == self.goal)}
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.at, self.luck = 0, int(self.np_random.integers(1000))
-        return self._observation(), {"luck": self.luck}
-
-    def step(self, action):
-        self.at += 1
-        info = {"path": np.arange(self.at), "deep": {"at": self.at}} if self.at == 1 else {"word": "on"}
-        truncated = self.hurried and self.at == self.goal - 1
-        return self._observation(), float(action), self.at == self.goal, truncated, info
-
-    def scaled(self, by, plus=0):
-        return self.at * by + plus
-
-    def render(self):
-        return np.full((2, 3, 3), self.goal, np.uint8)
-
-    def close(self):
-        self.closed = True
-
-
-def corridors():
-    return [lambda: Corridor(3), lambda: Corridor(4, hurried=True)]
+def walks():
+    return [lambda: Walk(3), lambda: Walk(4, hurried=True)]
 
 
 @pytest.fixture(params=KINDS)
 def env(request):
-    env = request.param(corridors())
+    env = request.param(walks())
     yield env
     env.close()
 
 
 def test_reset_and_step(env):
-    assert env.num_envs == 2 and env.observation_space == Corridor.observation_space and env.action_space == spaces.Discrete(2)
+    assert env.num_envs == 2 and env.observation_space == Walk.observation_space
+    assert env.action_space == spaces.Discrete(2)
     obs = env.reset()
     np.testing.assert_array_equal(obs["at"], [[0], [0]])
     assert obs["at"].dtype == np.float32
@@ -96,7 +62,8 @@ def test_ends(env):
             assert [info["TimeLimit.truncated"] for info in infos] == [False, True]
             assert [info["word"] for info in infos] == ["on", "on"]  # the last step's, not the reset's
         else:
-            assert not any("terminal_observation" in info or info.get("TimeLimit.truncated") for info in infos)
+            assert not any("terminal_observation" in info or info.get("TimeLimit.truncated")
+                           for info in infos)
 
 
 def test_seeds(env):
@@ -130,7 +97,7 @@ def test_one_action_for_each_environment(env, actions):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_render(kind):
-    env = kind([lambda goal=goal: Corridor(goal, render_mode="rgb_array") for goal in (3, 4, 5)])
+    env = kind([lambda goal=goal: Walk(goal, render_mode="rgb_array") for goal in (3, 4, 5)])
     env.reset()
     frame = env.render()
     assert frame.shape == (4, 6, 3)
@@ -139,7 +106,7 @@ def test_render(kind):
     with pytest.raises(ValueError, match="render_mode='human'"):
         env.render(mode="human")
     env.close()
-    one = kind([lambda: Corridor(render_mode="rgb_array")])
+    one = kind([lambda: Walk(render_mode="rgb_array")])
     one.reset()
     assert one.render().shape == (2, 3, 3)
     one.close()
@@ -147,13 +114,14 @@ def test_render(kind):
 
 def test_tile_and_split():
     assert tile([np.zeros((2, 3, 3))] * 5).shape == (4, 9, 3)
-    merged = {"a": np.array([1, 0]), "_a": np.array([True, False]), "b": {"c": np.array([5, 6])}, "_mine": np.array([3, 4])}
+    merged = {"a": np.array([1, 0]), "_a": np.array([True, False]), "b": {"c": np.array([5, 6])},
+              "_mine": np.array([3, 4])}
     assert split(merged, 2) == [{"a": 1, "b": {"c": 5}, "_mine": 3}, {"b": {"c": 6}, "_mine": 4}]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_functions_are_needed(kind):
-    for given in (Corridor(), [Corridor()], Corridor, [lambda: Corridor(), Corridor()]):
+    for given in (Walk(), [Walk()], Walk, [lambda: Walk(), Walk()]):
         with pytest.raises(ValueError, match="You need to pass functions"):
             kind(given)
     with pytest.raises(ValueError, match="empty"):
@@ -161,17 +129,17 @@ def test_functions_are_needed(kind):
 
 
 def test_an_instance_serves_once():
-    shared = Corridor()
+    shared = Walk()
     with pytest.raises(ValueError, match="must not return the same instance"):
         DummyVecEnv([lambda: shared] * 2)
     with pytest.raises(ValueError, match="must not return the same instance"):
         DummyVecEnv([lambda: shared, lambda: gymnasium.wrappers.TimeLimit(shared, 5)])
     with pytest.raises(ValueError, match="function 1 returned None"):
-        DummyVecEnv([Corridor, lambda: None])
+        DummyVecEnv([Walk, lambda: None])
 
 
 def test_close():
-    env = DummyVecEnv(corridors())
+    env = DummyVecEnv(walks())
     env.close()
     assert all(inner.closed for inner in env.envs)
     env.close()
@@ -226,7 +194,8 @@ def test_the_example_of_the_page():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_make_vec_env(kind):
-    env = make_vec_env("CartPole-v1", n_envs=3, seed=4, start_index=2, vec_env_cls=kind, env_kwargs={"max_episode_steps": 7},
+    env = make_vec_env("CartPole-v1", n_envs=3, seed=4, start_index=2, vec_env_cls=kind,
+                       env_kwargs={"max_episode_steps": 7},
                        wrapper_class=gymnasium.wrappers.TimeAwareObservation)
     assert isinstance(env, kind) and isinstance(env, VecEnv) and env.num_envs == 3
     obs = env.reset()
@@ -240,9 +209,11 @@ def test_make_vec_env(kind):
 
 
 def test_make_vec_env_of_a_function():
-    env = make_vec_env(Corridor, n_envs=2, env_kwargs={"goal": 5})
+    env = make_vec_env(Walk, n_envs=2, env_kwargs={"goal": 5})
     assert type(env) is DummyVecEnv and env.get_attr("goal") == [5, 5]
-    a, b = ([space.sample() for space in (e.action_space for e in make_vec_env("CartPole-v1", 2, seed=1).envs) for _ in range(20)]
+    a, b = ([space.sample()
+             for space in (e.action_space for e in make_vec_env("CartPole-v1", 2, seed=1).envs)
+             for _ in range(20)]
             for _ in range(2))
     assert a == b
 
@@ -254,7 +225,7 @@ def test_stable_baselines_import_paths():
     from trpo_np.common.vec_env import DummyVecEnv as Dummy
     from trpo_np.common.vec_env import SubprocVecEnv as Subproc
     assert (Dummy, Subproc, common.make_vec_env) == (DummyVecEnv, SubprocVecEnv, make_vec_env)
-    assert MlpPolicy.__module__ == "trpo_np.policy" and BaseCallback.__module__ == "trpo_np.callbacks"
+    assert MlpPolicy.__module__ == "trpo_np.policies.base" and BaseCallback.__module__ == "trpo_np.callbacks"
     with pytest.raises(AttributeError):
         common.nothing  # noqa: B018
 
@@ -281,7 +252,8 @@ def test_a_subclass_that_steps_in_another_way_is_respected():
         def __init__(self, n):
             super().__init__([lambda: gymnasium.make("CartPole-v1")] * n)
     assert isinstance(adapt(Named(2)), EnvList)
-    model = TRPO("MlpPolicy", Doubled([lambda: gymnasium.make("CartPole-v1")] * 2), timesteps_per_batch=256, seed=0).learn(256)
+    model = TRPO("MlpPolicy", Doubled([lambda: gymnasium.make("CartPole-v1")] * 2), timesteps_per_batch=256,
+                 seed=0).learn(256)
     assert model.recent and all(total == 2 * length for total, length in model.recent)
 
 

@@ -1,15 +1,17 @@
-"""Callbacks: what surrounds training, in stable-baselines' convention.
+"""Callbacks: hooks into training, in stable-baselines' convention.
 
 `learn` calls, in this order,
     init_callback, on_training_start
-    each update: on_rollout_start; on_step after each step of the environments; on_rollout_end; on_update_end; on_update_logged
+    in each update: on_rollout_start; on_step after each step of the environments; on_rollout_end;
+        on_update_end; on_update_logged
     on_training_end
-and a subclass overrides what has the underscore: `_on_step`, `_on_update_end`, ... Returning False stops training, from
-`_on_step` at once, without an update from the rollout cut short, from `_on_rollout_end` and `_on_update_end` after the update.
+and a subclass overrides the methods with an underscore: `_on_step`, `_on_update_end`, ... One that returns
+False stops training: `_on_step` at once, without an update from the unfinished rollout; `_on_rollout_end` and
+`_on_update_end` after the update.
 
-Frequencies count environment steps as `num_timesteps` does, over all environments and ranks, and are looked at when an
-update is over: "every 10,000 steps" is at the end of the updates that pass 10,000, 20,000, ...
-With MPI every rank has the same callbacks; only rank 0 writes files and prints.
+Frequencies count environment steps as `num_timesteps` does, over all environments and ranks, and callbacks
+look at the count when an update is over: "every 10,000 steps" means at the end of the updates that pass
+10,000, 20,000, ... With MPI every rank has the same callbacks; only rank 0 writes files and prints.
 """
 
 import os
@@ -24,19 +26,20 @@ from .files.archive import read_archive, write_archive
 from .logger import EpisodeLog, Logger
 from .settings import check_count
 
-EVALUATION = 4  # a stream of random numbers beside those of trpo.py
+EVALUATION = 4  # the number of a random stream, beside those of trpo.py
 
 
 def goes_on(answer: Any) -> bool:
-    """Read a hook's answer: anything false stops, NumPy's False too; None, of a hook without `return`, does not."""
+    """Say whether a hook's answer lets training go on: None, of a hook without `return`, or anything true."""
     return answer is None or bool(answer)
 
 
 class BaseCallback:
-    """Hook into training: override `_on_step` (return False to stop) and the other methods that start with `_on`.
+    """Hook into training: override `_on_step` (return False to stop) and the other methods named `_on_...`.
 
-    While training there are `self.model`, `training_env`, `logger`, `num_timesteps`, `locals` and `globals`. `parent` is the
-    callback whose event calls this one. `n_calls` counts calls of `on_step`, made only if some callback overrides `_on_step`.
+    During training they find `self.model`, `training_env`, `logger`, `num_timesteps`, `locals` and `globals`.
+    `parent` is the callback whose event calls this one. `n_calls` counts the calls of `on_step`, which are
+    made only if some callback overrides `_on_step`.
     """
 
     def __init__(self, verbose: int = 0):
@@ -47,12 +50,12 @@ class BaseCallback:
 
     @property
     def logger(self) -> Logger:
-        """Where to `record` numbers, beside those of training."""
+        """Return the logger, whose `record` adds numbers to those of training."""
         return self.model.logger
 
     @property
     def wants_steps(self) -> bool:
-        """Whether the per-step hook is used; if not, it costs nothing."""
+        """Say whether the per-step hook is used; if not, it costs nothing."""
         return type(self)._on_step is not BaseCallback._on_step
 
     def init_callback(self, model) -> None:
@@ -90,7 +93,7 @@ class BaseCallback:
         return goes_on(self._on_update_end())
 
     def on_update_logged(self) -> None:
-        """Called when an update's row of the logs, if it has one, is written: a model that is saved now is not ahead of them."""
+        """Called after the update's row of the logs, if any, is written: a model saved now is not ahead."""
         self._on_update_logged()
 
     def on_training_end(self) -> None:
@@ -124,14 +127,14 @@ class FunctionCallback(BaseCallback):
 
 
 class Group(BaseCallback):
-    """Callbacks that share the beginning and the end of training; the subclass says when to call their other hooks."""
+    """Callbacks that start and end training together; subclasses say when to call their other hooks."""
 
     def __init__(self, callbacks: list, verbose: int = 0):
         super().__init__(verbose)
         self.callbacks = [as_callback(callback) for callback in callbacks]
 
     def each(self, hook: str, *args) -> bool:
-        """Call a hook of every callback, also after one that stops training; False if there is one."""
+        """Call a hook of every callback; return False if one stops training, after all have been called."""
         return all([goes_on(getattr(callback, hook)(*args)) for callback in self.callbacks])
 
     def init_callback(self, model) -> None:
@@ -181,7 +184,7 @@ class EventCallback(Group):
         self.callback = self.callbacks[0]
 
     def _on_event(self) -> bool:
-        # stable-baselines' callbacks act in `on_step`, those below when an update is over
+        # stable-baselines' callbacks act in `on_step`, those of this file when an update is over
         return all([self.each("on_step"), self.each("on_update_end")])
 
 
@@ -198,26 +201,28 @@ class EveryNTimesteps(EventCallback):
         self._passed = self.num_timesteps // self.n_steps
 
     def _on_update_end(self) -> bool:
-        # Absolute marks, not so many steps after the last event: a run that is resumed meets the same ones.
+        # absolute marks, not a distance from the last event: a resumed run meets the same ones
         before, self._passed = self._passed, self.num_timesteps // self.n_steps
         return self._on_event() if self._passed > before else True
 
 
 class CheckpointCallback(EveryNTimesteps):
-    """Save the model every `save_freq` environment steps as `save_path`/`name_prefix`_<num_timesteps>_steps.npz.
+    """Save the model every `save_freq` environment steps to a file of its own in `save_path`.
 
-    A killed run loses what came after its last file, and goes on from there with
+    The file is `save_path`/`name_prefix`_<num_timesteps>_steps.npz. A killed run loses the steps after its
+    last file, and goes on from there with
 
         model = TRPO.load(path, env)
         model.learn(total - model.num_timesteps, reset_num_timesteps=False, callback=CheckpointCallback(...))
 
-    to the very bits of a run that was never killed. For that, as a file holds the whole state of the model but not that of
-    the environments, these start new episodes at each checkpoint, seeded from the count of updates, in the run that goes on
-    as in one that is resumed: take checkpoints much rarer than episodes end. What wrappers keep beyond an episode, such as
-    running means, is not in the file: use normalize_observations instead.
+    to the very bits of a run that was never killed. A file holds the model's state, but not the
+    environments': at each checkpoint they start new episodes, seeded from the count of updates, in a run that
+    goes on as in a resumed one. So save much less often than episodes end. Running means and the like that
+    wrappers keep beyond an episode are not in the file: use normalize_observations instead.
     """
 
-    def __init__(self, save_freq: int, save_path: str | os.PathLike, name_prefix: str = "trpo", verbose: int = 0):
+    def __init__(self, save_freq: int, save_path: str | os.PathLike, name_prefix: str = "trpo",
+                 verbose: int = 0):
         super().__init__(save_freq, None, verbose)
         self.save_path, self.name_prefix, self.due = save_path, name_prefix, False
 
@@ -238,7 +243,7 @@ class CheckpointCallback(EveryNTimesteps):
 
 
 class FileCallback(CheckpointCallback):
-    """As CheckpointCallback, but save to one file, in place of the checkpoint before, whole or not at all."""
+    """Save as CheckpointCallback does, but to one file, whose old content is replaced whole or not at all."""
 
     def __init__(self, path: str | os.PathLike, save_freq: int, verbose: int = 0):
         super().__init__(save_freq, *os.path.split(os.path.abspath(path)), verbose)
@@ -248,19 +253,23 @@ class FileCallback(CheckpointCallback):
 
 
 class EvalCallback(EveryNTimesteps):
-    """Evaluate the model every `eval_freq` environment steps in an environment of its own; keep the best model.
+    """Evaluate the model every `eval_freq` environment steps in a separate environment; keep the best model.
 
-    eval_env: as for `evaluate_policy`; with MPI each rank runs its share of the `n_eval_episodes` in its own. Episodes are
-    seeded from the model's seed and its count of updates: the same run has the same evaluations.
-    callback_on_new_best: called when the mean reward, which is `self.parent.best_mean_reward` there, is the highest so far.
-    log_path: folder of `evaluations.npz`: timesteps (k,), results and ep_lengths (k, n_eval_episodes). A run that is resumed
-    continues it, and knows the best so far from it; without it, the first evaluation counts as the best.
-    best_model_save_path: folder of `best_model.npz`. The logger gets eval/mean_reward and eval/mean_ep_length.
+    eval_env: as for `evaluate_policy`; with MPI each rank runs its share of the `n_eval_episodes` in its own.
+    Episodes are seeded from the model's seed and its count of updates: the same run has the same evaluations.
+    callback_on_new_best: is called when the mean reward, its `self.parent.best_mean_reward`, is the highest
+    so far.
+    log_path: the folder of `evaluations.npz`, which holds timesteps (k,), results and ep_lengths
+    (k, n_eval_episodes). A resumed run continues it and takes the best mean reward from it; without it, the
+    first evaluation counts as the best.
+    best_model_save_path: the folder of `best_model.npz`.
+    The logger gets eval/mean_reward and eval/mean_ep_length.
     """
 
-    def __init__(self, eval_env: Any, callback_on_new_best: Any = None, n_eval_episodes: int = 5, eval_freq: int = 10000,
-                 log_path: str | os.PathLike | None = None, best_model_save_path: str | os.PathLike | None = None,
-                 deterministic: bool = True, render: bool = False, verbose: int = 1):
+    def __init__(self, eval_env: Any, callback_on_new_best: Any = None, n_eval_episodes: int = 5,
+                 eval_freq: int = 10000, log_path: str | os.PathLike | None = None,
+                 best_model_save_path: str | os.PathLike | None = None, deterministic: bool = True,
+                 render: bool = False, verbose: int = 1):
         super().__init__(eval_freq, callback_on_new_best, verbose)
         check_count("n_eval_episodes", n_eval_episodes)
         self.eval_env = make_env(eval_env) if isinstance(eval_env, str) else eval_env
@@ -278,15 +287,19 @@ class EvalCallback(EveryNTimesteps):
                 make_folder(self.model, folder)
 
     def _on_training_start(self) -> None:
-        path, comm = os.path.join(self.log_path or "", "evaluations.npz"), self.model.comm
-        if self.log_path is None or self.evaluations_timesteps or not self.num_timesteps or not comm.bcast(os.path.exists(path)):
+        if self.log_path is None or self.evaluations_timesteps or not self.num_timesteps:
+            return
+        path, comm = os.path.join(self.log_path, "evaluations.npz"), self.model.comm
+        if not comm.bcast(os.path.exists(path)):
             return
         arrays = comm.bcast(read_archive(path)[1] if comm.rank == 0 else {})  # other machines may not see it
-        timesteps, results, lengths = (arrays.get(name, np.zeros(0)) for name in ("timesteps", "results", "ep_lengths"))
-        if not results.shape == lengths.shape == (*timesteps.shape, self.n_eval_episodes):
-            raise ValueError(f"{path} holds results {results.shape} and ep_lengths {lengths.shape}; to continue it, "
-                             f"{(*timesteps.shape, self.n_eval_episodes)} is needed: move it away or change n_eval_episodes")
-        known = timesteps <= self.num_timesteps  # the run was killed later, and is resumed from here
+        timesteps, results, lengths = (arrays.get(name, np.zeros(0))
+                                       for name in ("timesteps", "results", "ep_lengths"))
+        needed = (*timesteps.shape, self.n_eval_episodes)
+        if not results.shape == lengths.shape == needed:
+            raise ValueError(f"{path} holds results {results.shape} and ep_lengths {lengths.shape}; to "
+                             f"continue it, {needed} is needed: move it away or change n_eval_episodes")
+        known = timesteps <= self.num_timesteps  # the killed run may have come further
         self.evaluations_timesteps = timesteps[known].tolist()
         self.evaluations_results, self.evaluations_length = results[known].tolist(), lengths[known].tolist()
         self.best_mean_reward = max((float(np.mean(row)) for row in results[known]), default=-np.inf)
@@ -300,9 +313,12 @@ class EvalCallback(EveryNTimesteps):
         self.evaluations_results.append(rewards)
         self.evaluations_length.append(lengths)
         self._write(is_best)
-        self.say(f"Eval num_timesteps={self.num_timesteps}, episode_reward={mean:.2f} +/- {np.std(rewards):.2f}\n"
-                 f"Episode length: {length:.2f} +/- {np.std(lengths):.2f}" + "\nNew best mean reward!" * is_best)
-        # dumped at once: with a longer log_interval it would appear at a later step, or be overwritten
+        score = f"episode_reward={mean:.2f} +/- {np.std(rewards):.2f}"
+        self.say(f"Eval num_timesteps={self.num_timesteps}, {score}\n"
+                 f"Episode length: {length:.2f} +/- {np.std(lengths):.2f}")
+        if is_best:
+            self.say("New best mean reward!")
+        # dump at once: with a longer log_interval they would appear at a later step, or be overwritten
         self.logger.record("eval/mean_reward", mean)
         self.logger.record("eval/mean_ep_length", length)
         self.logger.record("time/total_timesteps", self.num_timesteps)
@@ -314,10 +330,12 @@ class EvalCallback(EveryNTimesteps):
         model, comm = self.model, self.model.comm
         share = (self.n_eval_episodes + comm.rank) // comm.size
         seeds = np.random.SeedSequence(model.seed, spawn_key=(comm.rank, EVALUATION, model.updates))
-        mine = evaluate_policy(model, self.eval_env, share, self.deterministic, self.render, return_episode_rewards=True,
-                               seed=int(seeds.generate_state(1)[0] >> 1)) if share else ([], [])
+        mine: tuple = [], []
+        if share:
+            mine = evaluate_policy(model, self.eval_env, share, self.deterministic, self.render,
+                                   return_episode_rewards=True, seed=int(seeds.generate_state(1)[0] >> 1))
         ours, training = (set(map(id, innermost(env))) for env in (self.eval_env, self.training_env))
-        model.restart_pending |= not ours.isdisjoint(training)  # if so, an episode there was interrupted
+        model.restart_pending |= not ours.isdisjoint(training)  # an episode of training was interrupted
         return tuple(sum(parts, []) for parts in zip(*comm.gather(mine)))
 
     def _write(self, is_best: bool) -> None:
@@ -327,12 +345,13 @@ class EvalCallback(EveryNTimesteps):
             self.model.save(os.path.join(self.best_model_save_path, "best_model"))
         if self.log_path is not None:  # not np.savez: a kill would leave half a file
             write_archive(os.path.join(self.log_path, "evaluations.npz"), {
-                "timesteps": np.array(self.evaluations_timesteps), "results": np.array(self.evaluations_results),
+                "timesteps": np.array(self.evaluations_timesteps),
+                "results": np.array(self.evaluations_results),
                 "ep_lengths": np.array(self.evaluations_length)}, {})
 
 
 class StopTrainingOnRewardThreshold(BaseCallback):
-    """Stop when the best mean reward of an EvalCallback, as its callback_on_new_best, reaches a threshold."""
+    """Stop training when an EvalCallback, whose callback_on_new_best this is, reaches a mean reward."""
 
     def __init__(self, reward_threshold: float, verbose: int = 0):
         super().__init__(verbose)
@@ -340,12 +359,14 @@ class StopTrainingOnRewardThreshold(BaseCallback):
 
     def _init_callback(self) -> None:
         if not isinstance(self.parent, EvalCallback):
-            raise ValueError("StopTrainingOnRewardThreshold has no EvalCallback; one whose callback_on_new_best it is is needed")
+            raise ValueError("StopTrainingOnRewardThreshold needs an EvalCallback: give it to one as "
+                             "callback_on_new_best")
 
     def _on_step(self) -> bool:
         best = self.parent.best_mean_reward
         if best >= self.reward_threshold:
-            self.say(f"Stopping training: the mean reward {best:.2f} reached the threshold {self.reward_threshold}")
+            threshold = self.reward_threshold
+            self.say(f"Stopping training: the mean reward {best:.2f} reached the threshold {threshold}")
         return best < self.reward_threshold
 
 
@@ -380,18 +401,19 @@ def as_callback(callback: Any) -> BaseCallback:
         return CallbackList(list(callback))
     if callable(callback) and not isinstance(callback, type):
         return FunctionCallback(callback)
-    raise ValueError(f"callback is {callback!r}; a BaseCallback, a function of (locals, globals) or a list of these is needed")
+    raise ValueError(f"callback is {callback!r}; a BaseCallback, a function of (locals, globals) or a list "
+                     "of these is needed")
 
 
 def check_ranks(callback: BaseCallback, comm: Any) -> None:
-    """Refuse an EvalCallback that only some ranks have: they would wait for the others for ever."""
+    """Raise a ValueError if only some ranks have an EvalCallback: they would wait for the others for ever."""
     def evaluates(callback):
         return isinstance(callback, EvalCallback) or any(map(evaluates, getattr(callback, "callbacks", [])))
 
     have = [rank for rank, answer in enumerate(comm.gather(evaluates(callback))) if answer]
     if have and len(have) < comm.size:
-        raise ValueError(f"only the ranks {have} of {comm.size} have an EvalCallback, in which all ranks work together; "
-                         "give every rank the same callbacks (rank 0 alone writes and prints)")
+        raise ValueError(f"only the ranks {have} of {comm.size} have an EvalCallback, in which all ranks "
+                         "work together; give every rank the same callbacks (rank 0 alone writes and prints)")
 
 
 def make_folder(model: Any, folder: str | os.PathLike) -> None:

@@ -15,11 +15,11 @@ PROG = "trpo-np"
 
 
 def parser() -> argparse.ArgumentParser:
-    """Make the parser; each command sets `work`, a function of the parsed options that returns the exit status."""
+    """Make the parser; each command sets `work`, a function from the parsed options to the exit status."""
     from . import __version__
 
-    top = argparse.ArgumentParser(prog=PROG, description="Trust Region Policy Optimization in NumPy.", epilog=jobs.EPILOG,
-                                  formatter_class=jobs.layout)
+    top = argparse.ArgumentParser(prog=PROG, description="Trust Region Policy Optimization in NumPy.",
+                                  epilog=jobs.EPILOG, formatter_class=jobs.layout)
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -42,39 +42,42 @@ def parser() -> argparse.ArgumentParser:
                    help="episodes to run (default: %(default)s)")
 
     p = command("play", play, "show a saved policy in a window, or record a video",
-                "Show a saved policy in the environment's window until Ctrl-C, or record a video of each episode.")
+                "Show a saved policy in the environment's window until Ctrl-C, or record each episode.")
     acting_options(p)
     p.add_argument("--episodes", type=jobs.positive, metavar="N",
                    help="episodes to show (default: until Ctrl-C; 1 for a video)")
     p.add_argument("--video", metavar="FOLDER",
-                   help="write an .mp4 file for each episode there, which needs the moviepy package (default: a window)")
+                   help="write an .mp4 file of each episode there, which needs moviepy (default: a window)")
 
     p = command("plot", plot, "draw learning curves of one or several runs",
-                "Draw the learning curves of runs from what train --log-dir wrote there: monitor.csv (each episode; that of "
-                "stable-baselines3's Monitor does as well) or, without it, progress.csv. Folders whose names differ only in "
-                "the seed (a_seed0 a_seed1, or a/0 a/1) are one curve: their mean, in its 95 % bootstrap interval.")
+                "Draw the learning curves of runs from what train --log-dir wrote there: monitor.csv (each "
+                "episode; that of stable-baselines3's Monitor does as well) or, without it, progress.csv. "
+                "Folders whose names differ only in the seed (a_seed0 a_seed1, or a/0 a/1) are one curve: "
+                "their mean, in its 95 % bootstrap interval.")
     p.add_argument("folders", nargs="+", metavar="FOLDER", help="of a run, or holding the folders of runs")
     p.add_argument("--out", default="curves.png", metavar="FILE",
                    help="picture to write: .png, .svg or .pdf (default: %(default)s)")
     p.add_argument("--x", choices=["steps", "episodes", "time"], default="steps",
                    help="the horizontal axis (default: %(default)s)")
     p.add_argument("--smooth", type=jobs.positive, metavar="N",
-                   help="plot the mean of the last N episodes, or of N rows of progress.csv, each of which is a mean of "
-                   "100 episodes (default: 20 episodes, or half of the shortest run's, or 1 row)")
+                   help="plot the mean of the last N episodes, or of N rows of progress.csv, each of which "
+                        "is a mean of 100 episodes (default: 20 episodes, or half of the shortest run's, or "
+                        "1 row)")
     p.add_argument("--group", choices=["seed", "none", "all"], default="seed",
                    help="average the runs that differ in the seed only, none, or all (default: %(default)s)")
 
     p = command("info", info, "describe a model's file",
-                "Print what a file holds: spaces, network, parameters, settings and the record of its training. Needs "
-                "NumPy only.")
+                "Print what a file holds: spaces, network, parameters, settings, and how far its training "
+                "has come. Needs NumPy only.")
     p.add_argument("file", metavar="FILE", help="a saved model, .npz")
     return top
 
 
 def acting_options(p: argparse.ArgumentParser) -> None:
-    """Add what `eval` and `play` share."""
+    """Add the options that `eval` and `play` share."""
     p.add_argument("file", metavar="FILE", help="a saved model, .npz")
-    p.add_argument("--env", metavar="ID", help="gymnasium id of the environment (default: the one that the file names)")
+    p.add_argument("--env", metavar="ID",
+                   help="gymnasium id of the environment (default: the one that the file names)")
     p.add_argument("--seed", type=jobs.count, default=0, metavar="N",
                    help="same seed, same episodes (default: %(default)s)")
     p.add_argument("--stochastic", action="store_true",
@@ -82,7 +85,7 @@ def acting_options(p: argparse.ArgumentParser) -> None:
 
 
 def load(args: argparse.Namespace) -> tuple:
-    """Return the policy of a file and what makes its environment."""
+    """Return a file's policy and a function that makes its environment."""
     jobs.one_thread()
     env_id = jobs.find_env(args.env, args.file)
     from . import atari
@@ -131,7 +134,7 @@ def plot(args: argparse.Namespace) -> int:
 
 
 def info(args: argparse.Namespace) -> int:
-    """Print what a model's file holds."""
+    """Print the description of a model's file."""
     from .app.info import description
     from .files.archive import read_archive
 
@@ -139,7 +142,8 @@ def info(args: argparse.Namespace) -> int:
     try:
         print(description(args.file, record, arrays))
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{args.file} is an archive, but not of a model ({type(error).__name__}: {error})") from error
+        kind = type(error).__name__
+        raise ValueError(f"{args.file} is an archive, but not of a model ({kind}: {error})") from error
     return 0
 
 

@@ -2,11 +2,10 @@
 
 `adapt(env)` returns a stepper with `num_envs`, `env_id` (or None), the described spaces and
     reset(seeds)     observations (n, width)
-    step(actions)    a Step: what to act on next, rewards, and how each row ended
+    step(actions)    a Step: the observations to act on next, the rewards, and how each row ended
 Observations are encoded and copied on receipt, so an environment may reuse its buffers.
 """
 
-import difflib
 import importlib.util
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,24 +15,24 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from . import spaces
-from .settings import check_count, checked_seed
+from .settings import check_count, checked_seed, nearest
 from .vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, row
 
-FRAME = "episode_frame_number"  # in ALE's infos: falls when a game starts anew, rises where only a life was lost
+FRAME = "episode_frame_number"  # in ALE's infos: falls when a game starts anew, rises where a life was lost
 API = "gymnasium's interface, that of gym 0.26 and later, is"
 
 
 class Step(NamedTuple):
-    """One step of n environments; `final` holds (environment, encoded last observation) of each truncated row."""
+    """One step of n environments."""
 
     obs: np.ndarray
     rewards: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
-    final: list
+    final: list  # (environment, encoded last observation) of each truncated row
     valid: np.ndarray  # False where the row was an autoreset: no action was taken
     over: np.ndarray  # True where an episode's score is final: not where one of several lives was lost
-    ordinary: bool = False  # no row ended and all are valid: the arrays above need not be looked at
+    ordinary: bool = False  # True if no row ended and all are valid: nobody need look at the arrays above
 
 
 class EnvList:
@@ -45,10 +44,10 @@ class EnvList:
         self.action_space = spaces.describe(envs[0].action_space, "action")
         self.env_id = id_of(envs[0])
         self._names = [f"environment {i}" for i in range(self.num_envs)]
-        self._line = self.observation_space.line  # encoded without more ado
+        self._line = self.observation_space.line  # the shape of observations that need no encoding, or None
         self._rows = (self.num_envs, *self._line) if self._line is not None else None
         self._all, self._none = np.ones(self.num_envs, bool), np.zeros(self.num_envs, bool)
-        self._all.flags.writeable = self._none.flags.writeable = False  # handed out again and again
+        self._all.flags.writeable = self._none.flags.writeable = False  # many steps share them
 
     def reset(self, seeds: list) -> np.ndarray:
         """Start an episode in each environment, seeded."""
@@ -76,7 +75,7 @@ class EnvList:
                 terminated[i], truncated[i], over[i] = bool(end), bool(cut), not _same_game(info, started)
             try:
                 rows[i] = obs
-            except (TypeError, ValueError):  # the same error with the environment's name
+            except (TypeError, ValueError):  # encode raises the same error with the environment's name
                 rows[i] = encode(self.observation_space, obs, None, self._names[i])
         if self._line is None:
             rows = rows[0] if len(rows) == 1 else np.concatenate(rows)
@@ -90,7 +89,8 @@ class EnvList:
                 raise
             raise ValueError(f"{self._names[i]}: {error}; {API} reset(seed=None, options=None)") from error
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
-            raise ValueError(f"{self._names[i]}: reset() returned {_shown(result)}; {API} (observation, info)")
+            raise ValueError(f"{self._names[i]}: reset() returned {_shown(result)}; {API} (observation, "
+                             "info)")
         return encode(self.observation_space, result[0], None, self._names[i]), result[1]
 
 
@@ -100,7 +100,8 @@ class Vector:
     def __init__(self, env: VectorEnv):
         mode = env.metadata.get("autoreset_mode")
         if mode is None:
-            gymnasium.logger.warn(f"{env} does not say its autoreset mode (metadata['autoreset_mode']): NEXT_STEP is assumed")
+            gymnasium.logger.warn(f"{env} does not say its autoreset mode (metadata['autoreset_mode']): "
+                                  "NEXT_STEP is assumed")
             mode = AutoresetMode.NEXT_STEP
         self._begin(env, env.num_envs, env.single_observation_space, env.single_action_space, mode)
         self._own = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
@@ -115,12 +116,15 @@ class Vector:
     def reset(self, seeds: list) -> np.ndarray:
         """Start an episode in each environment, seeded."""
         self._ended[:] = False
-        # gymnasium's own vector environments take a seed for each environment, others one for all
+        # gymnasium's own vector environments take a list of seeds, those of others a single one
         return self._encode(self._ask(self.env.reset, seed=list(seeds) if self._own else seeds[0])[0])
 
     def step(self, actions: np.ndarray) -> Step:
-        """Take one action in each environment; in NEXT_STEP mode a row after an end is an autoreset and not valid."""
-        result = self._ask(self.env.step, np.array(actions))  # its own: it may write into them
+        """Take one action in each environment.
+
+        In NEXT_STEP mode the row after an end is an autoreset, and so not valid.
+        """
+        result = self._ask(self.env.step, np.array(actions))  # a copy: it may write into them
         if len(result) != 5:
             raise ValueError(f"{self._name}: {_not_a_step(result)}")
         raw, rewards, terminated, truncated, info = result
@@ -132,13 +136,15 @@ class Vector:
         anew = info.get(FRAME, 0) <= before
         over = (terminated | truncated) & anew
         if self.mode is AutoresetMode.NEXT_STEP:
-            # gymnasium's own call reset after every end, ALE's can tell a lost life and play on
+            # gymnasium's own call reset after every end; ALE's can report a lost life and play on
             valid = ~(self._ended if self._own else self._ended & anew)
-            rewards, terminated, truncated = np.where(valid, rewards, 0.0), terminated & valid, truncated & valid
+            rewards = np.where(valid, rewards, 0.0)
+            terminated, truncated = terminated & valid, truncated & valid
             over = self._ended & anew if FRAME in info else terminated | truncated
             self._ended = terminated | truncated
         done, cut = terminated | truncated, np.flatnonzero(truncated & ~terminated)
-        last = obs[cut] if self.mode is not AutoresetMode.SAME_STEP else [self._final(info, int(i)) for i in cut]
+        same_step = self.mode is AutoresetMode.SAME_STEP
+        last = [self._final(info, int(i)) for i in cut] if same_step else obs[cut]
         if self.mode is AutoresetMode.DISABLED and done.any():
             raw, started = self._ask(self.env.reset, options={"reset_mask": done.copy()})
             obs, over = self._encode(raw), done & (started.get(FRAME, 0) <= self._frames)
@@ -148,14 +154,16 @@ class Vector:
         try:
             return method(*args, **kwargs)
         except (EOFError, ConnectionError) as error:
-            raise RuntimeError(f"{self._name}: an environment's process has died; killed, or out of memory?") from error
+            raise RuntimeError(f"{self._name}: an environment's process has died; was it killed, or out of "
+                               "memory?") from error
 
     def _encode(self, raw) -> np.ndarray:
         return encode(self.observation_space, raw, self.num_envs, self._name)
 
     def _final(self, info: dict, i: int) -> np.ndarray:
         if "final_obs" not in info:
-            raise ValueError(f"{self._name} is in SAME_STEP mode, but its info lacks 'final_obs', the last observations")
+            raise ValueError(f"{self._name} is in SAME_STEP mode, but its info lacks 'final_obs', the last "
+                             "observations")
         return encode(self.observation_space, row(info["final_obs"], i), None, f"environment {i}")[0]
 
 
@@ -164,8 +172,8 @@ class EnvPool(Vector):
 
     def __init__(self, env: Any):
         if env.spec.config.batch_size not in (0, len(env)):
-            raise ValueError(f"this EnvPool steps {env.spec.config.batch_size} of its {len(env)} environments "
-                             "at a time; make it with batch_size=num_envs")
+            raise ValueError(f"this EnvPool steps {env.spec.config.batch_size} of its {len(env)} "
+                             "environments at a time; make it with batch_size=num_envs")
         self._begin(env, len(env), env.observation_space, env.action_space, AutoresetMode.NEXT_STEP)
 
     def reset(self, seeds: list) -> np.ndarray:
@@ -192,10 +200,12 @@ class StableBaselines:
         raw, rewards, dones, infos = self.env.step(np.array(actions))
         obs, done = encode(self.observation_space, raw, self.num_envs, self._name), np.array(dones, bool)
         cut = done & [bool(info.get("TimeLimit.truncated")) for info in infos]
-        last = [encode(self.observation_space, infos[i]["terminal_observation"], None, f"environment {i}")[0]
-                for i in np.flatnonzero(cut)]
-        return Step(obs, np.array(rewards, np.float64), done & ~cut, cut, list(zip(np.flatnonzero(cut).tolist(), last)),
-                    np.ones(self.num_envs, bool), done)
+        final = [(i, self._last(infos[i], i)) for i in np.flatnonzero(cut).tolist()]
+        valid = np.ones(self.num_envs, bool)
+        return Step(obs, np.array(rewards, np.float64), done & ~cut, cut, final, valid, done)
+
+    def _last(self, info: dict, i: int) -> np.ndarray:
+        return encode(self.observation_space, info["terminal_observation"], None, f"environment {i}")[0]
 
 
 def id_of(env: Any) -> str | None:
@@ -205,7 +215,7 @@ def id_of(env: Any) -> str | None:
 
 
 def encode(space: spaces.Space, obs: Any, n: int | None, who: str) -> np.ndarray:
-    """Encode one observation (n is None) or n of them; the error says that `who` gave what does not fit."""
+    """Encode one observation (n is None) or n of them; an error names who gave a wrong one."""
     try:
         if space.count(obs) == n:
             return space.encode(obs, n or 1)
@@ -219,12 +229,15 @@ def _misfit(space: spaces.Space, obs: Any, lead: tuple, field: str = "") -> str:
     """Say which part of an observation does not have the shape that its space declares."""
     if isinstance(space, spaces.Fields):
         try:
-            parts = [(part, obs[key], lead, f" in the field {key!r}") for key, part in zip(space.keys, space.spaces)]
+            parts = [(part, obs[key], lead, f" in the field {key!r}")
+                     for key, part in zip(space.keys, space.spaces)]
         except (KeyError, IndexError, TypeError):
             return ""
         return next(filter(None, (_misfit(*part) for part in parts)), "")
     given, declared = np.shape(obs), lead + space.shape
-    return "" if given == declared else f"the observation{field} has shape {given}, but its space declares {declared}"
+    if given == declared:
+        return ""
+    return f"the observation{field} has shape {given}, but its space declares {declared}"
 
 
 def _not_a_step(result: Any) -> str:
@@ -239,32 +252,32 @@ def _shown(result: Any) -> str:
 
 
 def _same_game(ended: Any, started: dict) -> bool:
-    """Whether the game goes on from one episode's last info to the next one's first: only a life was lost."""
+    """Say whether the game goes on from an episode's last info to the next one's first: a life was lost."""
     return isinstance(ended, dict) and FRAME in ended and started.get(FRAME, 0) >= ended[FRAME]
 
 
 def make_env(env_id: str, **kwargs) -> gymnasium.Env:
-    """Make an environment by its id; an unknown id gets the nearest known ones."""
+    """Make an environment by its id; a ValueError names the known id that is nearest to an unknown one."""
     if env_id not in gymnasium.registry and importlib.util.find_spec("ale_py"):
-        importlib.import_module("ale_py")  # which makes the Atari games known
+        importlib.import_module("ale_py")  # registers the Atari games
     try:
         return gymnasium.make(env_id, **kwargs)
     except gymnasium.error.DependencyNotInstalled as error:
-        raise ImportError(f"{env_id} needs a package that is not installed: {error}. For MuJoCo environments: "
-                          "pip install 'trpo_np[mujoco]', for Atari: pip install 'trpo_np[atari]'") from None
+        raise ImportError(f"{env_id} needs a package that is not installed: {error}. For MuJoCo: pip install "
+                          "'trpo_np[mujoco]', for Atari: pip install 'trpo_np[atari]'") from None
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
-        near = difflib.get_close_matches(env_id, list(gymnasium.registry), n=3, cutoff=0.5)
-        hint = f"; the nearest ids are {', '.join(near)}" if near else ""
-        raise ValueError(f"there is no environment {env_id!r}{hint} ({error})") from None
+        hint = nearest(env_id, gymnasium.registry)
+        raise ValueError(f"there is no environment {env_id!r}{hint}: {error}") from None
 
 
 def make_vec_env(env_id: str | Callable[..., gymnasium.Env], n_envs: int = 1, seed: int | None = None, *,
                  start_index: int = 0, wrapper_class: Callable | None = None, env_kwargs: dict | None = None,
                  vec_env_cls: Callable[..., VecEnv] | None = None) -> VecEnv:
-    """Make several environments of one kind, of an id or by a function, as a DummyVecEnv unless told otherwise.
+    """Make several environments of one kind, from an id or by a function.
 
-    At the first reset environment i is seeded with `seed + start_index + i`, and so are the samples of its action space.
-    wrapper_class: applied to each. env_kwargs: arguments of the id or function. vec_env_cls: SubprocVecEnv, for example.
+    At the first reset environment i is seeded with `seed + start_index + i`, and so are the samples of its
+    action space. wrapper_class: is applied to each. env_kwargs: arguments for the id or the function.
+    vec_env_cls: DummyVecEnv if None; SubprocVecEnv, for example.
     """
     check_count("n_envs", n_envs)
     kwargs, seed = env_kwargs or {}, None if seed is None else checked_seed(seed)
@@ -283,30 +296,34 @@ def make_vec_env(env_id: str | Callable[..., gymnasium.Env], n_envs: int = 1, se
 
 
 def innermost(env: Any) -> list:
-    """Return the environments that stand behind wrappers, and behind what steps several of this process; itself of all else."""
+    """Return the environments behind wrappers and behind a vector environment of this process; else [env]."""
     envs = getattr(getattr(env, "unwrapped", env), "envs", None)
     return [getattr(inner, "unwrapped", inner) for inner in envs or [env]]
 
 
 def adapt(env: Any):
-    """Return the stepper of a gymnasium id, an Env, a VectorEnv, an EnvPool or stable-baselines' kind of environment."""
+    """Return a stepper for any environment.
+
+    env: a gymnasium id, an Env, a VectorEnv, an EnvPool, or a vector environment of stable-baselines' kind.
+    """
     if isinstance(env, str):
         return EnvList([make_env(env)])
     if isinstance(env, VecEnv):
-        own = (DummyVecEnv, SubprocVecEnv)
-        if not any(all(getattr(type(env), name) is getattr(kind, name) for name in VecEnv.STEPS) for kind in own):
+        if not any(all(getattr(type(env), name) is getattr(kind, name) for name in VecEnv.STEPS)
+                   for kind in (DummyVecEnv, SubprocVecEnv)):
             return StableBaselines(env)  # a subclass that steps in another way
         env = env.vector_env
     if type(env) is SyncVectorEnv:  # its environments can be stepped without it: 35-110 us less a step
         return EnvList(list(env.envs))
-    if hasattr(env, "__len__") and hasattr(getattr(env, "spec", None), "config"):  # an EnvPool claims to be an Env, too
-        return EnvPool(env)
+    if hasattr(env, "__len__") and hasattr(getattr(env, "spec", None), "config"):
+        return EnvPool(env)  # before the next two: an EnvPool claims to be an Env
     if isinstance(env, VectorEnv):
         return Vector(env)
     if isinstance(env, gymnasium.Env):
         return EnvList([env])
     if hasattr(env, "step_wait") and hasattr(env, "num_envs"):
         return StableBaselines(env)
-    old = "; this is one of the old gym, which shimmy converts" * (type(env).__module__.split(".")[0] == "gym")
-    raise ValueError(f"the environment is {env!r}; a gymnasium id, gymnasium.Env, gymnasium.vector.VectorEnv, EnvPool, "
-                     f"DummyVecEnv or SubprocVecEnv is needed{old}")
+    is_old = type(env).__module__.split(".")[0] == "gym"
+    hint = "; this is one of the old gym, which shimmy converts" if is_old else ""
+    raise ValueError(f"the environment is {env!r}; a gymnasium id, gymnasium.Env, "
+                     f"gymnasium.vector.VectorEnv, EnvPool, DummyVecEnv or SubprocVecEnv is needed{hint}")

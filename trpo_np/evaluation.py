@@ -1,4 +1,4 @@
-"""How good a policy is: the returns of real, whole episodes, counted without preference for short ones."""
+"""Evaluate a policy: the returns of real, whole episodes, with no preference for short ones."""
 
 import math
 from contextlib import closing, contextmanager, nullcontext
@@ -13,19 +13,19 @@ from .settings import check_count
 
 def evaluate_policy(model, env, n_eval_episodes=10, deterministic=True, render=False, callback=None,
                     reward_threshold=None, return_episode_rewards=False, seed=None):
-    """Return the mean and the standard deviation of the returns of episodes: undiscounted sums of rewards.
+    """Return the mean and the standard deviation of episodes' returns, undiscounted sums of rewards.
 
-    model: a TRPO, a policy of `load_policy`, or what has `predict(obs, state, mask, deterministic)`. It is not
-    changed, but for its own generator, from which actions are drawn without a `seed`, as `predict` does.
-    env: an id, an Env, a VectorEnv, a DummyVecEnv or a SubprocVecEnv. Episodes start anew: in the environment of
-    training that interrupts the one there. Each of several environments has a fixed share of the episodes; of
-    those that finish first, too many would be short. Rewards are the environment's: leave out wrappers that
-    rescale them. Where an Atari environment ends episodes at lost lives, the whole game counts.
-    callback: called with (locals, globals) after each step; locals hold obs, action, info, and in arrays over
-    the environments that step together, one or more, reward, done, episode_reward, episode_length.
+    model: a TRPO, a policy of `load_policy`, or any object with `predict(obs, state, mask, deterministic)`.
+    Only its random generator changes: without a `seed`, actions are drawn from it, as in `predict`.
+    env: an id, an Env, a VectorEnv, a DummyVecEnv or a SubprocVecEnv. Episodes start anew, which cuts short
+    the episode of an environment in training. Each of several environments runs a fixed share of the
+    episodes: among the first to finish, short ones would be too many. Leave out wrappers that rescale
+    rewards. Where an Atari environment ends episodes at lost lives, the whole game counts.
+    callback: is called with (locals, globals) after each step; locals hold obs, action, info, and as arrays
+    over the environments that step together reward, done, episode_reward, episode_length.
     render: show each step. reward_threshold: raise an AssertionError unless the mean is above it.
     return_episode_rewards: return the lists (returns, lengths) instead.
-    seed: of the environments and of drawn actions: same seed, same result. Without one neither is seeded.
+    seed: seeds the environments and the drawn actions: same seed, same result. None seeds neither.
     """
     check_count("n_eval_episodes", n_eval_episodes)
     made = nullcontext(env)
@@ -37,11 +37,12 @@ def evaluate_policy(model, env, n_eval_episodes=10, deterministic=True, render=F
         check_spaces(model, stepper)
         targets = [(n_eval_episodes + i) // stepper.num_envs for i in range(stepper.num_envs)]
         seeds = [None if seed is None else int(seed) + i for i in range(stepper.num_envs)]
-        if isinstance(stepper, EnvList):  # one after the other: batches of them would gain little
+        if isinstance(stepper, EnvList):  # one after the other: a batch of observations would gain little
             for one, target, its_seed in zip(stepper.envs, targets, seeds):
-                one.set_wrapper_attr("going_on", None, force=False)  # nor in the midst of a game, see atari.EpisodicLife
+                one.set_wrapper_attr("going_on", None, force=False)  # start a game anew: atari.EpisodicLife
                 tap = Tap(one)
-                episodes += run(model, EnvList([tap]), tap, [target], [its_seed], deterministic, callback, render)
+                its = EnvList([tap]), tap, [target], [its_seed]
+                episodes += run(model, *its, deterministic, callback, render)
         else:
             stepper.env = tap = Tap(stepper.env)
             episodes = run(model, stepper, tap, targets, seeds, deterministic, callback, render)
@@ -55,7 +56,7 @@ def evaluate_policy(model, env, n_eval_episodes=10, deterministic=True, render=F
 
 
 class Tap:
-    """Stand between a stepper and its environment, and keep what came through last, as the environment gave it."""
+    """Stand between a stepper and its environment; keep the environment's last answers as it gave them."""
 
     def __init__(self, env: Any):
         self.env = env
@@ -75,15 +76,16 @@ class Tap:
 
     @property
     def obs(self):
-        """The observations to act on; reset gives them alone in stable-baselines' convention."""
+        """Return the observations to act on; in stable-baselines' convention reset gives them alone."""
         return self.last[0] if isinstance(self.last, tuple) else self.last
 
 
-def run(model, stepper, tap: Tap, targets: list, seeds: list, deterministic: bool, callback, render: bool) -> list:
+def run(model, stepper, tap: Tap, targets: list, seeds: list, deterministic: bool, callback,
+        render: bool) -> list:
     """Return (return, length) of the first `targets[i]` episodes of each environment i."""
     n, episodes, left = stepper.num_envs, [], np.array(targets)
     is_single = isinstance(stepper, EnvList)
-    draw = render and tap.render_mode != "human"  # which draws by itself
+    draw = render and tap.render_mode != "human"  # that one draws by itself
     if left.any():
         stepper.reset(seeds)
     state, mask, episode_reward, episode_length = None, np.ones(n, bool), np.zeros(n), np.zeros(n, int)
@@ -111,7 +113,7 @@ def check_spaces(model: Any, stepper: Any) -> None:
     """Raise a ValueError that names the field in which an environment's spaces differ from the model's."""
     policy = getattr(model, "policy", model)
     for what in ("observation", "action"):
-        needed = getattr(policy, f"{what}_space", None)  # a policy from elsewhere need not say
+        needed = getattr(policy, f"{what}_space", None)  # a policy from elsewhere may have none
         given = getattr(stepper, f"{what}_space")
         if needed is not None and (differs := spaces.difference(given, spaces.describe(needed, what))):
             raise ValueError(f"the evaluation environment's {what} space does not fit the model: {differs}")
@@ -119,7 +121,7 @@ def check_spaces(model: Any, stepper: Any) -> None:
 
 @contextmanager
 def drawing_from(model: Any, seed: int | None):
-    """Let the policy draw actions from a generator of this seed for a while; without a seed, from its own."""
+    """Let the policy draw actions, within a `with`, from a generator of this seed; from its own if None."""
     policy = getattr(model, "policy", model)
     if seed is None or not hasattr(policy, "rng"):
         yield

@@ -1,10 +1,9 @@
-"""Where training's numbers go: tables, CSV, JSON, TensorBoard, Monitor files, a progress line.
+"""Outputs for the numbers of training: tables, CSV, JSON, TensorBoard, Monitor files, a progress line.
 
-Files are flushed at each dump, so that a killed run loses nothing, and those of an earlier run are continued.
+Files are flushed at each dump, so that a killed run loses nothing; files of an earlier run are continued.
 """
 
 import csv
-import difflib
 import json
 import math
 import os
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+
+from .settings import nearest
 
 
 class Logger:
@@ -36,13 +37,13 @@ class Logger:
         self.values.update(plain({key: value}))
 
     def dump(self, step: int) -> None:
-        """Write all that was recorded since the last dump, as of so many environment steps; forget it."""
+        """Write everything recorded since the last dump under this number of environment steps; forget it."""
         values, self.values = self.values, {}
         for output in self.outputs if values else ():
             output.write(values, int(step))
 
     def close(self) -> None:
-        """Close the outputs; what was not dumped is not written."""
+        """Close the outputs; numbers that were not dumped are not written."""
         for output in self.outputs:
             output.close()
 
@@ -54,7 +55,7 @@ class Logger:
 
 
 def plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Return copies as Python numbers, strings or nested lists; refuse anything else, naming its key."""
+    """Return copies as Python numbers, strings or nested lists; an error names the key of anything else."""
     result = {}
     for key, value in values.items():
         if not (isinstance(key, str) and key and key.isprintable()):
@@ -76,7 +77,7 @@ def shown(value: Any) -> str:
 
 
 def continue_file(path: str | os.PathLike) -> TextIO:
-    """Open a text file to add lines, made if need be; a last line that a crash cut off is removed first."""
+    """Open a text file, new or old, to add lines; remove a last line that a crash cut off."""
     with open(path, "ab+") as file:
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
@@ -84,7 +85,7 @@ def continue_file(path: str | os.PathLike) -> TextIO:
 
 
 class HumanOutput:
-    """Print stable-baselines' table to a stream, which `close` leaves open, or to a file given by its path.
+    """Print stable-baselines' table to a file given by its path, or to a stream, which `close` leaves open.
 
     The step is not among the rows: record `time/total_timesteps`.
     """
@@ -92,11 +93,11 @@ class HumanOutput:
     def __init__(self, stream: Any):
         self.owns_stream = isinstance(stream, (str, os.PathLike))
         self.stream = continue_file(stream) if self.owns_stream else stream
-        self.key_width = self.value_width = 0  # only ever grow: tables below each other keep their columns
+        self.key_width = self.value_width = 0  # they only grow, so that tables below each other align
 
     def write(self, values: dict[str, Any], step: int) -> None:
         rows = {}
-        for key, value in sorted(plain(values).items()):  # sorted, the keys of a section stand together
+        for key, value in sorted(plain(values).items()):  # the keys of a section come together
             section, _, name = key.partition("/")
             if section and name:
                 rows[section, ""] = f"{section}/", ""
@@ -117,7 +118,10 @@ class HumanOutput:
 
 
 class CSVOutput:
-    """Add a row a dump to a CSV file, the step first; a new metric adds a column, a missing one is empty."""
+    """Add a row to a CSV file at each dump, the step first.
+
+    A new metric adds a column; the field of a missing one is empty.
+    """
 
     def __init__(self, path: str | os.PathLike):
         self.path, self.file = Path(path), continue_file(path)
@@ -132,7 +136,7 @@ class CSVOutput:
         self.file.flush()
 
     def _add_columns(self, new: list[str]) -> None:
-        # A wider copy takes the old file's place in one step: a kill leaves one or the other, whole.
+        # a wider copy replaces the old file in one step: a kill leaves one or the other, whole
         self.file.close()
         with open(self.path, newline="", encoding="utf-8") as old:
             rows = list(csv.reader(old))[1:]
@@ -149,7 +153,7 @@ class CSVOutput:
 
 
 class JSONOutput:
-    """Add one JSON object a dump, on a line of its own; NaN and infinity, which JSON lacks, become null."""
+    """Add a line with a JSON object at each dump; NaN and infinity, which JSON lacks, become null."""
 
     def __init__(self, path: str | os.PathLike):
         self.file = continue_file(path)
@@ -169,7 +173,7 @@ class JSONOutput:
 
 
 class TensorBoardOutput:
-    """Write numbers to a TensorBoard event file in a folder; strings and arrays are for the other outputs."""
+    """Write numbers to a TensorBoard event file in a folder; leave strings and arrays to other outputs."""
 
     def __init__(self, folder: str | os.PathLike):
         try:
@@ -178,7 +182,7 @@ class TensorBoardOutput:
         except ImportError as error:
             raise ImportError("writing TensorBoard files needs the tensorboard package: "
                               "pip install 'trpo_np[tensorboard]'") from error
-        # Not its EventFileWriter: that loads TensorFlow if installed, and its thread does not survive a fork.
+        # not its EventFileWriter: that loads TensorFlow if installed, and its thread does not survive a fork
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.records = RecordWriter(open(Path(folder) / name, "xb"))
@@ -208,13 +212,12 @@ FORMATS: dict[str, Callable[[Path], Any]] = {
 
 
 def configure(folder: str | os.PathLike | None = None, formats: Iterable[str] = ("stdout",)) -> Logger:
-    """Return a `Logger` that writes these formats, keys of `FORMATS`; all but "stdout" need the folder."""
+    """Return a `Logger` that writes these formats, keys of `FORMATS`; only "stdout" needs no folder."""
     formats = [formats] if isinstance(formats, str) else list(dict.fromkeys(formats))
     for name in formats:
         if name not in FORMATS:
-            near = difflib.get_close_matches(str(name), FORMATS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown log format {name!r}: the formats are {', '.join(FORMATS)}{hint}")
+            raise ValueError(f"unknown log format {name!r}{nearest(name, FORMATS)}: the formats are "
+                             f"{', '.join(FORMATS)}")
         if name != "stdout" and folder is None:
             raise ValueError(f"the log format {name!r} writes a file and needs a folder, but folder is None")
     place = Path(folder or ".")
@@ -223,18 +226,22 @@ def configure(folder: str | os.PathLike | None = None, formats: Iterable[str] = 
 
 
 def run_folder(folder: str | os.PathLike, name: str, new: bool) -> str:
-    """Return `folder`/`name`_1, _2, ...: the next, or, unless `new`, the last that is there; stable-baselines' rule."""
+    """Return a run's folder, `folder`/`name`_1, _2, ..., as stable-baselines numbers them.
+
+    new: take the next number; if False, the highest that is there.
+    """
     there = os.listdir(folder) if os.path.isdir(folder) else []
-    numbers = [int(entry[len(name) + 1:]) for entry in there if re.fullmatch(rf"{re.escape(name)}_\d{{1,9}}", entry)]
+    numbers = [int(entry[len(name) + 1:]) for entry in there
+               if re.fullmatch(rf"{re.escape(name)}_\d{{1,9}}", entry)]
     return os.path.join(folder, f"{name}_{max([*numbers, 1 - new]) + new}")
 
 
 class EpisodeLog:
     """Write finished episodes to a Monitor file, as stable-baselines3's `load_results` reads it.
 
-    path: of a file, given the ending `monitor.csv` if it lacks it, or of a folder. A Monitor file that is
-    already there is continued: its times go on from the start that it states. `before`: how many earlier episodes
-    the model has that are not in the file.
+    path: a file, which gets the ending `monitor.csv` if it lacks it, or a folder. A Monitor file that is
+    already there is continued: its times count from the start that it states. before: the number of earlier
+    episodes of the model that are not in the file.
     """
 
     def __init__(self, path: str | os.PathLike, env_id: str | None, before: int = 0):
@@ -249,7 +256,7 @@ class EpisodeLog:
         if known:
             self.t_start = float(known[1])
         elif head:
-            raise ValueError(f"{name} exists and is no Monitor file, which starts with the lines "
+            raise ValueError(f"{name} exists and is no Monitor file, whose first lines are "
                              "#{\"t_start\": ...} and r,l,t: name another file or move this one away")
         self.file = continue_file(self.path)
         if not known:
@@ -257,7 +264,7 @@ class EpisodeLog:
             self._add(f"#{header}\nr,l,t\n")
 
     def write(self, reward: float, length: int) -> None:
-        """Add an episode: the sum of its raw rewards, not discounted, and its number of steps."""
+        """Add an episode: the undiscounted sum of its raw rewards, and its number of steps."""
         self._add(f"{round(float(reward), 6)},{int(length)},{round(time.time() - self.t_start, 6)}\n")
 
     def _add(self, lines: str) -> None:
@@ -269,7 +276,7 @@ class EpisodeLog:
 
 
 class Progress:
-    """Show how far long work has come: on a terminal in place, elsewhere as a line every 10 seconds.
+    """Show the progress of long work: on a terminal in place, elsewhere as a line every 10 seconds.
 
     total: the steps to do; None or 0 if unknown. stream: standard error if None. Call `clear` before printing
     anything else to the terminal; the next update brings the line back.
@@ -289,13 +296,13 @@ class Progress:
         self.done, self.is_shown, self.width = 0, True, 0
 
     def update(self, done: int, **notes: Any) -> None:
-        """Report the steps done since construction; the notes are numbers or strings to show beside them."""
+        """Report the number of steps done so far; the notes are numbers or strings to show beside it."""
         self.done, self.notes, self.is_shown = done, notes, False
         if self.enabled and self.clock() >= self.due:
             self._show()
 
     def clear(self) -> None:
-        """Erase the line from the terminal, if that is still there."""
+        """Erase the line from the terminal, if there still is one."""
         with suppress(OSError):
             if self.bar is not None:
                 self.bar.clear()
@@ -314,7 +321,7 @@ class Progress:
     def _show(self) -> None:
         self.due, self.is_shown = self.clock() + self.pause, True
         notes = [f"{key} {shown(value)}" for key, value in plain(self.notes).items()]
-        columns = shutil.get_terminal_size().columns - 1  # a line that wraps could not be rewritten
+        columns = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be rewritten
         if self.bar is not None:
             self.bar.n, self.bar.ncols = self.done, columns
             self.bar.set_postfix_str("  ".join(notes))
@@ -356,7 +363,7 @@ def _tqdm_bar(total: int, stream: Any) -> Any:
         return None
 
     class Bar(tqdm):
-        monitor_interval = 0  # Progress keeps the time: no watching thread
+        monitor_interval = 0  # no watching thread: Progress keeps the time
 
-    # Sizes are given (Progress keeps the width): on a terminal that reports 0 x 0, tqdm would show nothing.
+    # give a size, which Progress then adapts: on a terminal that reports 0 x 0, tqdm would show nothing
     return Bar(total=total or None, file=stream, unit=" steps", unit_scale=True, ncols=79, nrows=24)

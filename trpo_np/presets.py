@@ -1,7 +1,8 @@
 """Settings that work: `tuned` for learning fast, `baselines` for comparing with openai/baselines.
 
-A preset is the keyword arguments of TRPO. The sources are rl-baselines3-zoo's trpo.yml, tianshou's examples and "What Matters
-In On-Policy Reinforcement Learning" (arXiv:2006.05990); bench/learn.py shows what each environment reaches with them.
+A preset holds keyword arguments of TRPO. The sources are rl-baselines3-zoo's trpo.yml, tianshou's examples
+and "What Matters In On-Policy Reinforcement Learning" (arXiv:2006.05990); bench/learn.py shows the returns
+that they reach.
 """
 
 import copy
@@ -9,19 +10,20 @@ from typing import Any
 
 from .settings import LinearSchedule
 
-# Continuous control: normalised observations and rewards, small initial spread, a critic that is fitted well.
+# Continuous control: normalised observations and rewards, a small initial spread, many passes of the critic.
 _CONTROL: dict[str, Any] = dict(
     timesteps_per_batch=2048, gamma=0.99, lam=0.95, max_kl=0.02, cg_iters=10, cg_damping=0.1, fvp_subsample=1,
     linesearch_shrink=0.8, vf_stepsize=1e-3, vf_iters=10, normalize_observations=True, normalize_rewards=True,
     policy_kwargs=dict(log_std_init=-0.5))
 
-# A few discrete actions, short episodes, rewards of order one: no normalisation, smaller batches; steps get shorter, so that
-# the policy at the end is as good as the best one on the way.
+# A few discrete actions, short episodes, rewards of order one: no normalisation, smaller batches. Steps get
+# shorter, so that the policy at the end is as good as the best one on the way.
 _CLASSIC: dict[str, Any] = dict(
-    timesteps_per_batch=1024, gamma=0.99, lam=0.98, max_kl=LinearSchedule(0.03, 0.001), cg_iters=10, cg_damping=1e-3,
-    fvp_subsample=1, linesearch_shrink=0.8, vf_stepsize=LinearSchedule(1e-3, 1e-4), vf_iters=20)
+    timesteps_per_batch=1024, gamma=0.99, lam=0.98, max_kl=LinearSchedule(0.03, 0.001), cg_iters=10,
+    cg_damping=1e-3, fvp_subsample=1, linesearch_shrink=0.8, vf_stepsize=LinearSchedule(1e-3, 1e-4),
+    vf_iters=20)
 
-# What differs from the above, by the name of the environment without its version.
+# The settings of single environments, by their names without a version.
 _TUNED: dict[str, dict[str, Any]] = {
     "CartPole": _CLASSIC,
     "HalfCheetah": _CONTROL | dict(max_kl=LinearSchedule(0.06, 0.01)),
@@ -30,39 +32,40 @@ _TUNED: dict[str, dict[str, Any]] = {
 
 _BASELINES: dict[str, Any] = dict(
     timesteps_per_batch=1024, gamma=0.99, lam=0.98, max_kl=0.01, cg_iters=10, cg_damping=0.1, fvp_subsample=5,
-    linesearch_shrink=0.5, vf_stepsize=1e-3, vf_iters=5, vf_batch_size=64, normalize_observations=True, bootstrap_truncated=False,
-    policy_kwargs=dict(net_arch=[dict(pi=[32, 32], vf=[32, 32])]))
+    linesearch_shrink=0.5, vf_stepsize=1e-3, vf_iters=5, vf_batch_size=64, normalize_observations=True,
+    bootstrap_truncated=False, policy_kwargs=dict(net_arch=[dict(pi=[32, 32], vf=[32, 32])]))
 
 
 def tuned(env_id: str) -> dict[str, Any]:
-    """Return the settings chosen for an environment; for one that is not listed, those chosen for continuous control."""
+    """Return the settings tuned for an environment, or, if it has none, those for continuous control."""
     return dict(_TUNED.get(env_id.split("/")[-1].split("-v")[0], _CONTROL))
 
 
 def baselines(env_id: str) -> dict[str, Any]:
-    """Return openai/baselines' settings for MuJoCo (run_mujoco of trpo_mpi), the same for all environments."""
+    """Return openai/baselines' settings for MuJoCo (trpo_mpi/run_mujoco), the same for all environments."""
     return dict(_BASELINES)
 
 
-# Atari: each preset is the arguments of TRPO and what differs from atari.options. "tuned" leaves advantages as they are: where
-# every action is as bad as the other, nothing but noise is left of them, and scaled up that would lead the policy astray; as it
-# is, the bonus on entropy is larger and brings it back.
+# Atari: each preset is TRPO's arguments and changes of atari.options. "tuned" does not scale advantages:
+# where all actions are equally bad, they are noise; scaled up, that would lead the policy astray, but so
+# small, it gives way to the bonus on entropy.
 _ATARI: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "tuned": (dict(timesteps_per_batch=2048, gamma=0.99, lam=0.95, max_kl=0.01, cg_iters=10, cg_damping=1e-3,
-                   entcoeff=LinearSchedule(0.01), fvp_subsample=5, linesearch_shrink=0.8, vf_stepsize=3e-4, vf_iters=3,
-                   vf_batch_size=256, clip_rewards=True, normalize_observations=True, normalize_advantage=False,
-                   policy_kwargs=dict(cnn_extractor="cnn_small")), {}),
-    "baselines": (dict(timesteps_per_batch=512, gamma=0.98, lam=1.0, max_kl=0.001, cg_iters=10, cg_damping=1e-3, fvp_subsample=5,
-                       linesearch_shrink=0.5, vf_stepsize=1e-4, vf_iters=3, vf_batch_size=64, clip_rewards=True,
-                       bootstrap_truncated=False, policy_kwargs=dict(cnn_extractor="cnn_small")), {}),
-    "paper": (dict(timesteps_per_batch=8192, gamma=0.99, lam=1.0, max_kl=0.01, cg_iters=10, cg_damping=0.1, fvp_subsample=10,
-                   linesearch_shrink=0.5, vf_stepsize=1e-3, vf_iters=5, vf_batch_size=256,
+                   entcoeff=LinearSchedule(0.01), fvp_subsample=5, linesearch_shrink=0.8, vf_stepsize=3e-4,
+                   vf_iters=3, vf_batch_size=256, clip_rewards=True, normalize_observations=True,
+                   normalize_advantage=False, policy_kwargs=dict(cnn_extractor="cnn_small")), {}),
+    "baselines": (dict(timesteps_per_batch=512, gamma=0.98, lam=1.0, max_kl=0.001, cg_iters=10,
+                       cg_damping=1e-3, fvp_subsample=5, linesearch_shrink=0.5, vf_stepsize=1e-4, vf_iters=3,
+                       vf_batch_size=64, clip_rewards=True, bootstrap_truncated=False,
+                       policy_kwargs=dict(cnn_extractor="cnn_small")), {}),
+    "paper": (dict(timesteps_per_batch=8192, gamma=0.99, lam=1.0, max_kl=0.01, cg_iters=10, cg_damping=0.1,
+                   fvp_subsample=10, linesearch_shrink=0.5, vf_stepsize=1e-3, vf_iters=5, vf_batch_size=256,
                    policy_kwargs=dict(cnn_extractor="trpo_cnn")), dict(height=52, width=40, life_loss=False)),
 }
 
 
 def atari(preset: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the arguments of TRPO for Atari games, and what differs from the usual environment (atari.options)."""
+    """Return TRPO's arguments for Atari games, and changes of the environment's settings (atari.options)."""
     return copy.deepcopy(_ATARI[preset])
 
 

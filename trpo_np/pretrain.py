@@ -1,4 +1,4 @@
-"""Behaviour cloning: record what an expert does, and fit a policy to it before it learns by itself."""
+"""Behaviour cloning: record an expert's episodes, and fit a policy to them before it learns by itself."""
 
 import os
 import zlib
@@ -17,28 +17,31 @@ from .policies.base import Policy
 from .policies.fast import warm_up
 
 
-def generate_expert_data(model: Any, save_path=None, env=None, n_timesteps: int = 0, n_episodes: int = 100, seed=None) -> dict:
-    """Record whole episodes of an expert; return the arrays and write them to `save_path`.npz if given.
+def generate_expert_data(model: Any, save_path=None, env=None, n_timesteps: int = 0, n_episodes: int = 100,
+                         seed=None) -> dict:
+    """Record whole episodes of an expert; return the arrays, and write them to `save_path`.npz if given.
 
-    `model` is anything with `predict`, or a function of the observation that returns an action. `env`: a gymnasium Env or
-    id, by default the model's. If `n_timesteps` is given, a TRPO model is first trained for so long. The arrays are obs,
-    actions, rewards, episode_starts (one row a step) and episode_returns.
+    The arrays are obs, actions, rewards, episode_starts (one row a step) and episode_returns.
+    model: an object with `predict`, or a function of the observation that returns an action.
+    env: a gymnasium Env or id; the model's if None. n_timesteps: train the model for so many steps first.
     """
     if n_timesteps:
         model.learn(n_timesteps)
     env = model.get_env() if env is None else env
     envs = getattr(adapt(env), "envs", None)
     if not envs:
-        raise ValueError(f"whole episodes are recorded from a gymnasium Env or its id, not from {type(env).__name__}")
+        raise ValueError("whole episodes are recorded from a gymnasium Env or its id, not from "
+                         f"{type(env).__name__}")
     env = envs[0]
     if isinstance(spaces.describe(env.observation_space), spaces.Fields):
-        raise ValueError("expert data hold array observations; wrap the environment in gymnasium.wrappers.FlattenObservation")
+        raise ValueError("expert data hold observations that are arrays; wrap the environment in "
+                         "gymnasium.wrappers.FlattenObservation")
     act: Callable = model.predict if hasattr(model, "predict") else (lambda obs, *_: (model(obs), None))
     rows: dict[str, list] = {name: [] for name in ("obs", "actions", "rewards", "episode_starts")}
     returns = []
     for episode in range(n_episodes):
-        obs, start, over, total = env.reset(seed=None if seed is None else seed + episode)[0], True, False, 0.0
-        state = None
+        obs, _ = env.reset(seed=None if seed is None else seed + episode)
+        state, start, over, total = None, True, False, 0.0
         while not over:
             action, state = act(obs, state, None, True)
             rows["obs"].append(np.array(obs))
@@ -48,69 +51,83 @@ def generate_expert_data(model: Any, save_path=None, env=None, n_timesteps: int 
             rows["rewards"].append(float(reward))
             start, over, total = False, terminated or truncated, total + float(reward)
         returns.append(total)
-    arrays = {name: np.array(values) for name, values in rows.items()} | {"episode_returns": np.array(returns)}
+    arrays = {name: np.array(values) for name, values in [*rows.items(), ("episode_returns", returns)]}
     if save_path is not None:
         write_archive(npz_path(save_path), arrays, {"kind": "expert data"})
     return arrays
 
 
 def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return encoded observations (n, width), raw actions (n, ...) and, if there, episode starts (n,) of a dataset.
+    """Return a dataset's encoded observations (n, width), raw actions (n, ...) and episode starts (n,).
 
-    A ValueError says what does not fit.
+    The last are None if it has none. A ValueError names the array that does not fit.
     """
-    if isinstance(dataset, (list, tuple)) and len(dataset) == 2:
-        dataset = {"obs": dataset[0], "actions": dataset[1]}
-    elif not isinstance(dataset, dict):
-        if not isinstance(dataset, (str, os.PathLike)):
-            raise ValueError(f"the expert data are {dataset!r}; a path, a dict with obs and actions or a pair of them is needed")
-        path = dataset if os.path.exists(dataset) else npz_path(dataset)
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                dataset = {name: file[name] for name in ("obs", "actions", "episode_starts") if name in file}
-        except (OSError, EOFError, TypeError, BadZipFile, zlib.error) as error:
-            raise ValueError(f"the expert data {dataset!r} cannot be read: {error}") from None
-        except ValueError:
-            raise ValueError(f"the expert data {dataset!r} are no .npz file of plain arrays; no pickled object is read") from None
+    dataset = _read(dataset)
     if missing := {"obs", "actions"} - dataset.keys():
         raise ValueError(f"the expert data lack the array {sorted(missing)[0]!r}; obs and actions are needed")
     count = policy.observation_space.count(dataset["obs"])
     actions = np.atleast_1d(dataset["actions"])
     if count is None or count < 2 or len(actions) != count:
-        raise ValueError(f"the expert data hold {count or 1} observations and {len(actions)} actions; as many of both, and at "
-                         "least 2, are needed")
+        raise ValueError(f"the expert data hold {count or 1} observations and {len(actions)} actions; as "
+                         "many of both, and at least 2, are needed")
     obs = policy.observation_space.encode(dataset["obs"], count)
     try:
         raw = policy.from_env(actions, count)
-        likely = np.isfinite(policy.dist.logp(np.zeros((count, policy.dist.size)), raw)).all() and np.isfinite(obs).all()
+        logp = policy.dist.logp(np.zeros((count, policy.dist.size)), raw)
     except (ValueError, IndexError) as error:
         raise ValueError(f"the expert's actions {actions.dtype} {actions.shape} do not fit the action space "
                          f"{policy.action_space.to_json()}: {error}") from None
-    if not likely:
+    if not (np.isfinite(logp).all() and np.isfinite(obs).all()):
         raise ValueError("the expert data hold numbers that are not finite")
     starts = dataset.get("episode_starts")
     if starts is not None and np.shape(starts) != (count,):
-        raise ValueError(f"the expert data hold {count} observations, but episode_starts of shape {np.shape(starts)}")
+        raise ValueError(f"the expert data hold {count} observations, but episode_starts of shape "
+                         f"{np.shape(starts)}")
     return obs.astype(policy.row_dtype, copy=False), raw, None if starts is None else np.asarray(starts, bool)
 
 
-def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: float, rng: np.random.Generator, comm,
-            batch_size: int = 128, held_out: float = 0.3) -> Iterator[tuple[float, float]]:
-    """Fit the policy by Adam on the negative log-likelihood; yield it on the training and held-out part after each epoch."""
+def _read(dataset: Any) -> dict:
+    """Return a dataset, given as a pair, a dict or the path of a file, as a dict of arrays."""
+    if isinstance(dataset, dict):
+        return dataset
+    if isinstance(dataset, (list, tuple)) and len(dataset) == 2:
+        return {"obs": dataset[0], "actions": dataset[1]}
+    if not isinstance(dataset, (str, os.PathLike)):
+        raise ValueError(f"the expert data are {dataset!r}; a path, a dict with obs and actions, or a pair "
+                         "of them is needed")
+    path = dataset if os.path.exists(dataset) else npz_path(dataset)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in ("obs", "actions", "episode_starts") if name in file}
+    except (OSError, EOFError, TypeError, BadZipFile, zlib.error) as error:
+        raise ValueError(f"the expert data {dataset!r} cannot be read: {error}") from None
+    except ValueError:
+        raise ValueError(f"the expert data {dataset!r} are no .npz file of plain arrays; pickled objects are "
+                         "not read") from None
+
+
+def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: float,
+            rng: np.random.Generator, comm, batch_size: int = 128,
+            held_out: float = 0.3) -> Iterator[tuple[float, float]]:
+    """Fit the policy by Adam to the negative log-likelihood of an expert's actions.
+
+    Yield its mean over the training part and over the held-out part of the data after each epoch.
+    """
     comm.first_on_machine(lambda: warm_up(policy.kernel_files))
     if not (isinstance(n_epochs, (int, np.integer)) and n_epochs >= 0 and 0 < learning_rate < np.inf):
-        raise ValueError(f"n_epochs is {n_epochs!r} and learning_rate {learning_rate!r}; a number of passes and a positive "
-                         "number are needed")
+        raise ValueError(f"n_epochs is {n_epochs!r} and learning_rate {learning_rate!r}; a number of passes "
+                         "and a positive number are needed")
     if policy.normalizer.count == 0:
         policy.normalizer.merge(obs, comm)
     number, pick = policy.demonstrations(policy.normalizer(obs), starts)
     if number < 2:
-        raise ValueError("the expert data hold one episode; a policy with memory needs at least two, one to be held out")
-    order = np.random.default_rng(0).permutation(number)  # on all ranks: none trains on what another holds out
+        raise ValueError("the expert data hold one episode; a policy with memory needs at least two, one of "
+                         "them to be held out")
+    order = np.random.default_rng(0).permutation(number)  # on all ranks: none trains on held-out data
     test, train = np.split(order, [max(1, int(held_out * len(order)))])
     params = policy.params.select(policy.policy_weights)
     adam = Adam(params.flat.size, policy.dtype)
-    batches = max(comm.gather(-(-len(pick(train)[1]) // batch_size)))  # as many on all ranks
+    batches = max(comm.gather(-(-len(pick(train)[1]) // batch_size)))  # the same number on all ranks
 
     def loss(p, inputs, rows):
         return -ops.sum(policy.dist.logp(policy.pi(p, inputs), actions[rows]))
@@ -121,7 +138,7 @@ def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: 
             inputs, rows = pick(chosen)
             nll, grad = value_and_grad(lambda p: loss(p, inputs, rows), params)
             sums = comm.sum(np.append(grad, [nll, len(rows)]).astype(grad.dtype))
-            if sums[-1]:  # a batch may hold no episode
+            if sums[-1]:  # a batch may hold no sample
                 adam.step(params.flat, sums[:-2] / sums[-1], learning_rate)
                 policy.bound(params)
             total += sums[-2:]

@@ -9,33 +9,36 @@ from typing import Any
 from .app import jobs
 
 PROG = "python -m trpo_np.run_atari"
-OPTIONS: dict[str, Any] = {"env": "BreakoutNoFrameskip-v4", "timesteps": "1e7", "presets": ["tuned", "baselines", "paper"],
-                           "num_envs": 8}
+OPTIONS: dict[str, Any] = {"env": "BreakoutNoFrameskip-v4", "timesteps": "1e7",
+                           "presets": ["tuned", "baselines", "paper"], "num_envs": 8}
 DESCRIPTION = """Train TRPO on an Atari game, save the model and evaluate it. A short name such as Pong means
-PongNoFrameskip-v4. Progress is shown with steps per second and the time left; Ctrl-C saves before it stops."""
+PongNoFrameskip-v4. Progress is shown with steps per second and the time left; Ctrl-C saves before it
+stops."""
 
-EPILOG = f"""The environment's settings, none left to a default of ALE or gymnasium: sticky 0.0 (the probability that the
-emulator repeats the last action, 0.25 for an id such as ALE/Pong-v5), frame_skip 4 (max_pool True: the maximum of the last
-two is seen), noop_max 30 and fire_reset True (at the start of a game), life_loss True (a lost life ends an episode for the
-learner; the game and its score go on), height 84, width 84, stack 4 frames (1 for a policy with an LSTM),
-full_action_space False, max_frames 108000. The preset paper has life_loss False, height 52 and width 40. Rewards are
-clipped to -1 .. 1 for the learner alone, not with the preset paper. {jobs.EPILOG}"""
+EPILOG = f"""The environment's settings, none left to a default of ALE or gymnasium: sticky 0.0 (the
+probability that the emulator repeats the last action, 0.25 for an id such as ALE/Pong-v5), frame_skip 4
+(max_pool True: the policy sees the maximum of the last two), noop_max 30 and fire_reset True (at the start of
+a game), life_loss True (a lost life ends an episode for the learner; the game and its score go on), height
+84, width 84, stack 4 frames (1 for a policy with an LSTM), full_action_space False, max_frames 108000. The
+preset paper has life_loss False, height 52 and width 40. Rewards are clipped to -1 .. 1 for the learner
+alone, not with the preset paper. {jobs.EPILOG}"""
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
     """Add the options of all jobs, and the network."""
     jobs.add_options(p, **OPTIONS)
     p.add_argument("--network", choices=["nature_cnn", "cnn_small", "trpo_cnn"],
-                   help="nature_cnn: stable-baselines' default; cnn_small: openai/baselines'; trpo_cnn: that of the TRPO "
-                        "paper (default: as the preset says)")
+                   help="nature_cnn: stable-baselines' default; cnn_small: openai/baselines'; trpo_cnn: that "
+                        "of the TRPO paper (default: as the preset says)")
     p.add_argument("--policy", choices=["CnnPolicy", "CnnLstmPolicy", "CnnLnLstmPolicy"], default="CnnPolicy",
-                   help="CnnPolicy sees the last four frames at once; one with an LSTM sees each frame alone, and remembers "
-                        "(default: %(default)s)")
+                   help="CnnPolicy sees the last four frames at once; a policy with an LSTM sees single "
+                        "frames, and remembers (default: %(default)s)")
 
 
 def work(argv: list[str] | None = None) -> int:
     """Parse the options and run the job; return the exit status."""
-    p = argparse.ArgumentParser(prog=PROG, description=DESCRIPTION, epilog=EPILOG, formatter_class=jobs.layout)
+    p = argparse.ArgumentParser(prog=PROG, description=DESCRIPTION, epilog=EPILOG,
+                                formatter_class=jobs.layout)
     add_options(p)
     return train(p.parse_args(argv))
 
@@ -55,7 +58,8 @@ def train(args: argparse.Namespace) -> int:
         changes["stack"] = 1
     if args.network:
         preset["policy_kwargs"] = preset["policy_kwargs"] | {"cnn_extractor": args.network}
-    table = "environment: " + ", ".join(f"{name} {value}" for name, value in atari.options(args.env, **changes).items())
+    options = atari.options(args.env, **changes)
+    table = "environment: " + ", ".join(f"{name} {value}" for name, value in options.items())
     return jobs.run(args, atari.maker(args.env, **changes), args.policy, preset,
                     lambda n: atari.make_atari(args.env, n, **changes), table, deterministic=False)
 

@@ -10,8 +10,9 @@ from .app import jobs
 
 PROG = "python -m trpo_np.run_mujoco"
 OPTIONS: dict[str, Any] = {"env": "Reacher-v5", "timesteps": "1e6", "presets": ["tuned", "baselines"]}
-DESCRIPTION = """Train TRPO on a MuJoCo task (or any gymnasium environment with vector observations), save the model and
-evaluate it. Progress is shown with steps per second and the time left; Ctrl-C saves before it stops."""
+DESCRIPTION = """Train TRPO on a MuJoCo task (or any gymnasium environment with vector observations), save the
+model and evaluate it. Progress is shown with steps per second and the time left; Ctrl-C saves before it
+stops."""
 
 
 def work(argv: list[str] | None = None) -> int:
@@ -28,8 +29,10 @@ def train(args: argparse.Namespace) -> int:
     from .presets import PRESETS
 
     if atari.is_atari(args.env):
-        raise ValueError(f"{args.env} is an Atari game; python -m trpo_np.run_atari --env {args.env} trains on its pixels")
-    return jobs.run(args, lambda **kwargs: make_env(args.env, **kwargs), "MlpPolicy", PRESETS[args.preset](args.env))
+        raise ValueError(f"{args.env} is an Atari game; "
+                         f"python -m trpo_np.run_atari --env {args.env} trains on its pixels")
+    preset = PRESETS[args.preset](args.env)
+    return jobs.run(args, lambda **kwargs: make_env(args.env, **kwargs), "MlpPolicy", preset)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     obs = env.reset();  obs, rewards, dones, infos = env.step(actions)
 
-`infos` is a list of dicts. An environment that ended has been reset: its row of `obs` starts the next episode;
-`infos[i]["terminal_observation"]` is the last of the old one, `infos[i]["TimeLimit.truncated"]` tells if it was cut short.
+`infos` is a list of dicts. An environment whose episode ended has been reset: its row of `obs` starts the
+next episode. The last observation of the old one is `infos[i]["terminal_observation"]`, and
+`infos[i]["TimeLimit.truncated"]` tells whether it was truncated.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,11 +22,12 @@ EXAMPLE = "for several, [lambda: gymnasium.make('CartPole-v1') for _ in range(4)
 class VecEnv:
     """Environments stepped together; `vector_env` is the gymnasium vector environment underneath."""
 
-    STEPS = ("reset", "step", "step_async", "step_wait")  # what a subclass may do in another way
+    STEPS = ("reset", "step", "step_async", "step_wait")  # a subclass that overrides one steps in its own way
 
     def __init__(self, vector_env: SyncVectorEnv | AsyncVectorEnv):
         self.vector_env: Any = vector_env
-        self.num_envs, self.render_mode, self.metadata = vector_env.num_envs, vector_env.render_mode, vector_env.metadata
+        self.num_envs, self.metadata = vector_env.num_envs, vector_env.metadata
+        self.render_mode = vector_env.render_mode
         self.observation_space = vector_env.single_observation_space
         self.action_space = vector_env.single_action_space
         self._seed: int | None = None
@@ -47,7 +49,7 @@ class VecEnv:
         return self.step_wait()
 
     def step_async(self, actions) -> None:
-        """Start a step; `step_wait` returns what comes of it."""
+        """Start a step; `step_wait` returns its results."""
         raise NotImplementedError
 
     def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict]]:
@@ -55,10 +57,11 @@ class VecEnv:
         raise NotImplementedError
 
     def render(self, mode: str | None = None) -> Any:
-        """Render as the environments were made to: one frame, or the frames of several side by side."""
+        """Render in the mode the environments were made with; several frames come side by side."""
         if mode is not None and mode != self.render_mode:
-            raise ValueError(f"render(mode={mode!r}): the environments were made with render_mode={self.render_mode!r}; "
-                             f"give gymnasium the mode when it makes them, gymnasium.make(id, render_mode={mode!r})")
+            raise ValueError(f"render(mode={mode!r}): the environments were made with "
+                             f"render_mode={self.render_mode!r}; give gymnasium the mode when it makes them, "
+                             f"gymnasium.make(id, render_mode={mode!r})")
         frames = self.vector_env.render()
         return tile(frames) if self.num_envs > 1 and self.render_mode == "rgb_array" else frames[0]
 
@@ -67,7 +70,7 @@ class VecEnv:
         self.vector_env.close()
 
     def get_images(self) -> list:
-        """Return a frame of each environment, made with render_mode="rgb_array"."""
+        """Return a frame of each environment; they must be made with render_mode="rgb_array"."""
         return list(self.vector_env.render())
 
     def get_attr(self, attr_name: str, indices=None) -> list:
@@ -87,7 +90,8 @@ class VecEnv:
     def env_method(self, method_name: str, *method_args, indices=None, **method_kwargs) -> list:
         """Call a method of each environment; return the results."""
         if indices is not None:
-            raise ValueError(f"{type(self).__name__} calls {method_name!r} of all its environments; DummyVecEnv knows `indices`")
+            raise ValueError(f"{type(self).__name__} calls {method_name!r} of all its environments; "
+                             "DummyVecEnv knows `indices`")
         return list(self.vector_env.call(method_name, *method_args, **method_kwargs))
 
     def _chosen(self, indices) -> list[int]:
@@ -100,7 +104,8 @@ class VecEnv:
 
     def _checked(self, actions):
         if np.ndim(actions) == 0 or len(actions) != self.num_envs:
-            raise ValueError(f"step needs one action for each of the {self.num_envs} environments, given: {actions!r}")
+            raise ValueError(f"step needs one action for each of the {self.num_envs} environments, given: "
+                             f"{actions!r}")
         return actions
 
 
@@ -113,12 +118,14 @@ class DummyVecEnv(VecEnv):
             if not isinstance(env, gymnasium.Env):
                 raise ValueError(f"DummyVecEnv: function {i} returned {env!r}; a gymnasium.Env is needed")
         if len({id(env.unwrapped) for env in self.envs}) < len(self.envs):
-            raise ValueError(f"DummyVecEnv: the functions must not return the same instance of an environment; {EXAMPLE}")
+            raise ValueError("DummyVecEnv: the functions must not return the same instance of an "
+                             f"environment; {EXAMPLE}")
         super().__init__(SyncVectorEnv([lambda env=env: env for env in self.envs]))  # type: ignore[misc]
 
     def env_method(self, method_name: str, *method_args, indices=None, **method_kwargs) -> list:
-        """Call a method of each environment, or of those with these indices (one or a sequence); return the results."""
-        return [self.envs[i].get_wrapper_attr(method_name)(*method_args, **method_kwargs) for i in self._chosen(indices)]
+        """Call a method of each environment, or of those with these indices (one or a sequence)."""
+        methods = [self.envs[i].get_wrapper_attr(method_name) for i in self._chosen(indices)]
+        return [method(*method_args, **method_kwargs) for method in methods]
 
     def step_async(self, actions) -> None:
         self._actions = self._checked(actions)
@@ -164,7 +171,7 @@ class SubprocVecEnv(VecEnv):
         return obs, rewards, dones, infos
 
     def close(self) -> None:
-        """Close the environments and end their processes, also those of a step under way or of a worker that died."""
+        """Close the environments and end their processes, also in the midst of a step or after a crash."""
         try:
             self.vector_env.close()
         except (EOFError, OSError):
@@ -177,7 +184,8 @@ class SubprocVecEnv(VecEnv):
 def _functions(kind: str, env_fns: Any) -> list:
     """Check that a list of functions was given."""
     if not isinstance(env_fns, Sequence) or not all(map(callable, env_fns)):
-        raise ValueError(f"{kind}: You need to pass functions, not {env_fns!r}; {kind}([lambda: env]) for one, {EXAMPLE}")
+        raise ValueError(f"{kind}: You need to pass functions, not {env_fns!r}; {kind}([lambda: env]) for "
+                         f"one, {EXAMPLE}")
     if not env_fns:
         raise ValueError(f"{kind}: the list of functions is empty; at least one environment is needed")
     return list(env_fns)
@@ -193,7 +201,7 @@ def row(batch: Any, i: int) -> Any:
 
 
 def split(merged: dict, n: int) -> list[dict]:
-    """Undo gymnasium's merging of n infos into one dict of arrays, each beside a mask `_name` of who gave it."""
+    """Split an info that gymnasium merged: arrays by name, each beside a mask `_name` of who gave it."""
     infos: list[dict] = [{} for _ in range(n)]
     for name, values in merged.items():
         if name.startswith("_") and name[1:] in merged:
@@ -205,7 +213,7 @@ def split(merged: dict, n: int) -> list[dict]:
 
 
 def tile(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """Put frames (height, width, 3) side by side in a square, the rest black."""
+    """Put frames (height, width, 3) side by side into a square; the rest of it is black."""
     side = int(np.ceil(np.sqrt(len(frames))))
     frames = [*frames, *[np.zeros_like(frames[0])] * (-len(frames) % side)]
     return np.concatenate([np.concatenate(frames[i:i + side], axis=1) for i in range(0, len(frames), side)])

@@ -1,4 +1,4 @@
-"""The training job: real processes are killed and interrupted; within this process real signals come at chosen moments."""
+"""The training job: processes are killed and interrupted; in this one signals come at chosen moments."""
 
 import argparse
 import csv
@@ -13,7 +13,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
-from help_checks import check_help
+from outputs import check_help
 
 from trpo_np import TRPO, envs, evaluation, load_policy, presets, run_mujoco, update
 from trpo_np.app import jobs
@@ -32,7 +32,7 @@ BATCH = 1024
 
 @pytest.fixture(autouse=True)
 def place(tmp_path):
-    """Each test works in a folder of its own, without a display, and leaves the handlers of signals as they were."""
+    """Give each test a folder of its own and no display; check that it leaves the handlers of signals."""
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with pytest.MonkeyPatch.context() as patch:  # not the test's own: some undo that
         patch.chdir(tmp_path)
@@ -45,7 +45,8 @@ def place(tmp_path):
 def start(*options, code=None):
     command = [sys.executable, "-c", code] if code else PROGRAM
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
+    return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=environ)
 
 
 def contents(path):
@@ -68,17 +69,22 @@ def wait_for(path, process, seconds=60):
         time.sleep(0.005)
 
 
-# --- a whole job ------------------------------------------------------------------------------------------------------
+# --- a whole job --------------------------------------------------------------------------------------------
 
 def test_the_default_job(monkeypatch):
     seen = []
-    monkeypatch.setattr(jobs, "run", lambda args, make_env, policy, preset: seen.append((args, policy, preset)) or 0)
+    def run(args, make_env, policy, preset):
+        seen.append((args, policy, preset))
+        return 0
+    monkeypatch.setattr(jobs, "run", run)
     assert run_mujoco.work([]) == 0
     (args, policy, preset), = seen
-    assert (args.env, args.num_timesteps, args.seed, args.num_envs, policy) == ("Reacher-v5", 1_000_000, 0, 1, "MlpPolicy")
+    assert (args.env, args.num_timesteps, args.seed) == ("Reacher-v5", 1_000_000, 0)
+    assert (args.num_envs, policy) == (1, "MlpPolicy")
     assert preset["max_kl"] == 0.02 and preset["normalize_observations"]
     run_mujoco.work(["--preset", "baselines", "--num-timesteps", "2e5", "--env", "Hopper-v5"])
-    assert seen[1][0].num_timesteps == 200_000 and seen[1][0].env == "Hopper-v5" and seen[1][2]["vf_batch_size"] == 64
+    assert seen[1][0].num_timesteps == 200_000 and seen[1][0].env == "Hopper-v5"
+    assert seen[1][2]["vf_batch_size"] == 64
 
 
 def test_a_job_tells_trains_logs_saves_and_evaluates(capsys):
@@ -93,8 +99,8 @@ def test_a_job_tells_trains_logs_saves_and_evaluates(capsys):
                 "explained_variance", "fps", "share_environment", "share_policy", "share_update"):
         assert len(re.findall(rf"\|    {row} +\| \S+ *\|", out)) == 2, row
     assert re.search(r"\n4,096 steps in [\d.]+ s, [\d,]+ steps/s; saved to trpo_CartPole-v1_seed7.npz\n", out)
-    line = re.search(r"deterministic return of 3 episodes: ([\d.]+) \+- ([\d.]+) \(lowest ([\d.]+), highest ([\d.]+); "
-                     r"mean length ([\d.]+)\)\n$", out)
+    line = re.search(r"deterministic return of 3 episodes: ([\d.]+) \+- ([\d.]+) \(lowest ([\d.]+), highest "
+                     r"([\d.]+); mean length ([\d.]+)\)\n$", out)
     policy, env = load_policy("trpo_CartPole-v1_seed7.npz"), gymnasium.make("CartPole-v1")
     returns = evaluation.evaluate_policy(policy, env, 3, seed=1_000_007, return_episode_rewards=True)[0]
     expected = [np.mean(returns), np.std(returns), min(returns), max(returns), np.mean(returns)]
@@ -103,7 +109,8 @@ def test_a_job_tells_trains_logs_saves_and_evaluates(capsys):
 
     record = archive.read_archive("trpo_CartPole-v1_seed7.npz")[0]["progress"]
     monitor = Path("logs/monitor.csv").read_text().splitlines()
-    assert len(monitor) == 2 + record["episodes"] and '"env_id": "CartPole-v1"' in monitor[0] and record["num_timesteps"] == 4096
+    assert len(monitor) == 2 + record["episodes"] and '"env_id": "CartPole-v1"' in monitor[0]
+    assert record["num_timesteps"] == 4096
     assert [row["step"] for row in csv.DictReader(open("logs/progress.csv"))] == ["2048", "4096"]
     assert len(Path("logs/progress.json").read_text().splitlines()) == 2
 
@@ -116,7 +123,8 @@ def test_progress_shows_speed_and_the_time_left(monkeypatch, capsys):
     monkeypatch.setattr("trpo_np.trpo.Progress", Fast)
     run_mujoco.work([*SMALL, "--num-timesteps", "3000", "--save-every", "0"])
     lines = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(r"1024/3000  34%  [\d.]+ steps/s  0:\d\d left  0:\d\d elapsed", lines[0]) and len(lines) == 3
+    assert re.fullmatch(r"1024/3000  34%  [\d.]+ steps/s  0:\d\d left  0:\d\d elapsed", lines[0])
+    assert len(lines) == 3
 
 
 def test_same_seed_same_file():
@@ -129,11 +137,13 @@ def test_zero_steps_with_load_only_evaluate(capsys):
     run_mujoco.work([*SMALL, "--num-timesteps", "1000"])
     before = Path("trpo_CartPole-v1_seed0.npz").read_bytes()
     capsys.readouterr()
-    options = ["--load", "trpo_CartPole-v1_seed0.npz", "--num-timesteps", "0", "--eval-episodes", "2", "--log-dir", "new"]
+    options = ["--load", "trpo_CartPole-v1_seed0.npz", "--num-timesteps", "0", "--eval-episodes", "2",
+               "--log-dir", "new"]
     assert run_mujoco.work(SMALL + options) == 0
     out = capsys.readouterr().out
     assert "deterministic return of 2 episodes" in out and "nothing to train" in out and "steps/s" not in out
-    assert Path("trpo_CartPole-v1_seed0.npz").read_bytes() == before and files() == ["trpo_CartPole-v1_seed0.npz"]
+    assert Path("trpo_CartPole-v1_seed0.npz").read_bytes() == before
+    assert files() == ["trpo_CartPole-v1_seed0.npz"]
     assert run_mujoco.work([*SMALL, *options[:4], "--save", "copy"]) == 0
     assert contents("copy.npz") == contents("trpo_CartPole-v1_seed0.npz")
 
@@ -144,10 +154,11 @@ def test_load_goes_on_with_the_models_own_settings_in_its_file(capsys):
     out = capsys.readouterr().out
     assert "m.npz: 1,024 steps so far, its own settings" in out and "\n1,024 steps in" in out
     meta, _ = archive.read_archive("m.npz")
-    assert meta["progress"]["num_timesteps"] == 2048 and meta["algorithm"]["vf_batch_size"] == 64 and files() == ["m.npz"]
+    assert meta["progress"]["num_timesteps"] == 2048 and meta["algorithm"]["vf_batch_size"] == 64
+    assert files() == ["m.npz"]
 
 
-# --- a killed job -----------------------------------------------------------------------------------------------------
+# --- a killed job -------------------------------------------------------------------------------------------
 
 def test_a_killed_job_goes_on_to_the_same_bits():
     options = [*SMALL, "--num-timesteps", "9000", "--save-every", "2000", "--log-interval", "1"]
@@ -162,7 +173,8 @@ def test_a_killed_job_goes_on_to_the_same_bits():
     assert contents("killed.npz")[1] != contents("whole.npz")[1]
     process = start(*options, "--load", "killed.npz", "--log-dir", "killed")
     assert process.communicate() and process.returncode == 0
-    assert contents("killed.npz") == contents("whole.npz")  # parameters, Adam, statistics, counters, generators
+    # parameters, Adam, statistics, counters, generators
+    assert contents("killed.npz") == contents("whole.npz")
     assert files() == ["killed", "killed.npz", "whole", "whole.npz"]
     for name, columns in [("monitor.csv", 2), ("progress.csv", 12)]:  # all but the times
         texts = [Path(run, name).read_text() for run in ("whole", "killed")]
@@ -172,7 +184,8 @@ def test_a_killed_job_goes_on_to_the_same_bits():
 
 def test_a_schedule_goes_on_too():
     from trpo_np.settings import LinearSchedule
-    preset = dict(timesteps_per_batch=256, max_kl=LinearSchedule(0.02, 0.001), vf_stepsize=LinearSchedule(1e-3))
+    preset = dict(timesteps_per_batch=256, max_kl=LinearSchedule(0.02, 0.001),
+                  vf_stepsize=LinearSchedule(1e-3))
 
     def job(*options):
         parser = jobs.parser("job", "", "CartPole-v1", "2048", ["none"])
@@ -194,7 +207,7 @@ def test_a_schedule_goes_on_too():
     assert contents("part.npz") == contents("whole.npz")
 
 
-# --- signals ----------------------------------------------------------------------------------------------------------
+# --- signals ------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signalled_process_saves_and_ends_with_status_130(number):
@@ -203,7 +216,8 @@ def test_a_signalled_process_saves_and_ends_with_status_130(number):
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
-    done = int(re.search(r"([\d,]+) steps in .*; saved to m.npz, from where --load goes on\nstopped\n$", out)[1].replace(",", ""))
+    done = int(re.search(r"([\d,]+) steps in .*; saved to m.npz, from where --load goes on\nstopped\n$",
+                         out)[1].replace(",", ""))
     assert steps("m.npz") == done >= BATCH and done % BATCH == 0
     assert "Traceback" not in err and files() == ["m.npz"]
 
@@ -295,7 +309,8 @@ def test_a_signal_that_got_lost_in_foreign_code_acts_at_the_next_rollout(monkeyp
 
 def test_a_signal_during_the_final_evaluation_leaves_the_saved_model(monkeypatch, capsys):
     send_at(monkeypatch, evaluation, "evaluate_policy", 1, signal.SIGINT)
-    assert run_mujoco.work([*SMALL, "--num-timesteps", str(BATCH), "--save", "m", "--eval-episodes", "5"]) == 130
+    assert run_mujoco.work([*SMALL, "--num-timesteps", str(BATCH), "--save", "m", "--eval-episodes",
+                            "5"]) == 130
     monkeypatch.undo()
     assert capsys.readouterr().out.endswith("saved to m.npz\nstopped\n") and contents("m.npz") == plain_run(1)
 
@@ -326,13 +341,17 @@ def test_an_environment_that_fails_costs_one_batch(monkeypatch):
 
 def test_an_update_that_fails_halfway_is_not_saved(monkeypatch):
     calls, real = [], update.fit
-    monkeypatch.setattr(update, "fit", lambda *args: calls.append(1) or (real(*args) if len(calls) < 3 else 1 / 0))
+
+    def fit(*args):
+        calls.append(1)
+        return real(*args) if len(calls) < 3 else 1 / 0
+    monkeypatch.setattr(update, "fit", fit)
     with pytest.raises(ZeroDivisionError):
         run_mujoco.work([*SMALL, "--num-timesteps", "20000", "--save", "m"])
     assert files() == []
 
 
-# --- what is refused, and how -----------------------------------------------------------------------------------------
+# --- what is refused, and how -------------------------------------------------------------------------------
 
 def refusal(*options):
     """Run the job as the command does; return its one sentence."""
@@ -368,7 +387,8 @@ def test_the_check_of_the_path_leaves_nothing_and_changes_nothing():
 def test_an_environment_with_other_spaces_than_the_models_is_named_by_the_field():
     run_mujoco.work([*SMALL, "--num-timesteps", "1000", "--save", "m"])
     sentence = refusal("--load", "m.npz", "--env", "Pendulum-v1")
-    assert re.search(r"the environment's observation_space does not fit the model: (shape|low|high) is .* is needed$", sentence)
+    assert re.search(r"the environment's observation_space does not fit the model: (shape|low|high) is .* is "
+                     r"needed$", sentence)
 
 
 def test_logs_of_another_run_are_not_mixed():
@@ -384,7 +404,8 @@ def test_logs_without_rows_are_no_obstacle():
     Path("logs/progress.csv").write_text("")
     Path("logs/monitor.csv").write_text('#{"t_start": 5.0, "env_id": "E"}\nr,l,t\n')
     jobs.prepare_logs("logs")
-    assert {path.read_text() for path in Path("logs").iterdir()} == {""} and len(list(Path("logs").iterdir())) == 2
+    assert {path.read_text() for path in Path("logs").iterdir()} == {""}
+    assert len(list(Path("logs").iterdir())) == 2
 
 
 def test_logs_are_set_back_to_the_state_that_a_run_goes_on_from():
@@ -400,10 +421,11 @@ def test_logs_are_set_back_to_the_state_that_a_run_goes_on_from():
 
 
 @pytest.mark.parametrize("options, sentence", [
-    (["--env", "CartPol-v1"], "there is no environment 'CartPol-v1'; the nearest ids are CartPole-v1"),
+    (["--env", "CartPol-v1"], "there is no environment 'CartPol-v1' (did you mean 'CartPole-v1'?)"),
     (["--env", "Cart Pole"], "Cart Pole"),
     (["--load", "nothing.npz", "--env", "CartPole-v1"], "nothing.npz: no archive"),
-    (["--env", "CartPole-v1", "--num-envs", "1100"], "timesteps_per_batch is 1024, fewer than the 1100 environments"),
+    (["--env", "CartPole-v1", "--num-envs", "1100"],
+     "timesteps_per_batch is 1024, fewer than the 1100 environments"),
     (["--env", "CartPole-v1", "--play"], "there is no display to open a window on; record a video instead")])
 def test_errors_are_one_sentence(options, sentence):
     message = refusal(*options)
@@ -411,16 +433,20 @@ def test_errors_are_one_sentence(options, sentence):
 
 
 def test_a_missing_mujoco_package_is_named():
-    code = ("import sys; sys.modules['mujoco'] = None\nfrom trpo_np import jobs, run_mujoco\n"
+    code = ("import sys; sys.modules['mujoco'] = None\nfrom trpo_np import run_mujoco\nfrom trpo_np.app "
+            "import jobs\n"
             "jobs.main(lambda: run_mujoco.work(['--env', 'HalfCheetah-v5']), 'job')")
     process = start(code=code)
     out, err = process.communicate()
-    assert process.returncode == 1 and out == "" and "pip install 'trpo_np[mujoco]'" in err and "Traceback" not in err
+    assert process.returncode == 1 and out == "" and "pip install 'trpo_np[mujoco]'" in err
+    assert "Traceback" not in err
     assert files() == []
 
 
-@pytest.mark.parametrize("error, is_sentence", [(ValueError("a"), True), (gymnasium.error.Error("b"), True), (OSError("c"), True),
-                                                (ImportError("d"), True), (TypeError("e"), False), (AssertionError("f"), False)])
+@pytest.mark.parametrize("error, is_sentence",
+                         [(ValueError("a"), True), (gymnasium.error.Error("b"), True), (OSError("c"), True),
+                                                (ImportError("d"), True), (TypeError("e"), False),
+                          (AssertionError("f"), False)])
 def test_only_errors_that_the_user_can_mend_hide_the_traceback(error, is_sentence, monkeypatch):
     def work():
         raise error
@@ -442,7 +468,7 @@ def test_the_status_of_the_work_is_that_of_the_process():
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-# --- options ----------------------------------------------------------------------------------------------------------
+# --- options ------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("text, value", [("0", 0), ("1000", 1000), ("1e6", 1_000_000), ("2.5e3", 2500),
                                          ("12345678901234567891", 12345678901234567891)])
@@ -451,13 +477,15 @@ def test_count(text, value):
 
 
 @pytest.mark.parametrize("option, text", [
-    ("--num-timesteps", "abc"), ("--num-timesteps", "1.5"), ("--num-timesteps", "inf"), ("--num-timesteps", "nan"),
-    ("--seed", "-1"), ("--num-envs", "0"), ("--log-interval", "0")])
+    ("--num-timesteps", "abc"), ("--num-timesteps", "1.5"), ("--num-timesteps", "inf"),
+    ("--num-timesteps", "nan"), ("--seed", "-1"), ("--num-envs", "0"), ("--log-interval", "0")])
 def test_a_number_that_is_none_ends_with_status_2(option, text, capsys):
     with pytest.raises(SystemExit) as caught:
         run_mujoco.work([f"{option}={text}"])
     assert caught.value.code == 2
-    expected = "at least 1 is needed" if text == "0" else f"{text!r} is not a whole number such as 1000000 or 1e6"
+    expected = f"{text!r} is not a whole number such as 1000000 or 1e6"
+    if text == "0":
+        expected = "at least 1 is needed"
     assert f"argument {option}: {expected}" in capsys.readouterr().err
 
 
@@ -480,15 +508,17 @@ def test_help_does_not_wait_for_numpy():
     assert process.returncode == 0 and "--num-timesteps N" in out and out.endswith("{'argparse'}\n"), err
 
 
-# --- the environment's name -------------------------------------------------------------------------------------------
+# --- the environment's name ---------------------------------------------------------------------------------
 
 def test_the_environment_is_the_one_given_or_that_of_the_file_or_the_default():
     archive.write_archive("named.npz", {}, {"env_id": "ALE/Pong-v5"})
     archive.write_archive("nameless.npz", {}, {})
     archive.write_archive("evil.npz", {}, {"env_id": "antigravity:Env-v0"})
     assert jobs.find_env("A-v0", "named.npz", "B-v0") == jobs.find_env("A-v0", None) == "A-v0"
-    assert jobs.find_env(None, "named.npz", "B-v0") == "ALE/Pong-v5" and jobs.find_env(None, None, "B-v0") == "B-v0"
-    for path, sentence in [("nameless.npz", "not name its environment; --env ID is needed"), ("evil.npz", "give it by --env")]:
+    assert jobs.find_env(None, "named.npz", "B-v0") == "ALE/Pong-v5"
+    assert jobs.find_env(None, None, "B-v0") == "B-v0"
+    for path, sentence in [("nameless.npz", "not name its environment; --env ID is needed"),
+                           ("evil.npz", "give it by --env")]:
         with pytest.raises(ValueError, match=sentence):
             jobs.find_env(None, path, "B-v0")
     assert "antigravity" not in sys.modules
@@ -535,10 +565,13 @@ def test_a_signal_that_comes_while_ranks_confer_is_not_forgotten():
 
 
 def test_one_thread_is_set_unless_a_number_was():
-    code = "from trpo_np.app import jobs; jobs.one_thread(); import os; print([os.environ[name] for name in jobs.THREADS])"
-    env = {name: value for name, value in os.environ.items() if name not in jobs.THREADS} | {"PYTHONPATH": str(ROOT)}
-    for given, expected in [({}, ["1"] * 4), ({"OMP_NUM_THREADS": "3"}, ["3", "1", "1", "1"])]:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env | given, check=True)
+    code = ("import os; from trpo_np.app import jobs; jobs.one_thread(); "
+            "print([os.environ[name] for name in jobs.THREADS])")
+    env = {name: value for name, value in os.environ.items()
+           if name not in jobs.THREADS} | {"PYTHONPATH": str(ROOT)}
+    for given, expected in [({}, ["1"] * 4), ({"OMP_NUM_THREADS": "3"}, ["1", "1", "3", "1"])]:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env | given,
+                              check=True)
         assert done.stdout.strip() == str(expected)
 
 

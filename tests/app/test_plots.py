@@ -1,8 +1,6 @@
 """Learning curves against slow references, and pictures by what they show."""
 
-import json
 import os
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from outputs import png_size, write_monitor
 
 from trpo_np.app import plots
 from trpo_np.logger import EpisodeLog
-
-
-def write_monitor(path, rows, t_start=1000.0, env_id="CartPole-v1"):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    header = json.dumps({"t_start": t_start, "env_id": env_id})
-    Path(path).write_text(f"#{header}\nr,l,t\n" + "".join(f"{r},{l},{t}\n" for r, l, t in rows))
 
 
 def write_progress(path, rows):
@@ -270,12 +263,6 @@ def test_the_window_fits_a_short_run_unless_it_is_given(place):
 
 
 # --- pictures ---------------------------------------------------------------------------------------------
-
-def png_size(path):
-    head = Path(path).read_bytes()[:24]
-    assert head[:8] == b"\x89PNG\r\n\x1a\n"
-    return struct.unpack(">II", head[16:24])
-
 
 def test_the_picture_holds_each_curve_and_its_band(tmp_path):
     pytest.importorskip("matplotlib")

@@ -13,7 +13,8 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv
-from test_trpo import ACTIONS, HERE, SMALL, Toy, Vector
+from test_trpo import HERE, SMALL
+from toys import ACTIONS, Toy, Vector
 
 from trpo_np import TRPO, load_policy, ops, policies
 from trpo_np.files import archive

@@ -2,11 +2,11 @@
 
 from types import SimpleNamespace
 
-import gymnasium
 import numpy as np
 import pytest
 from checks import hessian
 from gymnasium import spaces as gym
+from toys import Moving
 
 from trpo_np import TRPO, load_policy, nn, ops, spaces
 from trpo_np.comm import OneProcess
@@ -264,33 +264,6 @@ def test_what_is_recorded_comes_back_bit_for_bit(n, stack, new, ends, rng):
                            (rows[::3], flat[::3]), (rows[[5, 1]], flat[[5, 1]])]:
         assert isinstance(part, Frames) and part.shape == expected.shape and len(part) == len(expected)
         np.testing.assert_array_equal(np.asarray(part), expected)
-
-
-class Moving(gymnasium.Env):
-    """A stack of frames with one bright bar; its side is the right action. An episode lasts 20 steps."""
-
-    action_space = gym.Discrete(2)
-
-    def __init__(self, layout="first", dtype=np.uint8):
-        self.layout = layout
-        self.observation_space = gym.Box(0, 255, {"first": (4, 12, 11), "last": (12, 11, 3)}[layout], dtype)
-
-    def reset(self, seed=None, options=None):
-        super().reset(seed=seed)
-        count = 4 if self.layout == "first" else 3
-        self.t, self.frames = 0, np.zeros((count, 12, 11), self.observation_space.dtype)
-        return self._draw(), {}
-
-    def _draw(self):
-        self.side = int(self.np_random.integers(2))
-        self.frames = np.roll(self.frames, -1, 0)
-        self.frames[-1] = 0
-        self.frames[-1][:, 7 * self.side:7 * self.side + 4] = 255
-        return self.frames.copy() if self.layout == "first" else self.frames.transpose(1, 2, 0).copy()
-
-    def step(self, action):
-        self.t, reward = self.t + 1, float(action == self.side)
-        return self._draw(), reward, False, self.t >= 20, {}
 
 
 KWARGS = dict(cnn_extractor="trpo_cnn")

@@ -2,12 +2,13 @@
 
 import warnings
 
-import gymnasium
 import numpy as np
 import pytest
 import reference
 from gymnasium import spaces as gym
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
+from toys import Parity
+from toys import Vector as Together  # stepped as one, in a given autoreset mode
 
 from trpo_np import TRPO, evaluate_policy, load_policy, nn, ops
 from trpo_np.autodiff import value_and_grad
@@ -260,38 +261,6 @@ def test_dict_observations_in_sequences():
 
 
 # --- segments -----------------------------------------------------------------------------------------------
-
-class Parity(gymnasium.Env):
-    """Show one bit a step; the right action is odd where the sum of the episode's bits so far is odd.
-
-    Episodes vary in length; some terminate, others are truncated.
-    """
-
-    observation_space = gym.Box(-1, 1, (3,), np.float32)
-
-    def __init__(self, action_space=ACTIONS["Discrete"], limit=9):
-        self.action_space, self.limit = action_space, limit
-
-    def _observation(self):
-        self.bit = int(self.np_random.integers(2))
-        self.sum += self.bit
-        return np.array([self.bit, 1 - self.bit, self.np_random.uniform()], np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.t = self.sum = 0
-        return self._observation(), {}
-
-    def step(self, action):
-        right = 1.0 if np.ravel(action)[0] % 2 == self.sum % 2 else 0.0
-        self.t += 1
-        ends = self.np_random.random() < 0.1
-        return self._observation(), right, bool(ends), self.t == self.limit, {}
-
-
-class Together(SyncVectorEnv):
-    """Environments that are stepped as one, in a given autoreset mode."""
-
 
 MODES = {"list": None} | {mode.name: mode for mode in AutoresetMode}
 

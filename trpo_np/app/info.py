@@ -1,4 +1,4 @@
-"""What a model's file holds, told in lines of text."""
+"""Describe a model's file in lines of text."""
 
 import json
 import textwrap
@@ -7,22 +7,26 @@ from .. import spaces
 
 
 def description(path: str, record: dict, arrays: dict) -> str:
-    """Describe a model in lines of text."""
+    """Return the description of a model whose file has this path, record and arrays."""
     about, progress = record["policy"], record["progress"]
     returns = [episode[0] for episode in progress["recent"]]
     prefix = "parameters/"
     weights = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-    mean = f", the last {len(returns)} with a mean return of {sum(returns) / len(returns):.2f}" if returns else ""
+    mean = ""
+    if returns:
+        mean = f", the last {len(returns)} with a mean return of {sum(returns) / len(returns):.2f}"
+    normalised = ", normalised" if about["normalize"] else ""
     lines = [path, *columns({
         "policy": f"{shown(about['class'])}, {shown(about['dtype'])}",
         "arguments": settings(about["kwargs"]) or "none",
         "environment": shown(record["env_id"]) if record.get("env_id") else "not named",
-        "observation": outline(spaces.from_json(about["observation_space"])) + ", normalised" * about["normalize"],
+        "observation": outline(spaces.from_json(about["observation_space"])) + normalised,
         "action": outline(spaces.from_json(about["action_space"])),
         **{f"network {part}": chain for part, chain in networks(weights).items()},
     }), "", "training", *columns({
         "steps": f"{progress['num_timesteps']:,}",
-        "updates": f"{progress['updates']:,}, of which {progress['skipped_updates']:,} found no better policy",
+        "updates": f"{progress['updates']:,}, of which {progress['skipped_updates']:,} "
+                   "found no better policy",
         "episodes": f"{progress['episodes']:,}{mean}",
         "seed": shown(progress["seed"]),
         "settings": settings(record["algorithm"]),
@@ -31,19 +35,20 @@ def description(path: str, record: dict, arrays: dict) -> str:
 
 
 def shown(value) -> str:
-    """Show a value of a file; as JSON, so that it cannot control the terminal."""
+    """Return a file's value as JSON, so that it cannot control the terminal."""
     return json.dumps(value).strip('"')
 
 
 def settings(values: dict) -> str:
+    """Return names and values in a line."""
     return ", ".join(f"{shown(key)} {shown(value)}" for key, value in values.items())
 
 
 def columns(rows: dict) -> list:
-    """Align names and texts; wrap what is long."""
+    """Return lines with the names and texts of a table in two columns; wrap long texts."""
     width = max(map(len, rows)) + 4
-    return [textwrap.fill(f"  {key:{width - 2}}{text}", 100, subsequent_indent=" " * width, break_on_hyphens=False)
-            for key, text in rows.items()]
+    wrap = textwrap.TextWrapper(100, subsequent_indent=" " * width, break_on_hyphens=False)
+    return [wrap.fill(f"  {key:{width - 2}}{text}") for key, text in rows.items()]
 
 
 def outline(space) -> str:
@@ -56,14 +61,15 @@ def outline(space) -> str:
         return f"Discrete, {space.n} values from {space.start}"
     size = " x ".join(map(str, space.shape))
     if kind == "Box":
-        return f"Box, {size or 1} {space.dtype}, from {float(space.low.min()):.4g} to {float(space.high.max()):.4g}"
+        low, high = float(space.low.min()), float(space.high.max())
+        return f"Box, {size or 1} {space.dtype}, from {low:.4g} to {high:.4g}"
     if kind == "MultiDiscrete":
         return f"MultiDiscrete, {size} of {', '.join(map(str, space.nvec))} values"
     return f"{kind}, {size}"
 
 
 def networks(weights: dict) -> dict:
-    """Return the widths of the layers of each network, by the first part of their parameters' names."""
+    """Return the widths of each network's layers as text, by the first part of its parameters' names."""
     chains: dict = {}
     for name, array in weights.items():
         if name.endswith("/lstm/wh"):
@@ -82,7 +88,7 @@ def table(weights: dict) -> list:
     critic = sum(array.size for name, array in weights.items() if name.startswith("vf/"))
     total = sum(array.size for array in weights.values())
     rows += [("policy", "", f"{total - critic:,}"), ("critic", "", f"{critic:,}"), ("all", "", f"{total:,}")]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = [f"{name:{widths[0]}}  {shape:{widths[1]}}  {number:>{widths[2]}}" for name, shape, number in rows]
+    a, b, c = (max(map(len, column)) for column in zip(*rows))
+    lines = [f"{name:{a}}  {shape:{b}}  {number:>{c}}" for name, shape, number in rows]
     rule = "-" * len(lines[0])
     return [lines[0], rule, *lines[1:-3], rule, *lines[-3:]]

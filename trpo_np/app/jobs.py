@@ -1,4 +1,4 @@
-"""One training job from the command line: its options, signals, saving, final evaluation.
+"""One training job from the command line: options, signals, saving, the evaluation at the end.
 
 Nothing heavy is imported at the top: `one_thread` must come before NumPy loads, and `--help` should not wait.
 """
@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import sys
@@ -17,13 +18,13 @@ import textwrap
 import time
 from contextlib import closing, suppress
 
+from ..kernels.threads import THREADS
 from .signals import Signals, boundaries
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 EPILOG = "After an error in your own environment or policy, TRPO_NP_TRACEBACK=1 shows where it came from."
 
 
-# --- options ----------------------------------------------------------------------------------------------------------
+# --- options ------------------------------------------------------------------------------------------------
 
 def count(text: str) -> int:
     """Read a whole number, also written like 1e6."""
@@ -31,7 +32,7 @@ def count(text: str) -> int:
         value = float(text)
     except ValueError:
         value = -1.0
-    if value < 0 or not value.is_integer():  # infinity is none
+    if value < 0 or not value.is_integer():  # which infinity is not
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number such as 1000000 or 1e6")
     return int(text) if text.isdecimal() else int(value)
 
@@ -44,48 +45,53 @@ def positive(text: str) -> int:
 
 
 def layout(prog: str) -> argparse.HelpFormatter:
-    """Make argparse's formatter with room for the longest option and lines that the eye can follow."""
-    width = argparse.HelpFormatter(prog)._width
-    return argparse.HelpFormatter(prog, max_help_position=26, width=min(width, 100))
+    """Make argparse's formatter with room for the longest option and with lines that the eye can follow."""
+    width = min(shutil.get_terminal_size().columns - 2, 100)
+    return argparse.HelpFormatter(prog, max_help_position=26, width=width)
 
 
-def parser(prog: str, description: str, env: str, timesteps: str, presets: list[str]) -> argparse.ArgumentParser:
-    """Make the parser of the options that all training jobs share."""
+def parser(prog: str, description: str, env: str, timesteps: str,
+           presets: list[str]) -> argparse.ArgumentParser:
+    """Make a parser with the options that all training jobs share."""
     p = argparse.ArgumentParser(prog=prog, description=description, epilog=EPILOG, formatter_class=layout)
     add_options(p, env, timesteps, presets)
     return p
 
 
-def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: list[str], num_envs: int = 1) -> None:
-    """Add the options of a training job; `env` is None if not given, and `find_env` resolves that."""
+def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: list[str],
+                num_envs: int = 1) -> None:
+    """Add the options of a training job. Without --env the parsed `env` is None; see `find_env`."""
     add, shown = p.add_argument, "(default: %(default)s)"
     add("--env", metavar="ID",
         help=f"gymnasium id of the environment (default: {env}; with --load, the one that the file names)")
     add("--num-timesteps", type=count, default=timesteps, metavar="N",
-        help="environment steps to train for, in whole batches; 1e6 is understood; with 0 nothing is trained, "
-             f"the model is only evaluated {shown}")
+        help="environment steps to train for, in whole batches; 1e6 is understood; with 0 nothing is "
+             f"trained, the model is only evaluated {shown}")
     add("--seed", type=count, default=0, metavar="N",
         help=f"same seed, same result, on the same machine with the same versions {shown}")
     add("--num-envs", type=positive, default=num_envs, metavar="N",
         help=f"environments stepped in turn; the batch is shared out among them {shown}")
     add("--preset", choices=presets, default=presets[0],
-        help="tuned: settings that learn fast, chosen for this environment or for its kind; baselines: those of "
-             f"openai/baselines, to compare with{'; paper: those of the TRPO paper' * ('paper' in presets)} {shown}")
+        help="tuned: settings that learn fast, chosen for this environment or for its kind; baselines: "
+             "those of openai/baselines, to compare "
+             f"with{'; paper: those of the TRPO paper' * ('paper' in presets)} {shown}")
     add("--save", metavar="FILE",
         help="where the model goes, an .npz file (default: that of --load, or else trpo_ENV_seedN.npz)")
     add("--save-every", type=count, default="100000", metavar="N",
-        help="environment steps between saves to that file, 0 for only at the end; a job that is killed loses no "
-             f"more than this {shown}")
+        help="environment steps between saves to that file, 0 for only at the end; a job that is killed "
+             f"loses no more than this {shown}")
     add("--load", metavar="FILE",
-        help="go on with this model, with its own settings, until --num-timesteps in all; given the same options, a "
-             "job that was killed ends exactly as if it had not been (default: a new model)")
+        help="go on with this model, with its own settings, until --num-timesteps in all; given the same "
+             "options, a job that was killed ends exactly as if it had not been (default: a new model)")
     add("--log-dir", metavar="FOLDER",
-        help="also write progress.csv, progress.json, monitor.csv (each episode) and, if tensorboard is installed, "
-             "its event files there (default: tables on the terminal only)")
+        help="also write progress.csv, progress.json, monitor.csv (each episode) and, if tensorboard is "
+             "installed, its event files there (default: tables on the terminal only)")
     add("--log-interval", type=positive, default=10, metavar="N", help=f"updates per table {shown}")
     add("--eval-episodes", type=count, default=20, metavar="N",
-        help=f"episodes of the evaluation at the end, with the most likely actions, for Atari with drawn ones {shown}")
-    add("--play", action="store_true", help="show the policy in a window at the end, until Ctrl-C (default: no window)")
+        help="episodes of the evaluation at the end, with the most likely actions, for Atari with drawn "
+             f"ones {shown}")
+    add("--play", action="store_true",
+        help="show the policy in a window at the end, until Ctrl-C (default: no window)")
 
 
 def find_env(given: str | None, file: str | None, default: str = "") -> str:
@@ -97,24 +103,24 @@ def find_env(given: str | None, file: str | None, default: str = "") -> str:
     stored = read_archive(file)[0].get("env_id")
     if not isinstance(stored, str):
         raise ValueError(f"{file} does not name its environment; --env ID is needed")
-    if not re.fullmatch(r"[\w./-]+", stored):  # gymnasium imports the module before a colon: a file may not ask for that
+    if not re.fullmatch(r"[\w./-]+", stored):  # a colon would make gymnasium import the module before it
         raise ValueError(f"{file} names the environment {ascii(stored)}; to use that, give it by --env")
     return stored
 
 
 def one_thread() -> None:
-    """Set one BLAS thread, unless the user set a number; call it before NumPy loads.
+    """Set the number of BLAS threads to one, unless the user has set it; call this before NumPy loads.
 
-    Small networks are slower with several, and many ranks on one machine are much slower.
+    With several threads small networks are slower, and many ranks on one machine are much slower.
     """
     for name in THREADS:
         os.environ.setdefault(name, "1")
 
 
-# --- what would go wrong hours later -----------------------------------------------------------------------------------
+# --- what would go wrong hours later ------------------------------------------------------------------------
 
 def check_writable(path: str) -> None:
-    """Raise an OSError now, not after hours, if no file can be saved there; leave nothing behind."""
+    """Raise an OSError now, not after hours, if no file can be saved at a path; leave nothing behind."""
     folder = os.path.dirname(os.path.realpath(path))
     try:
         try:
@@ -125,20 +131,23 @@ def check_writable(path: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(error.errno, f"cannot save there: {error.strerror}; name another file by --save", path) from None
+        raise OSError(error.errno, f"cannot save there: {error.strerror}; name another file by --save",
+                      path) from None
 
 
 def check_display() -> None:
-    """Raise an OSError where there is no screen: some windows end the process there without a word."""
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    """Raise an OSError if there is no screen, where some windows end the process without a word."""
+    has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.platform.startswith("linux") and not has_display:
         raise OSError("there is no display to open a window on; record a video instead: "
                       "trpo-np play FILE --env ID --video FOLDER")
 
 
 def prepare_logs(folder: str, model=None) -> None:
-    """Drop from the logs what came after the state that a run goes on from: it will be done, and logged, again.
+    """Cut the logs of a run that goes on from a saved model back to that model's steps and episodes.
 
-    Refuse a folder with the logs of another run if `model` is None: the two would be mixed.
+    The run will repeat, and log again, the steps after them. If `model` is None, a new run starts: a
+    ValueError refuses a folder with the logs of another run.
     """
     steps, episodes, before = (model.num_timesteps, model.episodes, 0) if model else (0, 0, 0)
     keep = {"progress.csv": lambda row, line: row < 1 or float(line.split(",")[0]) <= steps,
@@ -149,27 +158,33 @@ def prepare_logs(folder: str, model=None) -> None:
         if not os.path.exists(path):
             continue
         with open(path, encoding="utf-8", newline="") as file:
-            lines = [line for line in file if line.endswith("\n")]  # a kill can leave a piece of one
+            lines = [line for line in file if line.endswith("\n")]  # a kill can cut a line off
         if model and name == "monitor.csv" and lines:
             before = json.loads(lines[0].lstrip("#")).get("episodes_before", 0)
         kept = [line for row, line in enumerate(lines) if wanted(row, line)]
         if model is None and len(kept) < len(lines):
-            raise ValueError(f"{path} is the log of a run; give another --log-dir, or go on with that run by --load")
+            raise ValueError(f"{path} is the log of a run; "
+                             "give another --log-dir, or go on with that run by --load")
         with open(f"{path}.tmp", "w", encoding="utf-8", newline="") as file:
             file.writelines(kept if model else [])
         os.replace(f"{path}.tmp", path)
 
 
-# --- the job ----------------------------------------------------------------------------------------------------------
+# --- the job ------------------------------------------------------------------------------------------------
 
-def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs=None, about="", deterministic=True) -> int:
-    """Train, save, evaluate; return the exit status. `make_env(**kwargs)` makes one environment, `make_envs(n)` several."""
+def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs=None, about="",
+        deterministic=True) -> int:
+    """Train, save, evaluate; return the exit status.
+
+    make_env: makes one environment from keyword arguments. make_envs: makes n of them; a DummyVecEnv if None.
+    preset: TRPO's arguments. about: a line to print about the environment.
+    """
     if args.play:
         check_display()
     with Signals() as signals:
         try:
             model, path = prepare(args, make_env, policy, preset, make_envs, about)
-            model.comm.ends_on_error = False  # `main` ends the job, when the model is saved
+            model.comm.ends_on_error = False  # `main` ends the job, after the model is saved
             if args.num_timesteps > model.num_timesteps:
                 train(model, args, path, signals)
             elif args.save and model.comm.rank == 0:
@@ -177,8 +192,9 @@ def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs
             model.get_env().close()
             if model.comm.rank == 0:
                 if args.eval_episodes:
+                    seed = args.seed + 1_000_000
                     with closing(make_env()) as env:
-                        print(score(model, env, args.eval_episodes, args.seed + 1_000_000, deterministic), flush=True)
+                        print(score(model, env, args.eval_episodes, seed, deterministic), flush=True)
                 if args.play:
                     play(model, make_env, args.seed, deterministic=deterministic)
         except KeyboardInterrupt:
@@ -193,7 +209,7 @@ def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs
 
 
 def prepare(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs, about: str) -> tuple:
-    """Make or load the model, and find out what would go wrong later; return the model and its file's path."""
+    """Make or load the model and check what could fail later; return the model and its file's path."""
     from ..files.archive import npz_path
     from ..logger import configure
     from ..trpo import TRPO
@@ -218,7 +234,7 @@ def prepare(args: argparse.Namespace, make_env, policy: str, preset: dict, make_
 
 
 def introduce(args: argparse.Namespace, model, preset: dict, path: str, training: bool, about: str) -> None:
-    """Print what is about to be done."""
+    """Print the job's settings before it starts."""
     def plural(n, what):
         return f"{n:,} {what}{'s' * (n != 1)}"
 
@@ -239,7 +255,7 @@ def introduce(args: argparse.Namespace, model, preset: dict, path: str, training
 
 
 def train(model, args: argparse.Namespace, path: str, signals: Signals) -> None:
-    """Train and save; save the last whole model also when a signal or an environment's error cuts training short."""
+    """Train, and save the last whole model, also if a signal or an error cuts training short."""
     from ..callbacks import FileCallback, MonitorCallback
 
     hooks: list = [whole := boundaries(signals, model)]
@@ -249,8 +265,8 @@ def train(model, args: argparse.Namespace, path: str, signals: Signals) -> None:
         hooks.append(MonitorCallback(f"{args.log_dir}/", args.env))
     failure, started, before = None, time.perf_counter(), model.num_timesteps
     try:
-        model.learn(args.num_timesteps - before, hooks, log_interval=args.log_interval, reset_num_timesteps=False,
-                    progress_bar=True)
+        model.learn(args.num_timesteps - before, hooks, log_interval=args.log_interval,
+                    reset_num_timesteps=False, progress_bar=True)
     except (KeyboardInterrupt, Exception) as error:
         signals.held, failure = True, error
         if whole.is_whole:
@@ -259,46 +275,50 @@ def train(model, args: argparse.Namespace, path: str, signals: Signals) -> None:
     if model.comm.rank == 0 and whole.is_whole:
         place = f"saved to {model.save(path)}" if done else "nothing to save"
         hint = ", from where --load goes on" if done and (failure or signals.came) else ""
-        print(f"{done:,} steps in {seconds:.1f} s, {done / max(seconds, 1e-9):,.0f} steps/s; {place}{hint}", flush=True)
+        rate = done / max(seconds, 1e-9)
+        print(f"{done:,} steps in {seconds:.1f} s, {rate:,.0f} steps/s; {place}{hint}", flush=True)
     for output in model.loggers:
         output.close()
     if failure is not None:
         raise failure
-    signals.shared = any(model.comm.gather(signals.came))  # no rank goes before the model is saved
+    signals.shared = any(model.comm.gather(signals.came))  # no rank ends before the model is saved
     signals.came |= signals.shared
     signals.release()
 
 
 def score(policy, env, episodes: int, seed: int, deterministic: bool = True) -> str:
-    """Evaluate a policy; say how it did."""
+    """Evaluate a policy; return a line about its returns."""
     from ..evaluation import evaluate_policy
 
-    returns, lengths = evaluate_policy(policy, env, episodes, deterministic, return_episode_rewards=True, seed=seed)
+    returns, lengths = evaluate_policy(policy, env, episodes, deterministic, return_episode_rewards=True,
+                                       seed=seed)
     mean = sum(returns) / episodes
     std = (sum((x - mean) ** 2 for x in returns) / episodes) ** 0.5
-    return (f"{'deterministic' if deterministic else 'stochastic'} return of {episodes} episode{'s' * (episodes > 1)}: "
-            f"{mean:.2f} +- {std:.2f} (lowest {min(returns):.2f}, highest {max(returns):.2f}; "
-            f"mean length {sum(lengths) / episodes:.1f})")
+    kind, plural = "deterministic" if deterministic else "stochastic", "s" * (episodes > 1)
+    length = sum(lengths) / episodes
+    spread = f"lowest {min(returns):.2f}, highest {max(returns):.2f}; mean length {length:.1f}"
+    return f"{kind} return of {episodes} episode{plural}: {mean:.2f} +- {std:.2f} ({spread})"
 
 
 def play(policy, make_env, seed: int, episodes: int | None = None, video: str | None = None,
          deterministic: bool = True) -> None:
-    """Show a policy in the environment's window, or record it to a folder, for some episodes or until Ctrl-C."""
+    """Show a policy in the environment's window, or record a video; for some episodes or until Ctrl-C."""
     from ..evaluation import evaluate_policy
 
     def report(locals_, _):
         for i in locals_["done"].nonzero()[0]:
-            print(f"return {locals_['episode_reward'][i]:.2f} in {locals_['episode_length'][i]} steps", flush=True)
+            total, steps = locals_["episode_reward"][i], locals_["episode_length"][i]
+            print(f"return {total:.2f} in {steps} steps", flush=True)
 
     with closing(recorded(make_env, video, episodes) if video else make_env(render_mode="human")) as env:
-        with suppress(*[KeyboardInterrupt] * (episodes is None)):  # then Ctrl-C is the way to end it
+        with suppress(*[KeyboardInterrupt] * (episodes is None)):  # without a number, Ctrl-C is the end
             evaluate_policy(policy, env, episodes or sys.maxsize, deterministic, callback=report, seed=seed)
 
 
 def recorded(make_env, folder: str, episodes: int | None):
-    """Make an environment whose episodes are written as .mp4 files."""
+    """Make an environment that writes its episodes to a folder as .mp4 files."""
     if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
-        os.environ.setdefault("MUJOCO_GL", "egl")  # draws without a display; read when mujoco loads
+        os.environ.setdefault("MUJOCO_GL", "egl")  # to draw without a display; mujoco reads it at import
     from gymnasium.wrappers import RecordVideo
 
     env = make_env(render_mode="rgb_array")
@@ -306,19 +326,20 @@ def recorded(make_env, folder: str, episodes: int | None):
         env.reset()
         env.render()
     except Exception as error:
-        raise OSError(f"{env.spec.id} cannot be drawn here ({error}); for MuJoCo without a display, the variable "
-                      "MUJOCO_GL is egl or osmesa") from error
+        raise OSError(f"{env.spec.id} cannot be drawn here ({error}); for MuJoCo without a display, set the "
+                      "variable MUJOCO_GL to egl or osmesa") from error
+    last = sys.maxsize if episodes is None else episodes
     name = env.spec.id.split("/")[-1]
-    return RecordVideo(env, folder, name_prefix=name, episode_trigger=lambda i: episodes is None or i < episodes)
+    return RecordVideo(env, folder, name_prefix=name, episode_trigger=lambda i: i < last)
 
 
 def main(work, prog: str) -> None:
-    """Call `work()` and exit with its status; an error that the user can mend is one sentence on the terminal."""
+    """Call `work()` and exit with its status; print an error that the user can mend as one sentence."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         status = work()
         sys.stdout.flush()
-        sys.exit(status)  # which the handlers below do not see
+        sys.exit(status)  # the handlers below do not catch SystemExit
     except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:  # the reader, such as `head`, has had enough
@@ -329,7 +350,9 @@ def main(work, prog: str) -> None:
         is_mendable = is_of_gymnasium or isinstance(error, (ValueError, ImportError, OSError))
         if os.environ.get("TRPO_NP_TRACEBACK") or not is_mendable:
             raise
-        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename:
+            text = f"{error.filename}: {error.strerror}"
         status = f"{prog}: error: {text}"
     from ..comm import end_job
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and its like must not cut a model in half: signals that wait while an update runs."""
+"""Signals that wait while an update runs, so that Ctrl-C and its like do not cut a model in half."""
 
 import os
 import signal
@@ -6,16 +6,16 @@ from contextlib import suppress
 
 
 class Signals:
-    """Make of Ctrl-C, SIGTERM and a closed terminal a KeyboardInterrupt: at once, or, while `held`, in `release`."""
+    """Turn Ctrl-C, SIGTERM and a closed terminal into a KeyboardInterrupt; if `held`, in `release`."""
 
     def __init__(self):
-        self.held = self.came = self.shared = False  # shared: all ranks stop, together
+        self.held = self.came = self.shared = False  # shared: all ranks stop together
 
     def __enter__(self) -> "Signals":
         numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
         self.before = {n: signal.getsignal(n) for n in numbers}
         for n, handler in self.before.items():
-            if handler is not signal.SIG_IGN:  # nohup, or a shell's background job
+            if handler is not signal.SIG_IGN:  # under nohup, or in a shell's background job, it stays ignored
                 signal.signal(n, self.handle)
         return self
 
@@ -24,24 +24,26 @@ class Signals:
             signal.signal(n, handler)
 
     def handle(self, *_) -> None:
-        """Note that a signal came, and act on it now or later."""
-        self.came = True  # kept: an exception can get lost in a foreign function, such as a compiler
+        """Note that a signal came; act on it now or later."""
+        self.came = True  # remembered: the exception can get lost in foreign code, such as a compiler
         if not self.held:
             raise KeyboardInterrupt
         with suppress(OSError):  # the terminal may be gone
-            os.write(2, b"\nstopping in a moment, when the model is whole\n")  # print could be in the midst of printing
+            # not print, which the signal may have interrupted
+            os.write(2, b"\nstopping in a moment, when the model is whole\n")
 
     def release(self) -> None:
-        """Let signals act at once from now on; act on one that came."""
+        """Let signals act at once from now on; act on one that came before."""
         self.held = False
         if self.came:
             raise KeyboardInterrupt
 
 
 def boundaries(signals: Signals, model):
-    """Make the callback that holds signals during updates and knows what the model last was when it was whole.
+    """Make a callback that holds signals during updates and knows whether the model is whole.
 
-    Put it first in the list: what the others write after a rollout and an update is then not cut short either.
+    Put it first in the list: then signals do not cut short what other callbacks write after a rollout or an
+    update, either.
     """
     from ..callbacks import BaseCallback
 
@@ -49,7 +51,7 @@ def boundaries(signals: Signals, model):
         is_whole = True
 
         def _on_training_start(self):
-            signals.held = model.comm.size > 1  # ranks must stop together: after an update
+            signals.held = model.comm.size > 1  # ranks stop together, after an update
 
         def _on_rollout_start(self):
             self.counters = model.num_timesteps, model.episodes, list(model.recent)
@@ -61,11 +63,11 @@ def boundaries(signals: Signals, model):
 
         def _on_update_end(self):
             self.is_whole, stop = True, any(model.comm.gather(signals.came))
-            signals.came |= stop  # another may have come since
+            signals.came |= stop  # and keep one that has come since
             return not stop
 
         def forget_rollout(self):
-            """Set back the counters, which a rollout that was cut short may have advanced."""
+            """Set back the counters that an unfinished rollout has advanced."""
             model.num_timesteps, model.episodes, recent = self.counters
             model.recent.clear()
             model.recent.extend(recent)

@@ -1,8 +1,9 @@
-"""How many cores this process has, and how many threads BLAS uses; importable before NumPy is."""
+"""The cores of this process and the threads of BLAS; importable before NumPy is, since jobs set threads first."""
 
 import os
 
-THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")  # the first that is set counts
+# the variables that set BLAS' threads; the first that is set counts
+THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 def cores() -> set:
