@@ -37,7 +37,7 @@ BY_GATES = 4  # the derivatives in z_t, a row for each gate:
 C_BY_I, C_BY_F, H_BY_O, C_BY_G = range(BY_GATES, BY_GATES + 4)
 UNIT_HW = 8  # standardize(h_{t-1} wh), a row for each gate
 UNIT_C = 12  # standardize(c_t)
-FACTOR_HW, FACTOR_C = 13, 14  # what standardize multiplied by: the row's first number, the others mean nothing
+FACTOR_HW, FACTOR_C = 13, 14  # what standardize multiplied by, the same number in the whole row
 STATE_ROWS, ROWS, LN_ROWS = 2, 8, 15  # how many are kept: without a trace, of an LSTM, of a layer-norm LSTM
 
 # The weights of layer norm are an array (6, cells). Its rows are gain_h, one for each gate, gain_c and bias_c
@@ -274,19 +274,18 @@ def _run_ln_loop(z, starts, state, w, at_once, norm, trace):
         for r in range(n):
             at = record[t, r]
             _join(gates, r, hw)
-            factor = _standardize(hw)
+            factor_hw = _standardize(hw)
             if trace:
                 _copy(hw, _unit_hw(flat, t, r, cells))
-                at[FACTOR_HW, 0] = factor
             _split_scaled(hw, norm, r, gates)
             _run_gates(gates, r, z[t, r])
             if trace:
                 _keep_by_gates(gates, c, r, starts[t, r], at)
             _run_cell(gates, c, r, at)
-            factor = _standardize(at[H])
+            factor_c = _standardize(at[H])
             if trace:
-                _copy(at[H], at[UNIT_C])
-                at[FACTOR_C, 0] = factor
+                for j in range(cells):
+                    at[UNIT_C, j], at[FACTOR_HW, j], at[FACTOR_C, j] = at[H, j], factor_hw, factor_c
             for j in range(cells):
                 at[H, j] = at[H, j] * norm[GAIN_C, j] + norm[BIAS_C, j]
             _run_output(gates, h, r, at, trace)
@@ -573,7 +572,7 @@ def push_ln(dz, dh_direct, starts, record, w, at_once, norm):
         dhw = standardize_linear(_joined(dh @ w), *unit_hw(record[t])) * gain_h
         di, df, do, dg = (_split_up(dhw) + dz[t].swapaxes(0, 1)) * at[BY_GATES:BY_GATES + 4]
         dc = at[C_BY_C] * dc + di + df + dg
-        dq = standardize_linear(dc, at[UNIT_C], at[FACTOR_C, :, :1]) * gain_c
+        dq = standardize_linear(dc, at[UNIT_C], at[FACTOR_C]) * gain_c
         out[t] = dh = at[H_BY_C] * dq + do + dh_direct[t]
     return out
 
@@ -605,7 +604,7 @@ def pull_ln(g, starts, record, w, at_once, norm):
     for t in range(steps - 1, -1, -1):
         at, new = record[t].swapaxes(0, 1), gz[t].swapaxes(0, 1)
         gh_direct[t] = gh = gh + g[t]
-        gc = gc + standardize_linear(at[H_BY_C] * gh * gain_c, at[UNIT_C], at[FACTOR_C, :, :1])
+        gc = gc + standardize_linear(at[H_BY_C] * gh * gain_c, at[UNIT_C], at[FACTOR_C])
         np.multiply(gc, at[BY_GATES:BY_GATES + 4], out=new)
         np.multiply(gh, at[H_BY_O], out=new[O])
         gc = gc * at[C_BY_C]
