@@ -148,12 +148,6 @@ def _unit_hw(flat, t, r, cells):
 
 
 @helper
-def _scale(a, gain):
-    for j in range(a.size):
-        a[j] *= gain[j]
-
-
-@helper
 def _standardize(a):
     # make mean 0 and variance 1 of a row, in place; return the factor
     total, squares = np.float32(0), np.float32(0)
@@ -186,6 +180,7 @@ def _standardize_linear(a, unit, factor):
 
 @helper
 def _begin(state, c, h):
+    # c and h = the state, (n, 2 cells)
     cells = c.shape[1]
     for r in range(len(c)):
         for j in range(cells):
@@ -350,8 +345,8 @@ def _push_ln_loop(dz, dh_direct, starts, record, w, at_once, norm):
             _push_gates(dgates, r, dz[t, r], at)
             _push_cell(dgates, dc, r, at, new)
             _standardize_linear(new, at[UNIT_C], at[FACTOR_C, 0])
-            _scale(new, norm[GAIN_C])
             for j in range(cells):
+                new[j] *= norm[GAIN_C, j]
                 dgates[O, r, j] += dh_direct[t, r, j]
             _push_output(dgates, dh, r, at, new)
     return out
@@ -414,7 +409,8 @@ def _pull_ln_loop(g, starts, record, w, at_once, norm):
                 gh[r, j] += g[t, r, j]
             _copy(gh[r], gh_direct[t, r])
             _pull_output(gh, r, at, new)
-            _scale(gh[r], norm[GAIN_C])
+            for j in range(cells):
+                gh[r, j] *= norm[GAIN_C, j]
             _standardize_linear(gh[r], at[UNIT_C], at[FACTOR_C, 0])
             _pull_cell(gh, gc, r, at, new)
             for k in range(4):
