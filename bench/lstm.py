@@ -1,8 +1,8 @@
 """How fast is the LSTM through time, beside PyTorch's nn.LSTM with the same weights?
 
-Sequences of 128 steps x 8 environments, 64 inputs, float32, one thread. `forward` on plain arrays; `gradient` of a sum of outputs
-in all weights, with its forward pass; `Fisher product` J'J v, on both sides from a forward pass made before: PyTorch's is the
-second backward pass that a Hessian product of a KL needs.
+Sequences of 128 steps x 8 environments, 64 inputs, float32, one thread. `forward`: the outputs of plain
+arrays. `gradient`: a sum of outputs in all weights, with its forward pass. `Fisher product`: J'J v from a
+forward pass made before; PyTorch's is the second backward pass that a Hessian product of a KL needs.
 """
 
 import _timing
@@ -94,18 +94,21 @@ def main():
         print(f"PyTorch did not run ({error})")
     programs["layer norm"] = ours(lnlstm, x, normed, g, [draw(*w.shape) for w in normed])
     times: dict = {name: [np.inf] * 3 for name in programs}
-    for name in sorted(programs, key=lambda name: name != "PyTorch"):  # PyTorch before trpo_np keeps freed memory
+    # PyTorch first: from keep_freed on, this process keeps freed memory
+    for name in sorted(programs, key=lambda name: name != "PyTorch"):
         if name != "PyTorch":
             keep_freed()
         for _ in range(args.rounds):
-            times[name] = [min(best, _timing.best(run, 0.3, 3)) for best, run in zip(times[name], programs[name])]
+            found = [_timing.best(run, 0.3, 3) for run in programs[name]]
+            times[name] = [min(pair) for pair in zip(times[name], found)]
     print(f"{'ms':<14}{'forward':>10}{'gradient':>10}{'Fisher product':>16}")
     for name, row in times.items():
         print(f"{name:<14}{1e3 * row[0]:>10.2f}{1e3 * row[1]:>10.2f}{1e3 * row[2]:>16.2f}")
     if "PyTorch" in times:
         ratios = [b / a for a, b in zip(times["trpo_np"], times["PyTorch"])]
         print(f"{'times as fast':<14}{ratios[0]:>10.2f}{ratios[1]:>10.2f}{ratios[2]:>16.2f}")
-    _timing.save(args, {"cells": h, "steps": args.steps, "environments": args.environments, "inputs": args.inputs,
+    _timing.save(args, {"cells": h, "steps": args.steps, "environments": args.environments,
+                        "inputs": args.inputs,
                         "seconds": {name: dict(zip(PASSES, row)) for name, row in times.items()}})
 
 

@@ -77,16 +77,17 @@ def dense(name: str, n_out: int, gain: float = np.sqrt(2)) -> Layer:
 
 
 def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
-    """Make an LSTM of `n_out` cells; its apply(params, x, starts, state) is an op of ops/lstm.py.
+    """LSTM of `n_out` cells, with layer norm or without.
 
-    Each gate's weights are drawn orthogonal. The forget gate's bias is 1, so that a new network remembers
-    (Jozefowicz et al. 2015).
+    `apply(params, x (T, n, k), starts, state)` returns outputs and states, see ops.lstm. Each gate's weights are
+    orthogonal, and the forget gate's bias is 1, so that a new network remembers (Jozefowicz et al. 2015). In the
+    parameters' names g is a gain and b a bias: of x wx, of h wh, of all gates (b alone) and of the cell c.
     """
-    from .ops import lstm as recurrent_ops  # here, so that only policies with an LSTM load it
+    from .ops import lstm as recurrent  # only networks with memory load it
 
     zeros, ones = (lambda rng, s: np.zeros(s)), (lambda rng, s: np.ones(s))
     names = ["wx", "gx", "bx", "wh", "gh", "bh", "b", "gc", "bc"] if layer_norm else ["wx", "wh", "b"]
-    op = recurrent_ops.lnlstm if layer_norm else recurrent_ops.lstm
+    op = recurrent.lnlstm if layer_norm else recurrent.lstm
 
     def gates(rng, shape):
         return np.concatenate([orthogonal(rng, (shape[0], n_out)) for _ in range(4)], axis=1)
@@ -96,10 +97,10 @@ def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
 
     def init(shape):
         gate, cell = (4 * n_out,), (n_out,)
-        weights = {"wx": Weight((shape[-1], 4 * n_out), gates), "gx": Weight(gate, ones),
-                   "bx": Weight(gate, zeros), "wh": Weight((n_out, 4 * n_out), gates),
-                   "gh": Weight(gate, ones), "bh": Weight(gate, zeros), "b": Weight(gate, forget),
-                   "gc": Weight(cell, ones), "bc": Weight(cell, zeros)}
+        weights = {"wx": Weight((shape[-1], 4 * n_out), gates), "wh": Weight((n_out, 4 * n_out), gates),
+                   "gx": Weight(gate, ones), "gh": Weight(gate, ones), "gc": Weight(cell, ones),
+                   "bx": Weight(gate, zeros), "bh": Weight(gate, zeros), "bc": Weight(cell, zeros),
+                   "b": Weight(gate, forget)}
         return (n_out,), {f"{name}/{key}": weights[key] for key in names}
 
     def apply(params, x, starts, state):

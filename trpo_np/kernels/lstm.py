@@ -1,354 +1,609 @@
-"""The recurrences of an LSTM and a layer-norm LSTM over a sequence: value, tangent and cotangent.
+"""The recurrences of an LSTM and of a layer-norm LSTM over a sequence: value, tangent and cotangent.
 
-What does not wait for the step before is one matrix product over the whole sequence (lstm.py). The rest are three loops over
-time: `run` and its derivative `push`, whose transpose is `pull`. `run` records what the other two need:
+What does not wait for the step before is one matrix product over the whole sequence, see ops/lstm.py.
+It gives z (T, n, 4, cells): for each of T steps and n samples a row for each gate. The rest are loops over
+time. `run` computes
 
-    dc_t = F dc_{t-1} + Di di + Df df + Dg dg       dh_t = Q dc_t + Do do          d(i, f, o, g) in z
+    i, f, o = sigmoid, g = tanh of z_t + h_{t-1} wh      c_t = f c_{t-1} + i g      h_t = o tanh c_t
 
-They take wh as `gates` makes it: a matrix (4, h, h) for each gate, transposed or not, as suits the product with few rows.
-A record is c, h, F, Q (h numbers each), D (4h); with layer norm also the standardized h wh (4h) and c (h) and their factors.
+where c_{t-1} = h_{t-1} = 0 if an episode starts, and keeps a record. With that, `push` computes the tangent
+of h, and its transpose `pull` the cotangent of z:
+
+    di, df, do, dg = dz_t + dh_{t-1} wh
+    dc_t = c_by_c dc_{t-1} + c_by_i di + c_by_f df + c_by_g dg      dh_t = h_by_c dc_t + h_by_o do
+
+`run_ln`, `push_ln` and `pull_ln` do so for the layer-norm LSTM: gain_h standardize(h_{t-1} wh) replaces
+h_{t-1} wh, and in the last tanh gain_c standardize(c_t) + bias_c replaces c_t.
+
+Below: names; the weights; the compiled loops, made of small helpers; their NumPy twins.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from . import blas, scalar
 from .compile import helper, twin
 
-EPSILON = 1e-5
-NO_NORM = np.zeros(0, np.float32)
+EPSILON = 1e-5  # is added to a variance before it divides
+
+I, F, O, G = range(4)  # the gates, along the axis of 4
+
+# A record is an array (T, n, rows, cells). Its rows for a step and a sample are
+C, H = range(2)  # c_t and h_t, the state
+C_BY_C = 2  # the derivative of c_t in c_{t-1}
+H_BY_C = 3  # the derivative of h_t in c_t; with layer norm, in what replaces c_t
+BY_GATES = 4  # the derivatives in z_t, a row for each gate:
+C_BY_I, C_BY_F, H_BY_O, C_BY_G = range(BY_GATES, BY_GATES + 4)
+UNIT_HW = 8  # standardize(h_{t-1} wh), a row for each gate
+UNIT_C = 12  # standardize(c_t)
+FACTOR_HW, FACTOR_C = 13, 14  # what standardize multiplied by, the same number in the whole row
+STATE_ROWS, ROWS, LN_ROWS = 2, 8, 15  # how many are kept: without a trace, of an LSTM, of a layer-norm LSTM
+
+# The weights of layer norm are an array (6, cells). Its rows are gain_h, one for each gate, gain_c and bias_c
+GAIN_H, GAIN_C, BIAS_C = 0, 4, 5
 
 
-def _widths(h, norm, trace):
-    return (13 * h + 2 if norm else 8 * h) if trace else 2 * h
+class GateWeights(NamedTuple):
+    """The weights wh as `run` and `push` take them; `pull` takes their `transposed()`."""
+
+    w: np.ndarray  # a matrix for each gate, (4, cells, cells); stored transposed if `at_once` is 0
+    at_once: int  # how many samples a product takes at once; 0: as many as there are, see blas.multiply
+
+    def transposed(self) -> "GateWeights":
+        """Return the transposes of the matrices."""
+        return GateWeights(_transposed(self.w), self.at_once)
 
 
-@helper
-def _copy(a, b):
-    # b[:] = a of one axis: numba's own takes four times as long
-    for j in range(a.size):
-        b[j] = a[j]
+def gate_weights(wh) -> GateWeights:
+    """Return weights wh (cells, 4 cells) as `run` and `push` take them."""
+    cells = len(wh)
+    w = np.ascontiguousarray(wh.reshape(cells, 4, cells).transpose(1, 0, 2))
+    at_once = blas.rows_within(cells, cells, blas.small())
+    return GateWeights(w if at_once else _transposed(w), at_once)
 
 
-@helper
-def _side_by_side(y, r, a):
-    # copy row r of each of y (4, n, h) to a (4h,)
-    h = y.shape[2]
-    for k in range(4):
-        for j in range(h):
-            a[k * h + j] = y[k, r, j]
-
-
-@helper
-def _standardize(v):
-    # make mean 0 and variance 1 of a row, in place; return the factor
-    total, squares = np.float32(0), np.float32(0)
-    for j in range(v.size):
-        total += v[j]
-    mean = total / np.float32(v.size)
-    for j in range(v.size):
-        v[j] -= mean
-        squares += v[j] * v[j]
-    factor = np.float32(1) / np.sqrt(squares / np.float32(v.size) + np.float32(1e-5))
-    for j in range(v.size):
-        v[j] *= factor
-    return factor
-
-
-@helper
-def _standardize_linear(d, v, factor):
-    # the derivative of _standardize, where its result is v, applied to d in place: symmetric, so its own transpose
-    total, along = np.float32(0), np.float32(0)
-    for j in range(d.size):
-        total += d[j]
-        along += d[j] * v[j]
-    mean, slope = total / np.float32(d.size), along / np.float32(d.size)
-    for j in range(d.size):
-        d[j] = (d[j] - mean - v[j] * slope) * factor
-
-
-def _run_loop(z, starts, state, w, rows, ln, trace):
-    steps, n, h = z.shape[0], z.shape[1], w.shape[2]
-    half, one, norm = np.float32(0.5), np.float32(1), ln.size > 0
-    record = np.empty((steps, n, (13 * h + 2 if norm else 8 * h) if trace else 2 * h), np.float32)
-    c, before, y = np.empty((n, h), np.float32), np.empty((n, h), np.float32), np.empty((4, n, h), np.float32)
-    a = np.empty(4 * h, np.float32)
-    for r in range(n):
-        c[r, :] = state[r, :h]
-        before[r, :] = state[r, h:]
-    for t in range(steps):
-        for r in range(n):
-            if starts[t, r]:
-                c[r, :] = 0
-                before[r, :] = 0
-        for k in range(4):
-            blas.multiply(before, w[k], rows, y[k])
-        for r in range(n):
-            out, cr, zr, i, f, o, g = record[t, r], c[r], z[t, r], y[0, r], y[1, r], y[2, r], y[3, r]
-            if norm:
-                _side_by_side(y, r, a)
-                factor = _standardize(a)
-                if trace:
-                    _copy(a, out[8 * h:12 * h])
-                    out[13 * h] = factor
-                for k in range(4):
-                    for j in range(h):
-                        y[k, r, j] = a[k * h + j] * ln[k * h + j]
-            for j in range(h):
-                i[j] = half * scalar.tanh1(half * (i[j] + zr[j])) + half
-                f[j] = half * scalar.tanh1(half * (f[j] + zr[h + j])) + half
-                o[j] = half * scalar.tanh1(half * (o[j] + zr[2 * h + j])) + half
-                g[j] = scalar.tanh1(g[j] + zr[3 * h + j])
-            if trace:
-                F, Di, Df, Dg = out[2 * h:3 * h], out[4 * h:5 * h], out[5 * h:6 * h], out[7 * h:8 * h]
-                for j in range(h):
-                    F[j] = f[j]
-                    Di[j] = g[j] * i[j] * (one - i[j])
-                    Df[j] = cr[j] * f[j] * (one - f[j])
-                    Dg[j] = i[j] * (one - g[j] * g[j])
-                if starts[t, r]:
-                    F[:] = 0
-            q = out[h:2 * h]
-            for j in range(h):
-                cr[j] = f[j] * cr[j] + i[j] * g[j]
-                out[j] = q[j] = cr[j]
-            if norm:
-                factor = _standardize(q)
-                if trace:
-                    _copy(q, out[12 * h:13 * h])
-                    out[13 * h + 1] = factor
-                for j in range(h):
-                    q[j] = q[j] * ln[4 * h + j] + ln[5 * h + j]
-            for j in range(h):
-                q[j] = scalar.tanh1(q[j])
-            if trace:
-                Q, Do = out[3 * h:4 * h], out[6 * h:7 * h]
-                for j in range(h):
-                    Q[j] = o[j] * (one - q[j] * q[j])
-                    Do[j] = q[j] * o[j] * (one - o[j])
-            for j in range(h):
-                q[j] *= o[j]
-            _copy(q, before[r])
-    return record
-
-
-def _push_loop(pre, starts, record, w, rows, ln):
-    steps, n, h, norm = pre.shape[0], pre.shape[1], w.shape[2], ln.size > 0
-    dh, a = np.empty((steps, n, h), np.float32), np.empty(4 * h, np.float32)
-    dc, before, y = np.zeros((n, h), np.float32), np.zeros((n, h), np.float32), np.empty((4, n, h), np.float32)
-    for t in range(steps):
-        for r in range(n):
-            if starts[t, r]:
-                before[r, :] = 0
-        for k in range(4):
-            blas.multiply(before, w[k], rows, y[k])
-        for r in range(n):
-            at, p, d, e = record[t, r], pre[t, r], dc[r], dh[t, r]
-            _side_by_side(y, r, a)
-            if norm:
-                _standardize_linear(a, at[8 * h:12 * h], at[13 * h])
-                for j in range(4 * h):
-                    a[j] *= ln[j]
-            F, Q, D = at[2 * h:3 * h], at[3 * h:4 * h], at[4 * h:8 * h]
-            for j in range(4 * h):
-                a[j] = (a[j] + p[j]) * D[j]
-            i, f, o, g = a[:h], a[h:2 * h], a[2 * h:3 * h], a[3 * h:]
-            for j in range(h):
-                d[j] = F[j] * d[j] + i[j] + f[j] + g[j]
-                e[j] = d[j]
-            if norm:
-                _standardize_linear(e, at[12 * h:13 * h], at[13 * h + 1])
-                for j in range(h):
-                    e[j] *= ln[4 * h + j]
-                    o[j] += p[4 * h + j]
-            for j in range(h):
-                e[j] = Q[j] * e[j] + o[j]
-            _copy(e, before[r])
-    return dh
-
-
-def _pull_loop(g, starts, record, back, rows, ln):
-    steps, n, h, norm = g.shape[0], g.shape[1], back.shape[2], ln.size > 0
-    out, b = np.empty((steps, n, 5 * h if norm else 4 * h), np.float32), np.empty(4 * h, np.float32)
-    gc, gh, y = np.zeros((n, h), np.float32), np.zeros((n, h), np.float32), np.empty((4, n, h), np.float32)
-    part = np.empty((n, h), np.float32)
-    for t in range(steps - 1, -1, -1):
-        for r in range(n):
-            at, a, e, c, gt = record[t, r], out[t, r], gh[r], gc[r], g[t, r]
-            for j in range(h):
-                e[j] += gt[j]
-            if norm:
-                _copy(e, a[4 * h:])
-            i, f, o, u = a[:h], a[h:2 * h], a[2 * h:3 * h], a[3 * h:4 * h]
-            F, Q, D = at[2 * h:3 * h], at[3 * h:4 * h], at[4 * h:8 * h]
-            for j in range(h):
-                o[j] = e[j]
-                e[j] *= Q[j]
-            if norm:
-                for j in range(h):
-                    e[j] *= ln[4 * h + j]
-                _standardize_linear(e, at[12 * h:13 * h], at[13 * h + 1])
-            for j in range(h):
-                c[j] += e[j]
-                i[j] = c[j] * D[j]
-                f[j] = c[j] * D[h + j]
-                o[j] *= D[2 * h + j]
-                u[j] = c[j] * D[3 * h + j]
-                c[j] *= F[j]
-            _copy(a[:4 * h], b)
-            if norm:
-                for j in range(4 * h):
-                    b[j] *= ln[j]
-                _standardize_linear(b, at[8 * h:12 * h], at[13 * h])
-            for k in range(4):
-                _copy(b[k * h:(k + 1) * h], y[k, r])
-        gh[:] = 0
-        for k in range(4):
-            blas.multiply(y[k], back[k], rows, part)
-            for r in range(n):
-                for j in range(h):
-                    gh[r, j] += part[r, j]
-        for r in range(n):
-            if starts[t, r]:
-                gh[r, :] = 0
-    return out
-
-
-def _example(*shapes):
-    def example():
-        f = np.float32
-        return [np.zeros(s, f) if s else np.zeros((1, 1), bool) for s in shapes] + [0, NO_NORM]
-    return example
-
-
-def _run_example():
-    f = np.float32
-    return np.zeros((1, 1, 4), f), np.ones((1, 1), bool), np.zeros((1, 2), f), np.zeros((4, 1, 1), f), 0, NO_NORM, True
-
-
-def gates(wh):
-    """Return what `run` and `push` take of weights wh (h, 4h): a matrix (h, h) for each gate, (4, h, h), and how to multiply.
-
-    The matrices are transposed where that suits a product with few rows, see `blas.multiply`; `pull` takes them `turned`.
-    """
-    h = len(wh)
-    w, rows = np.ascontiguousarray(wh.reshape(h, 4, h).transpose(1, 0, 2)), blas.rows_within(h, h, blas.small())
-    return (w if rows else turned(w)), rows
-
-
-def turned(w):
-    """Return a copy of matrices (4, h, h), each transposed; a few rows at a time: one column's numbers evict each other from
-    the cache."""
+def _transposed(w):
     out = np.empty_like(w)
+    # a few rows at a time, since a column's numbers evict each other from the cache
     for i in range(0, w.shape[1], 8):
         out[:, :, i:i + 8] = w[:, i:i + 8].transpose(0, 2, 1)
     return out
 
 
-def _straight(w, rows):
-    # what `gates` made, as it is to be multiplied with
-    return w if rows else w.transpose(0, 2, 1)
+def norm_weights(gain_h, gain_c, bias_c):
+    """Return gain_h (4 cells,), gain_c and bias_c (cells,) as the loops take them, (6, cells)."""
+    return np.concatenate([gain_h, gain_c, bias_c]).reshape(6, len(gain_c))
 
 
-def _reset(starts, *arrays):
-    # zero the rows where an episode starts; new arrays
-    return [np.where(starts[:, None], 0, a) for a in arrays] if starts.any() else arrays
+# --- what the loops share ---------------------------------------------------------------------------------
+# r is a sample, k a gate, j a cell; `at` (rows, cells) is the record of a step and a sample. Helpers take
+# whole arrays and an index: a slice is a reference that numba counts, which takes as long as several cells.
 
 
-def standardize(v):
-    """Subtract the mean of each row and divide by its standard deviation; return also the factors."""
-    v = v - v.mean(-1, keepdims=True)
-    factor = 1 / np.sqrt((v * v).mean(-1, keepdims=True) + EPSILON)
-    return v * factor, factor
+@helper
+def _copy(a, out):
+    # numba's own out[:] = a takes four times as long
+    for j in range(a.size):
+        out[j] = a[j]
 
 
-def standardize_linear(d, v, factor):
-    """Apply the derivative of `standardize`, where its result is `v`: a symmetric map, so its own transpose."""
-    return (d - d.mean(-1, keepdims=True) - v * (v * d).mean(-1, keepdims=True)) * factor
+@helper
+def _zero_where(starts, a):
+    # forget the samples whose episode starts
+    for r in range(len(a)):
+        if starts[r]:
+            a[r, :] = 0
 
 
-@twin(_run_loop, _run_example)
-def run(z, starts, state, w, rows, ln, trace):
-    """Return the record of the sequence, (T, n, width): c, h and, if `trace`, what `push` and `pull` need.
+@helper
+def _times_gates(h, w, at_once, out):
+    # out (4, n, cells) = h (n, cells) times the matrix of each gate
+    for k in range(4):
+        blas.multiply(h, w[k], at_once, out[k])
 
-    z (T, n, 4h) is what does not depend on the step before; `ln` holds the gains of h wh and of c and the bias of c, or nothing.
-    """
-    steps, n, h = len(z), z.shape[1], w.shape[2]
-    w = _straight(w, rows)
-    record = np.empty((steps, n, _widths(h, ln.size, trace)), z.dtype)
-    c, y = state[:, :h], state[:, h:]
+
+@helper
+def _sum_times_gates(a, w, at_once, term, out):
+    # out (n, cells) = the sum over the gates of a (4, n, cells) times their matrix; `term` is room for a term
+    out[:] = 0
+    for k in range(4):
+        blas.multiply(a[k], w[k], at_once, term)
+        for r in range(len(out)):
+            for j in range(out.shape[1]):
+                out[r, j] += term[r, j]
+
+
+@helper
+def _join(a, r, out):
+    # out (4 cells,) = the gates of sample r in a (4, n, cells), side by side
+    cells = a.shape[2]
+    for k in range(4):
+        for j in range(cells):
+            out[k * cells + j] = a[k, r, j]
+
+
+@helper
+def _split(a, r, out):
+    # the gates of sample r in out (4, n, cells) = a (4 cells,)
+    cells = out.shape[2]
+    for k in range(4):
+        for j in range(cells):
+            out[k, r, j] = a[k * cells + j]
+
+
+@helper
+def _split_scaled(a, norm, r, out):
+    # the gates of sample r in out (4, n, cells) = gain_h a (4 cells,)
+    cells = out.shape[2]
+    for k in range(4):
+        for j in range(cells):
+            out[k, r, j] = a[k * cells + j] * norm[GAIN_H + k, j]
+
+
+@helper
+def _unit_hw(flat, t, r, cells):
+    # the rows UNIT_HW as one, of a record that is seen as (T, n, rows * cells)
+    return flat[t, r, UNIT_HW * cells:(UNIT_HW + 4) * cells]
+
+
+@helper
+def _standardize(a):
+    # make mean 0 and variance 1 of a row, in place; return the factor
+    total, squares = np.float32(0), np.float32(0)
+    for j in range(a.size):
+        total += a[j]
+    mean = total / np.float32(a.size)
+    for j in range(a.size):
+        a[j] -= mean
+        squares += a[j] * a[j]
+    factor = np.float32(1) / np.sqrt(squares / np.float32(a.size) + np.float32(EPSILON))
+    for j in range(a.size):
+        a[j] *= factor
+    return factor
+
+
+@helper
+def _standardize_linear(a, unit, factor):
+    # apply the derivative of _standardize, where that makes `unit`, to a, in place; it is its own transpose
+    total, along = np.float32(0), np.float32(0)
+    for j in range(a.size):
+        total += a[j]
+        along += a[j] * unit[j]
+    mean, slope = total / np.float32(a.size), along / np.float32(a.size)
+    for j in range(a.size):
+        a[j] = (a[j] - mean - unit[j] * slope) * factor
+
+
+# --- value ----------------------------------------------------------------------------------------------
+
+
+@helper
+def _begin(state, c, h):
+    # c and h = the state, (n, 2 cells)
+    cells = c.shape[1]
+    for r in range(len(c)):
+        for j in range(cells):
+            c[r, j] = state[r, j]
+            h[r, j] = state[r, cells + j]
+
+
+@helper
+def _run_gates(gates, r, z):
+    # i, f, o = sigmoid, g = tanh of z + h wh, which `gates` holds
+    half = np.float32(0.5)
+    for j in range(gates.shape[2]):
+        gates[I, r, j] = half * scalar.tanh1(half * (gates[I, r, j] + z[I, j])) + half
+        gates[F, r, j] = half * scalar.tanh1(half * (gates[F, r, j] + z[F, j])) + half
+        gates[O, r, j] = half * scalar.tanh1(half * (gates[O, r, j] + z[O, j])) + half
+        gates[G, r, j] = scalar.tanh1(gates[G, r, j] + z[G, j])
+
+
+@helper
+def _keep_by_gates(gates, c, r, start, at):
+    # the derivatives of the next c
+    one = np.float32(1)
+    for j in range(c.shape[1]):
+        i, f, g = gates[I, r, j], gates[F, r, j], gates[G, r, j]
+        at[C_BY_C, j] = f
+        at[C_BY_I, j] = g * i * (one - i)
+        at[C_BY_F, j] = c[r, j] * f * (one - f)
+        at[C_BY_G, j] = i * (one - g * g)
+    if start:
+        at[C_BY_C, :] = 0
+
+
+@helper
+def _run_cell(gates, c, r, at):
+    # c = f c + i g; at[H] gets a copy, which is what h is made of
+    for j in range(c.shape[1]):
+        c[r, j] = at[C, j] = at[H, j] = gates[F, r, j] * c[r, j] + gates[I, r, j] * gates[G, r, j]
+
+
+@helper
+def _run_output(gates, h, r, at, trace):
+    # h = o tanh(at[H]); at[H] gets a copy
+    one = np.float32(1)
+    for j in range(h.shape[1]):
+        at[H, j] = scalar.tanh1(at[H, j])
+    if trace:
+        for j in range(h.shape[1]):
+            q, o = at[H, j], gates[O, r, j]
+            at[H_BY_C, j] = o * (one - q * q)
+            at[H_BY_O, j] = q * o * (one - o)
+    for j in range(h.shape[1]):
+        h[r, j] = at[H, j] = gates[O, r, j] * at[H, j]
+
+
+def _run_loop(z, starts, state, w, at_once, trace):
+    (steps, n), cells = starts.shape, w.shape[2]
+    record = np.empty((steps, n, ROWS if trace else STATE_ROWS, cells), np.float32)
+    c, h = np.empty((n, cells), np.float32), np.empty((n, cells), np.float32)
+    gates = np.empty((4, n, cells), np.float32)
+    _begin(state, c, h)
     for t in range(steps):
-        c, y = _reset(starts[t], c, y)
-        a, out = np.concatenate(y @ w, 1), record[t]
-        if ln.size:
-            v, factor = standardize(a)
+        _zero_where(starts[t], c)
+        _zero_where(starts[t], h)
+        _times_gates(h, w, at_once, gates)
+        for r in range(n):
+            at = record[t, r]
+            _run_gates(gates, r, z[t, r])
             if trace:
-                out[:, 8 * h:12 * h], out[:, 13 * h:13 * h + 1] = v, factor
-            a = v * ln[:4 * h]
-        a = a + z[t]
-        gates = 0.5 * np.tanh(0.5 * a[:, :3 * h]) + 0.5
-        i, f, o, g = gates[:, :h], gates[:, h:2 * h], gates[:, 2 * h:], np.tanh(a[:, 3 * h:])
-        if trace:
-            out[:, 2 * h:3 * h] = _reset(starts[t], f)[0]
-            out[:, 4 * h:5 * h] = g * i * (1 - i)
-            out[:, 5 * h:6 * h] = c * f * (1 - f)
-            out[:, 7 * h:8 * h] = i * (1 - g * g)
-        c = q = f * c + i * g
-        if ln.size:
-            v, factor = standardize(c)
-            if trace:
-                out[:, 12 * h:13 * h], out[:, 13 * h + 1:] = v, factor
-            q = v * ln[4 * h:5 * h] + ln[5 * h:]
-        q = np.tanh(q)
-        y = o * q
-        out[:, :h], out[:, h:2 * h] = c, y
-        if trace:
-            out[:, 3 * h:4 * h] = o * (1 - q * q)
-            out[:, 6 * h:7 * h] = q * o * (1 - o)
+                _keep_by_gates(gates, c, r, starts[t, r], at)
+            _run_cell(gates, c, r, at)
+            _run_output(gates, h, r, at, trace)
     return record
 
 
-@twin(_push_loop, _example((1, 1, 4), (), (1, 1, 8), (4, 1, 1)))
-def push(pre, starts, record, w, rows, ln):
-    """Return the tangent of h, (T, n, h), of the tangent of z and (with layer norm) of h, side by side in `pre`."""
-    steps, n, h, w = len(pre), pre.shape[1], w.shape[2], _straight(w, rows)
-    dh = np.empty((steps, n, h), pre.dtype)
-    dc, dy = np.zeros((n, h), pre.dtype), np.zeros((n, h), pre.dtype)
+def _run_ln_loop(z, starts, state, w, at_once, norm, trace):
+    (steps, n), cells, rows = starts.shape, w.shape[2], LN_ROWS if trace else STATE_ROWS
+    record = np.empty((steps, n, rows, cells), np.float32)
+    flat = record.reshape(steps, n, rows * cells)
+    c, h = np.empty((n, cells), np.float32), np.empty((n, cells), np.float32)
+    gates, hw = np.empty((4, n, cells), np.float32), np.empty(4 * cells, np.float32)
+    _begin(state, c, h)
     for t in range(steps):
-        at = record[t]
-        a = np.concatenate(_reset(starts[t], dy)[0] @ w, 1)
-        if ln.size:
-            a = standardize_linear(a, at[:, 8 * h:12 * h], at[:, 13 * h:13 * h + 1]) * ln[:4 * h]
-        a = (a + pre[t, :, :4 * h]) * at[:, 4 * h:8 * h]
-        dc = at[:, 2 * h:3 * h] * dc + a[:, :h] + a[:, h:2 * h] + a[:, 3 * h:]
-        dy = dc
-        if ln.size:
-            dy = standardize_linear(dc, at[:, 12 * h:13 * h], at[:, 13 * h + 1:]) * ln[4 * h:5 * h]
-        dy = at[:, 3 * h:4 * h] * dy + a[:, 2 * h:3 * h]
-        if ln.size:
-            dy = dy + pre[t, :, 4 * h:]
-        dh[t] = dy
-    return dh
+        _zero_where(starts[t], c)
+        _zero_where(starts[t], h)
+        _times_gates(h, w, at_once, gates)
+        for r in range(n):
+            at = record[t, r]
+            _join(gates, r, hw)
+            factor_hw = _standardize(hw)
+            if trace:
+                _copy(hw, _unit_hw(flat, t, r, cells))
+            _split_scaled(hw, norm, r, gates)
+            _run_gates(gates, r, z[t, r])
+            if trace:
+                _keep_by_gates(gates, c, r, starts[t, r], at)
+            _run_cell(gates, c, r, at)
+            factor_c = _standardize(at[H])
+            if trace:
+                for j in range(cells):
+                    at[UNIT_C, j], at[FACTOR_HW, j], at[FACTOR_C, j] = at[H, j], factor_hw, factor_c
+            for j in range(cells):
+                at[H, j] = at[H, j] * norm[GAIN_C, j] + norm[BIAS_C, j]
+            _run_output(gates, h, r, at, trace)
+    return record
 
 
-@twin(_pull_loop, _example((1, 1, 1), (), (1, 1, 8), (4, 1, 1)))
-def pull(g, starts, record, back, rows, ln):
-    """Return the cotangent of z and (with layer norm) of h, side by side, of the cotangent `g` (T, n, h) of h."""
-    steps, n, h = g.shape
-    back = _straight(back, rows)
-    out = np.empty((steps, n, 5 * h if ln.size else 4 * h), g.dtype)
-    gc, gh = np.zeros((n, h), g.dtype), np.zeros((n, h), g.dtype)
-    for t in range(steps - 1, -1, -1):
-        at, a = record[t], out[t]
-        gh = gh + g[t]
-        e = at[:, 3 * h:4 * h] * gh
-        if ln.size:
-            a[:, 4 * h:] = gh
-            e = standardize_linear(e * ln[4 * h:5 * h], at[:, 12 * h:13 * h], at[:, 13 * h + 1:])
-        gc = gc + e
-        a[:, :4 * h] = np.concatenate([gc, gc, gh, gc], 1) * at[:, 4 * h:8 * h]
-        gc = gc * at[:, 2 * h:3 * h]
-        gz = a[:, :4 * h]
-        if ln.size:
-            gz = standardize_linear(gz * ln[:4 * h], at[:, 8 * h:12 * h], at[:, 13 * h:13 * h + 1])
-        gh, = _reset(starts[t], (gz.reshape(n, 4, h).transpose(1, 0, 2) @ back).sum(0))
+# --- tangent --------------------------------------------------------------------------------------------
+
+
+@helper
+def _push_gates(dgates, r, dz, at):
+    # dgates = by_gates (dz + dh wh), where it holds dh wh
+    for k in range(4):
+        for j in range(dgates.shape[2]):
+            dgates[k, r, j] = (dgates[k, r, j] + dz[k, j]) * at[BY_GATES + k, j]
+
+
+@helper
+def _push_cell(dgates, dc, r, at, out):
+    # dc = c_by_c dc + the gates' part; `out` gets a copy, which is what dh is made of
+    for j in range(dc.shape[1]):
+        dc[r, j] = out[j] = (
+            at[C_BY_C, j] * dc[r, j] + dgates[I, r, j] + dgates[F, r, j] + dgates[G, r, j])
+
+
+@helper
+def _push_output(dgates, dh, r, at, out):
+    # dh = h_by_c out + the gate's part; `out` gets a copy
+    for j in range(dh.shape[1]):
+        dh[r, j] = out[j] = at[H_BY_C, j] * out[j] + dgates[O, r, j]
+
+
+def _push_loop(dz, starts, record, w, at_once):
+    (steps, n), cells = starts.shape, w.shape[2]
+    out, dgates = np.empty((steps, n, cells), np.float32), np.empty((4, n, cells), np.float32)
+    dc, dh = np.zeros((n, cells), np.float32), np.zeros((n, cells), np.float32)
+    for t in range(steps):
+        _zero_where(starts[t], dh)
+        _times_gates(dh, w, at_once, dgates)
+        for r in range(n):
+            at, new = record[t, r], out[t, r]
+            _push_gates(dgates, r, dz[t, r], at)
+            _push_cell(dgates, dc, r, at, new)
+            _push_output(dgates, dh, r, at, new)
     return out
+
+
+def _push_ln_loop(dz, dh_direct, starts, record, w, at_once, norm):
+    (steps, n), cells = starts.shape, w.shape[2]
+    flat = record.reshape(steps, n, LN_ROWS * cells)
+    out, dgates = np.empty((steps, n, cells), np.float32), np.empty((4, n, cells), np.float32)
+    dc, dh = np.zeros((n, cells), np.float32), np.zeros((n, cells), np.float32)
+    dhw = np.empty(4 * cells, np.float32)
+    for t in range(steps):
+        _zero_where(starts[t], dh)
+        _times_gates(dh, w, at_once, dgates)
+        for r in range(n):
+            at, new = record[t, r], out[t, r]
+            _join(dgates, r, dhw)
+            _standardize_linear(dhw, _unit_hw(flat, t, r, cells), at[FACTOR_HW, 0])
+            _split_scaled(dhw, norm, r, dgates)
+            _push_gates(dgates, r, dz[t, r], at)
+            _push_cell(dgates, dc, r, at, new)
+            _standardize_linear(new, at[UNIT_C], at[FACTOR_C, 0])
+            for j in range(cells):
+                new[j] *= norm[GAIN_C, j]
+                dgates[O, r, j] += dh_direct[t, r, j]
+            _push_output(dgates, dh, r, at, new)
+    return out
+
+
+# --- cotangent ------------------------------------------------------------------------------------------
+
+
+@helper
+def _pull_output(gh, r, at, gz):
+    # gz of the gate o = gh; then gh becomes the cotangent of what is in the last tanh
+    for j in range(gh.shape[1]):
+        gz[O, j] = gh[r, j]
+        gh[r, j] *= at[H_BY_C, j]
+
+
+@helper
+def _pull_cell(gh, gc, r, at, gz):
+    # gc + gh is the cotangent of c_t: the gates get their parts, and gc becomes the cotangent of c_{t-1}
+    for j in range(gc.shape[1]):
+        gc[r, j] += gh[r, j]
+        gz[I, j] = gc[r, j] * at[C_BY_I, j]
+        gz[F, j] = gc[r, j] * at[C_BY_F, j]
+        gz[O, j] *= at[H_BY_O, j]
+        gz[G, j] = gc[r, j] * at[C_BY_G, j]
+        gc[r, j] *= at[C_BY_C, j]
+
+
+def _pull_loop(g, starts, record, w, at_once):
+    (steps, n), cells = starts.shape, w.shape[2]
+    gz = np.empty((steps, n, 4, cells), np.float32)
+    gc, gh = np.zeros((n, cells), np.float32), np.zeros((n, cells), np.float32)
+    ghw, term = np.empty((4, n, cells), np.float32), np.empty((n, cells), np.float32)
+    for t in range(steps - 1, -1, -1):
+        for r in range(n):
+            at, new = record[t, r], gz[t, r]
+            for j in range(cells):
+                gh[r, j] += g[t, r, j]
+            _pull_output(gh, r, at, new)
+            _pull_cell(gh, gc, r, at, new)
+            for k in range(4):
+                for j in range(cells):
+                    ghw[k, r, j] = new[k, j]
+        _sum_times_gates(ghw, w, at_once, term, gh)
+        _zero_where(starts[t], gh)
+    return gz
+
+
+def _pull_ln_loop(g, starts, record, w, at_once, norm):
+    (steps, n), cells = starts.shape, w.shape[2]
+    flat = record.reshape(steps, n, LN_ROWS * cells)
+    gz, gh_direct = np.empty((steps, n, 4, cells), np.float32), np.empty((steps, n, cells), np.float32)
+    gc, gh = np.zeros((n, cells), np.float32), np.zeros((n, cells), np.float32)
+    ghw, term = np.empty((4, n, cells), np.float32), np.empty((n, cells), np.float32)
+    ghw_row = np.empty(4 * cells, np.float32)
+    for t in range(steps - 1, -1, -1):
+        for r in range(n):
+            at, new = record[t, r], gz[t, r]
+            for j in range(cells):
+                gh[r, j] += g[t, r, j]
+            _copy(gh[r], gh_direct[t, r])
+            _pull_output(gh, r, at, new)
+            for j in range(cells):
+                gh[r, j] *= norm[GAIN_C, j]
+            _standardize_linear(gh[r], at[UNIT_C], at[FACTOR_C, 0])
+            _pull_cell(gh, gc, r, at, new)
+            for k in range(4):
+                for j in range(cells):
+                    ghw_row[k * cells + j] = new[k, j] * norm[GAIN_H + k, j]
+            _standardize_linear(ghw_row, _unit_hw(flat, t, r, cells), at[FACTOR_HW, 0])
+            _split(ghw_row, r, ghw)
+        _sum_times_gates(ghw, w, at_once, term, gh)
+        _zero_where(starts[t], gh)
+    return gz, gh_direct
+
+
+# --- the NumPy twins ------------------------------------------------------------------------------------
+
+
+def standardize(a):
+    """Subtract the mean of each row and divide by its standard deviation; return also the factors."""
+    a = a - a.mean(-1, keepdims=True)
+    factor = 1 / np.sqrt((a * a).mean(-1, keepdims=True) + EPSILON)
+    return a * factor, factor
+
+
+def standardize_linear(da, unit, factor):
+    """Apply the derivative of `standardize` where that gives `unit`; it is its own transpose."""
+    return (da - da.mean(-1, keepdims=True) - unit * (unit * da).mean(-1, keepdims=True)) * factor
+
+
+def unit_hw(rows):
+    """Return standardize(h_{t-1} wh), (..., 4 cells), and its factors from a record's (..., rows, cells)."""
+    *lead, _, cells = rows.shape
+    return rows[..., UNIT_HW:UNIT_HW + 4, :].reshape(*lead, 4 * cells), rows[..., FACTOR_HW, :1]
+
+
+def _straight(w, at_once):
+    # the matrices as they are meant
+    return w if at_once else w.transpose(0, 2, 1)
+
+
+def _zeroed(starts, *arrays):
+    # new arrays, zero where an episode starts
+    return [np.where(starts[:, None], 0, a) for a in arrays] if starts.any() else arrays
+
+
+def _joined(gates):
+    # (4, n, cells) as (n, 4 cells)
+    return np.concatenate(gates, 1)
+
+
+def _split_up(a):
+    # (n, 4 cells) as (4, n, cells)
+    return a.reshape(len(a), 4, a.shape[1] // 4).transpose(1, 0, 2)
+
+
+def _activated(gates):
+    # i, f, o and g
+    return *(0.5 * np.tanh(0.5 * gates[:G]) + 0.5), np.tanh(gates[G])
+
+
+def _keep_derivatives(at, starts, i, f, o, g, c, q):
+    # c is that before the step, q the last tanh
+    at[C_BY_C] = _zeroed(starts, f)[0]
+    at[H_BY_C] = o * (1 - q * q)
+    at[C_BY_I] = g * i * (1 - i)
+    at[C_BY_F] = c * f * (1 - f)
+    at[H_BY_O] = q * o * (1 - o)
+    at[C_BY_G] = i * (1 - g * g)
+
+
+def _named(norm):
+    # gain_h (4 cells,), gain_c and bias_c
+    return norm[GAIN_H:GAIN_H + 4].ravel(), norm[GAIN_C], norm[BIAS_C]
+
+
+def _zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+
+# arguments to compile the loops for: a step of one sample with one cell
+_Z, _STARTS = _zeros(1, 1, 4, 1), np.zeros((1, 1), bool)
+_WH, _NORM = GateWeights(_zeros(4, 1, 1), 0), _zeros(6, 1)
+
+
+@twin(_run_loop, lambda: (_Z, _STARTS, _zeros(1, 2), *_WH, True))
+def run(z, starts, state, w, at_once, trace):
+    """Return the record of a sequence: its states and, if `trace`, what `push` and `pull` need.
+
+    z (T, n, 4, cells) is the part of the gates that does not depend on the step before; `state` (n, 2 cells)
+    is [c, h] before the first step; w and at_once are `GateWeights`.
+    """
+    (steps, n), cells, w = starts.shape, w.shape[2], _straight(w, at_once)
+    record = np.empty((steps, n, ROWS if trace else STATE_ROWS, cells), z.dtype)
+    c, h = state[:, :cells], state[:, cells:]
+    for t in range(steps):
+        at = record[t].swapaxes(0, 1)
+        before, h = _zeroed(starts[t], c, h)
+        i, f, o, g = _activated(h @ w + z[t].swapaxes(0, 1))
+        c = f * before + i * g
+        q = np.tanh(c)
+        h = o * q
+        at[C], at[H] = c, h
+        if trace:
+            _keep_derivatives(at, starts[t], i, f, o, g, before, q)
+    return record
+
+
+@twin(_run_ln_loop, lambda: (_Z, _STARTS, _zeros(1, 2), *_WH, _NORM, True))
+def run_ln(z, starts, state, w, at_once, norm, trace):
+    """Return the record of a layer-norm LSTM's sequence, see `run`; `norm` is made by `norm_weights`."""
+    (steps, n), cells, w = starts.shape, w.shape[2], _straight(w, at_once)
+    gain_h, gain_c, bias_c = _named(norm)
+    record = np.empty((steps, n, LN_ROWS if trace else STATE_ROWS, cells), z.dtype)
+    c, h = state[:, :cells], state[:, cells:]
+    for t in range(steps):
+        at = record[t].swapaxes(0, 1)
+        before, h = _zeroed(starts[t], c, h)
+        hw, factor_hw = standardize(_joined(h @ w))
+        i, f, o, g = _activated(_split_up(hw * gain_h + z[t].reshape(n, 4 * cells)))
+        c = f * before + i * g
+        unit_c, factor_c = standardize(c)
+        q = np.tanh(unit_c * gain_c + bias_c)
+        h = o * q
+        at[C], at[H] = c, h
+        if trace:
+            _keep_derivatives(at, starts[t], i, f, o, g, before, q)
+            at[UNIT_HW:UNIT_HW + 4], at[FACTOR_HW] = _split_up(hw), factor_hw
+            at[UNIT_C], at[FACTOR_C] = unit_c, factor_c
+    return record
+
+
+@twin(_push_loop, lambda: (_Z, _STARTS, _zeros(1, 1, ROWS, 1), *_WH))
+def push(dz, starts, record, w, at_once):
+    """Return the tangent of h (T, n, cells), given that of z."""
+    (steps, n), cells, w = starts.shape, w.shape[2], _straight(w, at_once)
+    out = np.empty((steps, n, cells), dz.dtype)
+    dc, dh = np.zeros((n, cells), dz.dtype), np.zeros((n, cells), dz.dtype)
+    for t in range(steps):
+        at = record[t].swapaxes(0, 1)
+        dh, = _zeroed(starts[t], dh)
+        di, df, do, dg = (dh @ w + dz[t].swapaxes(0, 1)) * at[BY_GATES:BY_GATES + 4]
+        dc = at[C_BY_C] * dc + di + df + dg
+        out[t] = dh = at[H_BY_C] * dc + do
+    return out
+
+
+@twin(_push_ln_loop, lambda: (_Z, _zeros(1, 1, 1), _STARTS, _zeros(1, 1, LN_ROWS, 1), *_WH, _NORM))
+def push_ln(dz, dh_direct, starts, record, w, at_once, norm):
+    """Return the tangent of h (T, n, cells), given that of z and `dh_direct`, which is added to each h_t."""
+    (steps, n), cells, w = starts.shape, w.shape[2], _straight(w, at_once)
+    gain_h, gain_c, _ = _named(norm)
+    out = np.empty((steps, n, cells), dz.dtype)
+    dc, dh = np.zeros((n, cells), dz.dtype), np.zeros((n, cells), dz.dtype)
+    for t in range(steps):
+        at = record[t].swapaxes(0, 1)
+        dh, = _zeroed(starts[t], dh)
+        dhw = standardize_linear(_joined(dh @ w), *unit_hw(record[t])) * gain_h
+        di, df, do, dg = (_split_up(dhw) + dz[t].swapaxes(0, 1)) * at[BY_GATES:BY_GATES + 4]
+        dc = at[C_BY_C] * dc + di + df + dg
+        dq = standardize_linear(dc, at[UNIT_C], at[FACTOR_C]) * gain_c
+        out[t] = dh = at[H_BY_C] * dq + do + dh_direct[t]
+    return out
+
+
+@twin(_pull_loop, lambda: (_zeros(1, 1, 1), _STARTS, _zeros(1, 1, ROWS, 1), *_WH))
+def pull(g, starts, record, w, at_once):
+    """Return the cotangent of z, given g (T, n, cells), that of h; w, at_once: `GateWeights.transposed()`."""
+    (steps, n), cells, w = starts.shape, w.shape[2], _straight(w, at_once)
+    gz = np.empty((steps, n, 4, cells), g.dtype)
+    gc, gh = np.zeros((n, cells), g.dtype), np.zeros((n, cells), g.dtype)
+    for t in range(steps - 1, -1, -1):
+        at, new = record[t].swapaxes(0, 1), gz[t].swapaxes(0, 1)
+        gh = gh + g[t]
+        gc = gc + at[H_BY_C] * gh
+        np.multiply(gc, at[BY_GATES:BY_GATES + 4], out=new)
+        np.multiply(gh, at[H_BY_O], out=new[O])
+        gc = gc * at[C_BY_C]
+        gh, = _zeroed(starts[t], (new @ w).sum(0))
+    return gz
+
+
+@twin(_pull_ln_loop, lambda: (_zeros(1, 1, 1), _STARTS, _zeros(1, 1, LN_ROWS, 1), *_WH, _NORM))
+def pull_ln(g, starts, record, w, at_once, norm):
+    """Return the cotangents of z and of the additions to h, see `push_ln`; the arguments are as in `pull`."""
+    (steps, n), cells, w = starts.shape, w.shape[2], _straight(w, at_once)
+    gain_h, gain_c, _ = _named(norm)
+    gz, gh_direct = np.empty((steps, n, 4, cells), g.dtype), np.empty((steps, n, cells), g.dtype)
+    gc, gh = np.zeros((n, cells), g.dtype), np.zeros((n, cells), g.dtype)
+    for t in range(steps - 1, -1, -1):
+        at, new = record[t].swapaxes(0, 1), gz[t].swapaxes(0, 1)
+        gh_direct[t] = gh = gh + g[t]
+        gc = gc + standardize_linear(at[H_BY_C] * gh * gain_c, at[UNIT_C], at[FACTOR_C])
+        np.multiply(gc, at[BY_GATES:BY_GATES + 4], out=new)
+        np.multiply(gh, at[H_BY_O], out=new[O])
+        gc = gc * at[C_BY_C]
+        ghw = standardize_linear(gz[t].reshape(n, 4 * cells) * gain_h, *unit_hw(record[t]))
+        gh, = _zeroed(starts[t], (_split_up(ghw) @ w).sum(0))
+    return gz, gh_direct

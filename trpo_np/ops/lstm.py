@@ -1,147 +1,214 @@
 """Recurrent ops, each one primitive over a whole sequence: LSTM and layer-norm LSTM.
 
-    z_t = x_t wx + h_{t-1} wh + b        (i, f, o, g) = (sigmoid, sigmoid, sigmoid, tanh) of the four quarters of z_t
-    c_t = f c_{t-1} + i g                h_t = o tanh c_t            where an episode starts, c_{t-1} = h_{t-1} = 0
+    z_t = x_t wx + h_{t-1} wh + b      i, f, o, g = sigmoid, sigmoid, sigmoid, tanh of the quarters of z_t
+    c_t = f c_{t-1} + i g              h_t = o tanh c_t
 
-The layer-norm LSTM standardizes x wx, h wh and the c inside the last tanh, each with a gain and a bias (Ba et al.,
-arXiv:1607.06450).
+Where an episode starts, c_{t-1} = h_{t-1} = 0. The layer-norm LSTM standardizes x wx, h wh and the c in the
+last tanh, each with a gain and a bias (Ba et al., arXiv:1607.06450).
+
+Here are the products over the whole sequence; the loops over its steps are in kernels/lstm.py.
 """
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..autodiff import Linear, Var, primitive
 from ..kernels import blas
-from ..kernels.lstm import NO_NORM, gates, pull, push, run, standardize, standardize_linear, turned
+from ..kernels import lstm as loops
+from ..kernels.lstm import standardize, standardize_linear
 from . import stop_gradient
 
 
+class Arguments(NamedTuple):
+    """What the outputs of an LSTM can be differentiated in."""
+
+    x: Any  # (T, n, k)
+    wx: Any  # (k, 4 cells)
+    wh: Any  # (cells, 4 cells)
+    b: Any  # (4 cells,)
+
+
+class LnArguments(NamedTuple):
+    """What the outputs of a layer-norm LSTM can be differentiated in."""
+
+    x: Any  # (T, n, k)
+    wx: Any  # (k, 4 cells)
+    gain_x: Any  # (4 cells,)
+    bias_x: Any  # (4 cells,)
+    wh: Any  # (cells, 4 cells)
+    gain_h: Any  # (4 cells,)
+    bias_h: Any  # (4 cells,)
+    b: Any  # (4 cells,)
+    gain_c: Any  # (cells,)
+    bias_c: Any  # (cells,)
+
+
 def lstm(x, starts, state, wx, wh, b):
-    """Run an LSTM over sequences x (T, n, k); return its outputs h (T, n, h) and, a plain array, its states (T, n, 2h).
+    """Run an LSTM over sequences x (T, n, k); return its outputs (T, n, cells) and states (T, n, 2 cells).
 
-    `starts` (T, n) is True where a step begins an episode: the state is zero before that step. `state` (n, 2h) is [c, h]
-    before the first step, a constant; the states returned are those after each step. Weights are wx (k, 4h), wh (h, 4h)
-    and b (4h,), with the gates in the order i, f, o, g.
+    `starts` (T, n) is True where a step begins an episode: the state is zero before that step. `state`
+    (n, 2 cells) is [c, h] before the first step, a constant; the states returned, a plain array, are those
+    after each step. `Arguments` has the shapes of the weights; their gates are in the order i, f, o, g.
     """
-    args, values = (x, wx, wh, b), [stop_gradient(a) for a in (x, wx, wh, b)]
-    starts, state, dtype = _sequence(values, starts, state, wx, wh)
-    rows = values[0].reshape(-1, wx.shape[0])
-    rows = np.concatenate([rows, np.ones((len(rows), 1), rows.dtype)], 1)  # for the bias
-    z = blas.product(rows, np.concatenate([values[1], values[3][None]])).astype(dtype, copy=False)
-    return _record(_lstm_linear, args, values, rows, z, starts, state, values[2], NO_NORM)
+    args = Arguments(x, wx, wh, b)
+    v = Arguments(*map(stop_gradient, args))
+    starts, state, dtype = _checked(v, starts, state)
+    samples = v.x.reshape(-1, len(v.wx))
+    inputs = np.concatenate([samples, np.ones((len(samples), 1), samples.dtype)], 1)  # the 1 is for the bias
+    z = blas.product(inputs, np.concatenate([v.wx, v.b[None]])).astype(dtype, copy=False)
+    weights = loops.gate_weights(v.wh)
+    z = z.reshape(*starts.shape, 4, len(v.wh))
+    record = loops.run(z, starts, state, *weights, _traced(args))
+
+    def linear(wanted, y):
+        return _lstm_linear(wanted, v, inputs, _outputs_before(y, starts, state), starts, record, weights)
+    return _result(args, record, linear)
 
 
-def lnlstm(x, starts, state, wx, gx, bx, wh, gh, bh, b, gc, bc):
-    """Run a layer-norm LSTM over sequences x (T, n, k): as `lstm`, with gains and biases (4h,) of x wx and h wh, (h,) of c."""
-    args = (x, wx, gx, bx, wh, gh, bh, b, gc, bc)
-    values = [stop_gradient(a) for a in args]
-    starts, state, dtype = _sequence(values, starts, state, wx, wh)
-    rows = values[0].reshape(-1, wx.shape[0])
-    u = standardize(blas.product(rows, values[1]))
-    z = (u[0] * values[2] + (values[3] + values[6] + values[7])).astype(dtype, copy=False)
-    ln = np.concatenate([values[5], values[8], values[9]]).astype(dtype, copy=False)
-    return _record(_lnlstm_linear, args, values, (rows, *u), z, starts, state, values[4], ln)
+def lnlstm(x, starts, state, wx, gain_x, bias_x, wh, gain_h, bias_h, b, gain_c, bias_c):
+    """Run a layer-norm LSTM over sequences, see `lstm`; `LnArguments` has the shapes of the weights."""
+    args = LnArguments(x, wx, gain_x, bias_x, wh, gain_h, bias_h, b, gain_c, bias_c)
+    v = LnArguments(*map(stop_gradient, args))
+    starts, state, dtype = _checked(v, starts, state)
+    samples = v.x.reshape(-1, len(v.wx))
+    unit_x = standardize(blas.product(samples, v.wx))
+    z = (unit_x[0] * v.gain_x + (v.bias_x + v.bias_h + v.b)).astype(dtype, copy=False)
+    weights = loops.gate_weights(v.wh)
+    norm = loops.norm_weights(v.gain_h, v.gain_c, v.bias_c).astype(dtype, copy=False)
+    z = z.reshape(*starts.shape, 4, len(v.wh))
+    record = loops.run_ln(z, starts, state, *weights, norm, _traced(args))
+
+    def linear(wanted, y):
+        before = _outputs_before(y, starts, state)
+        return _lnlstm_linear(wanted, v, samples, unit_x, before, starts, record, weights, norm)
+    return _result(args, record, linear)
 
 
-def _sequence(values, starts, state, wx, wh):
-    # refuse what does not fit; return starts, state and the type of the result
-    (steps, n, k), h = values[0].shape, wh.shape[0]
-    if wx.shape != (k, 4 * h) or wh.shape != (h, 4 * h):
-        raise ValueError(f"lstm: inputs of width {k} need wx ({k}, 4h) and wh (h, 4h), not {wx.shape} and {wh.shape}")
+def _checked(v, starts, state):
+    """Return starts, state and the type of the result; refuse what does not fit."""
+    (steps, n, k), cells = v.x.shape, v.wh.shape[0]
+    if v.wx.shape != (k, 4 * cells) or v.wh.shape != (cells, 4 * cells):
+        raise ValueError(f"lstm: inputs of width {k} need wx ({k}, 4h) and wh (h, 4h), "
+                         f"not {v.wx.shape} and {v.wh.shape}")
     if np.shape(starts) != (steps, n):
-        raise ValueError(f"lstm: starts has shape {np.shape(starts)}; {steps} steps of {n} sequences need ({steps}, {n})")
-    if isinstance(state, Var) or np.shape(state) != (n, 2 * h):
-        raise ValueError(f"lstm: the state is a constant [c, h] of shape ({n}, {2 * h}), not {np.shape(state)}")
-    dtype = np.result_type(*values, state)
+        raise ValueError(f"lstm: starts has shape {np.shape(starts)}; {steps} steps of {n} sequences need "
+                         f"({steps}, {n})")
+    if isinstance(state, Var) or np.shape(state) != (n, 2 * cells):
+        raise ValueError(f"lstm: the state is a constant [c, h] of shape ({n}, {2 * cells}), "
+                         f"not {np.shape(state)}")
+    dtype = np.result_type(*v, state)
     return np.ascontiguousarray(starts, bool), np.ascontiguousarray(state, dtype), dtype
 
 
-def _record(linear, args, values, residuals, z, starts, state, wh, ln):
-    # run the recurrence, and hang its derivative on the tape if any argument is traced
-    (steps, n), h = starts.shape, wh.shape[0]
-    traced = any(isinstance(a, Var) for a in args)
-    w, few = gates(wh)
-    record = run(z.reshape(steps, n, 4 * h), starts, state, w, few, ln, traced)
-    y, states = record[:, :, h:2 * h], record[:, :, :2 * h]
-    if not traced:
+def _traced(args):
+    return any(isinstance(a, Var) for a in args)
+
+
+def _result(args, record, linear: Callable):
+    """Return the outputs and the states in a record, the outputs as a function of `args`.
+
+    `linear(wanted, outputs)` is their derivative in the arguments whose names are in `wanted`.
+    """
+    steps, n, _, cells = record.shape
+    y = record[:, :, loops.H]
+    states = record[:, :, :loops.STATE_ROWS].reshape(steps, n, loops.STATE_ROWS * cells)
+    if not _traced(args):
         return y, states
     y = np.ascontiguousarray(y)
-    before = np.concatenate([state[None, :, h:], y[:-1]])[:steps]
-    before[starts] = 0
-    op = primitive(lambda *_: y, joint=lambda wanted, *_: linear(
-        wanted, values, residuals, before.reshape(-1, h), record, starts, (w, few, ln), (turned(w), few, ln)))
+    op = primitive(lambda *_: y, joint=lambda wanted, *_: linear([args._fields[i] for i in wanted], y))
     return op(*args), states
 
 
-def _chosen(wanted, gs):
-    return tuple(gs[i]() for i in wanted) if len(wanted) > 1 else gs[wanted[0]]()
+def _outputs_before(y, starts, state):
+    """Return h_{t-1} of each step, (T * n, cells)."""
+    steps, _, cells = y.shape
+    before = np.concatenate([state[None, :, cells:], y[:-1]])[:steps]
+    before[starts] = 0
+    return before.reshape(-1, cells)
 
 
-def _along(g, v):
-    return np.einsum("sj,sj->j", g, v)
+def _by_name(wanted, forward, backward) -> Linear:
+    """Make a pair for the arguments `wanted`, in this order.
+
+    `forward` takes their tangents in a dict; `backward` returns a dict of functions that give the cotangents.
+    """
+    def push(*tangents):
+        return forward(dict(zip(wanted, tangents)))
+
+    def pull(g):
+        cotangents = backward(g)
+        gs = tuple(cotangents[name]() for name in wanted)
+        return gs if len(gs) > 1 else gs[0]
+    return Linear(push, pull)
 
 
-def _lstm_linear(wanted, values, rows, before, record, starts, ahead, back):
-    wx, wh, k, h = values[1], values[2], values[0].shape[-1], len(values[2])
-    samples, shape = len(rows), starts.shape
-    weights = [i for i in wanted if i]
-    inputs = np.concatenate([rows, before], 1) if weights else rows  # x, 1 and h
+def _lstm_linear(wanted, v, inputs, h_before, starts, record, weights):
+    k, cells, transposed = len(v.wx), len(v.wh), weights.transposed()
+    any_weight = wanted != ["x"]
+    if any_weight:
+        inputs = np.concatenate([inputs, h_before], 1)  # x, 1 and h: one product for wx, b and wh
 
-    def forward(*tangents):
-        d = dict(zip(wanted, tangents))
-        if weights:  # one product for wx, b and wh
-            pre = inputs @ np.concatenate([d.get(1, np.zeros_like(wx)), d.get(3, np.zeros_like(wx[0]))[None],
-                                           d.get(2, np.zeros_like(wh))])
-            if 0 in d:
-                pre += d[0].reshape(samples, k) @ wx
-        else:
-            pre = d[0].reshape(samples, k) @ wx
-        return push(pre.reshape(*shape, 4 * h), starts, record, *ahead)
-
-    def backward(g):
-        g = np.ascontiguousarray(g, np.result_type(g, record))
-        gz = pull(g, starts, record, *back).reshape(samples, 4 * h)
-        gw = inputs.T @ gz if weights else None
-        return _chosen(wanted, {0: lambda: (gz @ wx.T).reshape(*shape, k), 1: lambda: gw[:k], 2: lambda: gw[k + 1:],
-                                3: lambda: gw[k]})
-    return Linear(forward, backward)
-
-
-def _lnlstm_linear(wanted, values, residuals, before, record, starts, ahead, back):
-    rows, u, u_factor = residuals
-    x, wx, gx, _, _, gh, _, _, gc, _ = values
-    samples, shape, h = len(rows), starts.shape, len(values[4])
-    flat = record.reshape(samples, record.shape[-1])
-    Q, v, q = flat[:, 3 * h:4 * h], flat[:, 8 * h:12 * h], flat[:, 12 * h:13 * h]
-    v_factor = flat[:, 13 * h:13 * h + 1]
-
-    def forward(*tangents):
-        d = dict(zip(wanted, tangents))
-        pre = np.zeros((samples, 5 * h), np.result_type(record, *tangents))
-        dz, dq = pre[:, :4 * h], pre[:, 4 * h:]
-        if 0 in d or 1 in d:
-            du = d[0].reshape(rows.shape) @ wx if 0 in d else 0
-            du = du + rows @ d[1] if 1 in d else du
-            dz += standardize_linear(du, u, u_factor) * gx
-        if 4 in d:
-            dz += standardize_linear(before @ d[4], v, v_factor) * gh
-        for i, factor in ((2, u), (5, v)):
-            if i in d:
-                dz += factor * d[i]
-        dz += sum(d[i] for i in (3, 6, 7) if i in d)
-        if 8 in d:
-            dq += q * d[8]
-        dq += d.get(9, 0)
-        dq *= Q
-        return push(pre.reshape(*shape, 5 * h), starts, record, *ahead)
+    def forward(d):
+        dz = 0.0
+        if any_weight:
+            dwx, db, dwh = (d.get(name, np.zeros_like(getattr(v, name))) for name in ("wx", "b", "wh"))
+            dz = inputs @ np.concatenate([dwx, db[None], dwh])
+        if "x" in d:
+            dz += d["x"].reshape(-1, k) @ v.wx
+        return loops.push(dz.reshape(*starts.shape, 4, cells), starts, record, *weights)
 
     def backward(g):
         g = np.ascontiguousarray(g, np.result_type(g, record))
-        both = pull(g, starts, record, *back).reshape(samples, 5 * h)
-        gz, gq = both[:, :4 * h], Q * both[:, 4 * h:]
-        gu = standardize_linear(gz * gx, u, u_factor) if 0 in wanted or 1 in wanted else None
+        gz = loops.pull(g, starts, record, *transposed).reshape(-1, 4 * cells)
+        gw = inputs.T @ gz if any_weight else None
+        return dict(x=lambda: (gz @ v.wx.T).reshape(v.x.shape),
+                    wx=lambda: gw[:k], b=lambda: gw[k], wh=lambda: gw[k + 1:])
+    return _by_name(wanted, forward, backward)
+
+
+def _lnlstm_linear(wanted, v, samples, unit_x, h_before, starts, record, weights, norm):
+    cells, transposed = len(v.wh), weights.transposed()
+    flat = record.reshape(len(samples), loops.LN_ROWS, cells)
+    unit_hw = loops.unit_hw(flat)  # a pair as unit_x is: what standardize returned
+    h_by_c, unit_c = flat[:, loops.H_BY_C], flat[:, loops.UNIT_C]
+
+    def forward(d):
+        dtype = np.result_type(record, *d.values())
+        dz, dq = np.zeros((len(samples), 4 * cells), dtype), np.zeros((len(samples), cells), dtype)
+        if "x" in d or "wx" in d:
+            dxw = d["x"].reshape(samples.shape) @ v.wx if "x" in d else 0
+            dxw = dxw + samples @ d["wx"] if "wx" in d else dxw
+            dz += standardize_linear(dxw, *unit_x) * v.gain_x
+        if "wh" in d:
+            dz += standardize_linear(h_before @ d["wh"], *unit_hw) * v.gain_h
+        if "gain_x" in d:
+            dz += unit_x[0] * d["gain_x"]
+        if "gain_h" in d:
+            dz += unit_hw[0] * d["gain_h"]
+        dz += sum(d[name] for name in ("bias_x", "bias_h", "b") if name in d)
+        if "gain_c" in d:
+            dq += unit_c * d["gain_c"]
+        dq += d.get("bias_c", 0)
+        dq *= h_by_c
+        dz, dq = dz.reshape(*starts.shape, 4, cells), dq.reshape(*starts.shape, cells)
+        return loops.push_ln(dz, dq, starts, record, *weights, norm)
+
+    def backward(g):
+        g = np.ascontiguousarray(g, np.result_type(g, record))
+        gz, gh = loops.pull_ln(g, starts, record, *transposed, norm)
+        gz, gq = gz.reshape(-1, 4 * cells), h_by_c * gh.reshape(-1, cells)
+        gxw = standardize_linear(gz * v.gain_x, *unit_x) if "x" in wanted or "wx" in wanted else None
         gb = gz.sum(0)
-        return _chosen(wanted, {
-            0: lambda: (gu @ wx.T).reshape(x.shape), 1: lambda: rows.T @ gu, 2: lambda: _along(gz, u), 3: lambda: gb,
-            4: lambda: before.T @ standardize_linear(gz * gh, v, v_factor), 5: lambda: _along(gz, v), 6: lambda: gb,
-            7: lambda: gb, 8: lambda: _along(gq, q), 9: lambda: gq.sum(0)})
-    return Linear(forward, backward)
+        return dict(
+            x=lambda: (gxw @ v.wx.T).reshape(v.x.shape), wx=lambda: samples.T @ gxw,
+            gain_x=lambda: _sum_of_products(gz, unit_x[0]), bias_x=lambda: gb,
+            wh=lambda: h_before.T @ standardize_linear(gz * v.gain_h, *unit_hw),
+            gain_h=lambda: _sum_of_products(gz, unit_hw[0]), bias_h=lambda: gb, b=lambda: gb,
+            gain_c=lambda: _sum_of_products(gq, unit_c), bias_c=lambda: gq.sum(0))
+    return _by_name(wanted, forward, backward)
+
+
+def _sum_of_products(a, b):
+    return np.einsum("sj,sj->j", a, b)

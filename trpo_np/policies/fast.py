@@ -15,7 +15,7 @@ from numpy import tanh
 from .. import ops, spaces
 from ..kernels import act, blas, mlp
 from ..kernels.compile import compile_all
-from ..kernels.lstm import NO_NORM, gates, run, standardize
+from ..kernels.lstm import H, gate_weights, norm_weights, run, run_ln, standardize
 from ..kernels.malloc import keep_freed
 from ..params import Params
 
@@ -243,16 +243,20 @@ def recurrent_actor(network: RecurrentNetwork, draws: Drawing, n: int) -> Callab
     inner = np.zeros((2, 1, n, into), np.float32)
     plain = np.zeros((1, n, into), np.float32), act.unbounded(into), inner, np.zeros((1, n), np.int64)
     before, after = (*network.before, *plain), (*network.after, *draws.arguments)
-    (w, rows), ln = gates(lstm["wh"]), NO_NORM
+    weights, wide, z = gate_weights(lstm["wh"]), inner[0, 0], inner[0].reshape(1, n, 4, h)
     if layer_norm := "gx" in lstm:
-        ln = np.concatenate([lstm["gh"], lstm["gc"], lstm["bc"]])
+        norm = norm_weights(lstm["gh"], lstm["gc"], lstm["bc"])
         gain, shift = lstm["gx"], lstm["bx"] + lstm["bh"] + lstm["b"]
+    run_now, run_ln_now = run.now, run_ln.now
 
     def step(t, obs, starts, state):
         if not draw(0, obs, *before):
             spaces.check_finite(obs)
-        z = standardize(inner[0, 0])[0] * gain + shift if layer_norm else inner[0, 0]
-        state = run(z[None], starts[None], state, w, rows, ln, False)[0]
-        draw(t, np.ascontiguousarray(state[:, h:]), *after)
-        return draws.take(t), state
+        if layer_norm:
+            normed = (standardize(wide)[0] * gain + shift).reshape(1, n, 4, h)
+            state = run_ln_now(normed, starts[None], state, *weights, norm, False)[0]
+        else:
+            state = run_now(z, starts[None], state, *weights, False)[0]
+        draw(t, np.ascontiguousarray(state[:, H]), *after)
+        return draws.take(t), state.reshape(n, 2 * h)
     return step
