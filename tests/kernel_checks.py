@@ -52,7 +52,8 @@ def interpreted(fun, *args):
 def results(kernel, name, args, fills=()):
     """What a body returns, then the arguments that it fills: copies, so that `args` stay as they are."""
     args = [np.copy(arg) if i in fills else arg for i, arg in enumerate(args)]
-    return [np.asarray(body(kernel, name)(*args)), *(args[i] for i in fills)]
+    found = body(kernel, name)(*args)
+    return [*(found if isinstance(found, tuple) else [np.asarray(found)]), *(args[i] for i in fills)]
 
 
 def expected(kernel, args, oracle, fills):

@@ -15,9 +15,9 @@ def test_right_rule_passes():
 
 
 @pytest.mark.parametrize("rule", [
-    lambda y, x: scale(np.cos(x) * 1.000001, y, x),                                           # both directions wrong
-    lambda y, x: Linear(lambda dx: np.cos(x) * dx, lambda g: 1.000001 * np.cos(x) * g),       # only the pull
-    lambda y, x: Linear(lambda dx: 1.000001 * np.cos(x) * dx, lambda g: np.cos(x) * g),       # only the push
+    lambda y, x: scale(np.cos(x) * 1.000001, y, x),  # both directions wrong
+    lambda y, x: Linear(lambda dx: np.cos(x) * dx, lambda g: 1.000001 * np.cos(x) * g),  # only the pull
+    lambda y, x: Linear(lambda dx: 1.000001 * np.cos(x) * dx, lambda g: np.cos(x) * g),  # only the push
     lambda y, x: Linear(lambda dx: np.sum(np.cos(x) * dx), lambda g: np.cos(x) * g),          # the shape
 ])
 def test_wrong_rule_fails(rule):

@@ -1,4 +1,4 @@
-"""Trust Region Policy Optimization in NumPy: a page of autodiff, exact Fisher products, compiled kernels, MPI ranks.
+"""Trust Region Policy Optimization in NumPy: a page of autodiff, exact Fisher products, kernels, MPI ranks.
 
 The public names load on first use (PEP 562); `import trpo_np` itself loads nothing, not even NumPy.
 """
@@ -7,13 +7,15 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_HOME = {"TRPO": "trpo", "load_policy": "files.model", "evaluate_policy": "evaluation", "make_vec_env": "envs"}
+_HOME = {"TRPO": "trpo", "load_policy": "files.model", "evaluate_policy": "evaluation",
+         "make_vec_env": "envs"}
 __all__ = [*_HOME]
 
 
 def __getattr__(name):
     if name not in _HOME:
-        raise AttributeError(f"module 'trpo_np' has no attribute {name!r}; its names are {', '.join(__all__)}")
+        raise AttributeError(f"module 'trpo_np' has no attribute {name!r}; its names are "
+                             f"{', '.join(__all__)}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
 
 

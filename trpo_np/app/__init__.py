@@ -1,1 +1,1 @@
-"""What the entry points share: `signals` Ctrl-C and its like, `jobs` one training job, `plots` learning curves, `info` files."""
+"""Shared by the entry points: `signals` (Ctrl-C and its like), `jobs` (one training job), `plots`, `info`."""

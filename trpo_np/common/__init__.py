@@ -1,4 +1,4 @@
-"""stable-baselines' import paths, each a re-export: `policies`, `vec_env`, `callbacks`, `evaluation`, `cmd_util`."""
+"""stable-baselines' paths, re-exported: `policies`, `vec_env`, `callbacks`, `evaluation`, `cmd_util`."""
 
 
 def __getattr__(name):

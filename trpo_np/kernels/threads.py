@@ -1,4 +1,4 @@
-"""The cores of this process and the threads of BLAS; importable before NumPy is, since jobs set threads first."""
+"""The cores of this process and the threads of BLAS; importable before NumPy, for whom jobs set threads."""
 
 import os
 

@@ -392,7 +392,7 @@ class Policy:
         return fast.Row(network, self.normalizer if self.normalizer.enabled else None)
 
     def _outputs(self, obs: Any, row: fast.Row) -> tuple[np.ndarray, bool]:
-        """Return the network's outputs (n, k) for observations, and whether it was a single one (`observe`)."""
+        """Return the network's outputs (n, k) for observations, and whether it was a single one."""
         if type(obs) is np.ndarray and obs.shape == self._line:  # the most frequent call, and the quickest
             if (outputs := row(obs, True)) is not None:
                 return outputs, True
