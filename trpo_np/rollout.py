@@ -120,7 +120,7 @@ def advantages(rewards, values, last_value, final_values, terminated, truncated,
         delta[t] = r[t] + gamma (1 - terminated[t]) V(next observation) - V(s[t])
         A[t]     = delta[t] + gamma lam (1 - done[t]) A[t + 1]
 
-    `values` (T, n) and `last_value` (n,) are V of what was acted on; `final_values` (T, n) is V of an
+    `values` (T, n) and `last_value` (n,) are V of the observations acted on; `final_values` (T, n) is V of an
     episode's last observation where it was truncated (0 there: do not bootstrap). Where an episode both
     terminated and was truncated, it terminated.
     """

@@ -31,7 +31,7 @@ class Values(NamedTuple):
     steps: np.ndarray  # (T, n), of the observations that were acted on
     last: np.ndarray  # (n,), of those after the last step
     final: np.ndarray  # one of each truncated episode, of its last observation
-    memory: dict  # what the critic remembers after the segment, if it does
+    memory: dict  # a recurrent critic's state after the segment
 
 
 class Policy:
@@ -89,7 +89,7 @@ class Policy:
         self.policy_weights |= {f"pi/{name}": weight for name, weight in self.dist.weights().items()}
 
     def __setattr__(self, name, value):
-        for known in ("_row", "_critic_widths"):  # described anew, of what is assigned now
+        for known in ("_row", "_critic_widths"):  # they may be of the value before
             vars(self).pop(known, None)
         vars(self)[name] = value
 
@@ -117,8 +117,7 @@ class Policy:
         return ObservationNormalizer(self.observation_space.width, enabled, self.dtype)
 
     def compose(self, net_arch, layers, fun: Callable, share_features: bool) -> None:
-        """Build the networks from the arguments of the same names; say which parameters policy and critic
-        need."""
+        """Build the networks from the arguments of the same names; list the parameters that they need."""
         shared, pi, vf = nn.parse_net_arch(net_arch, layers)
         sharing = share_features or bool(shared)
         self.trunk = nn.serial(*[self.encoder("shared"), nn.mlp("shared/fc", shared, fun)] * sharing)
@@ -332,7 +331,7 @@ class Policy:
         return self.normalizer(x), count is None
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
-        """Make of raw actions what the action space takes: clipped to the bounds, counted from its start, in
+        """Turn raw actions into the action space's: clipped to the bounds, counted from its start, in
         its type."""
         if self._bounds:
             low, high, dtype = self._bounds

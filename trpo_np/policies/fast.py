@@ -21,13 +21,12 @@ from ..params import Params
 
 
 def declared(thing: Any, name: str) -> Any:
-    """Return what a thing's class says of its own methods by an attribute; False if that may no longer be
-    true.
+    """Return a class attribute that promises something about the class's methods; False if it may be broken.
 
-    In the order of inheritance, the first class that has the attribute is believed, and one that defines a
-    method (other than __init__) before it ends the search: nobody knows what that method changes. So a
-    subclass that overrides anything counts as nothing special, until it says the attribute anew. The same
-    holds for a method assigned to the thing itself.
+    The classes are asked in the order of inheritance. The first that has the attribute is believed; one that
+    defines a method (other than __init__) before it ends the search, since nobody knows what that method
+    changes. So a subclass that overrides anything promises nothing, until it states the attribute itself. The
+    same holds for a method assigned to the thing itself.
     """
     if any(callable(getattr(type(thing), key, None)) for key in vars(thing)):
         return False
@@ -147,7 +146,7 @@ class Drawing(NamedTuple):
     """Actions of a rollout of T steps and n environments, drawn by `act.draw`."""
 
     arguments: tuple  # its last ones: noise, bounds, drawn, largest
-    take: Callable  # t -> the actions drawn at step t, as the environment takes them
+    take: Callable  # t -> the environment's actions at step t
     actions: np.ndarray  # (T, n, ...), all raw actions
 
 
@@ -155,8 +154,8 @@ def drawing(dist, own: Mapping, noise: np.ndarray, bounds: np.ndarray | None,
             to_env: Callable | None) -> Drawing:
     """Prepare draws with noise (T, n, k) of a distribution with its own weights.
 
-    `bounds` (2, k) clip a sum as the environment wants it; else `to_env`, if there is one, makes of raw
-    actions what the environment takes.
+    `bounds` (2, k), if given, are those of the environment's actions, and clip the draws; else `to_env`, if
+    given, turns raw actions into the environment's.
     """
     steps, n, _ = noise.shape
     k, additive = dist.outputs, declared(dist, "additive")
@@ -187,7 +186,7 @@ def drawing(dist, own: Mapping, noise: np.ndarray, bounds: np.ndarray | None,
 
 
 def actor(network: TanhNetwork, draws: Drawing) -> Callable | None:
-    """Return (t, observations, starts) -> what the environment takes at step t; None where nothing is
+    """Return (t, observations, starts) -> the environment's actions at step t; None where nothing is
     compiled."""
     if not act.draw.is_compiled:
         return None

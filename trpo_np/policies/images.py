@@ -24,7 +24,7 @@ NETWORKS = {
 
 
 class Visual(Policy):
-    """What a policy that sees images has in front of its other layers; a class beside it says what these are.
+    """The encoder of a policy that sees images, to be mixed with a class that brings the layers behind it.
 
     `cnn_extractor` is a name of `NETWORKS`, an nn.Layer from images (n, h, w, c) to features, or a function
     of ops; bytes are given to it as numbers from 0 to 1. `channels` is "first" or "last" where the
@@ -83,7 +83,7 @@ class CnnPolicy(Visual):
         return Values(values, self.value(last), self.value(final) if len(final) else values[:0, 0], {})
 
     def critic_input(self, params, x):
-        """What the critic reads: the images, or the policy's features, which it cannot change."""
+        """The critic's input: the images, or the policy's features, which it cannot change."""
         if not self.trunk.init(self.observation_space.rows)[1]:
             return x
         return in_parts(lambda rows: Policy.critic_input(self, params, rows), x, params)

@@ -17,11 +17,11 @@ from .base import Policy, Values
 
 
 class Sequence(NamedTuple):
-    """T steps of n environments; the rows of what comes of it are the steps one after the other, (T * n,
+    """T steps of n environments; rows made of it are the steps one after the other, (T * n,
     ...)."""
 
     x: np.ndarray  # (T, n, ...), encoded and normalised
-    starts: np.ndarray  # (T, n), True where an episode starts: nothing is remembered of what was before
+    starts: np.ndarray  # (T, n), True where an episode starts: the state before it is forgotten
     state: np.ndarray  # (n, 2h), [c, h] before the first step
     real: np.ndarray | None = None  # the rows that do not only fill a sequence up; None: all
 
@@ -64,9 +64,17 @@ class RecurrentPolicy(Policy):
         self.n_lstm, self.steps_without_state, self.reminded = int(n_lstm), 0, False
         super().__init__(observation_space, action_space, **options)
 
+    @property
+    def state_width(self) -> int:
+        """The size of one sample's state: of an LSTM c and h."""
+        return 2 * self.n_lstm
+
+    def make_cell(self, name: str) -> nn.Layer:
+        """Make the layer that remembers, see nn.lstm; its parameters' names start with `name`."""
+        return nn.lstm(f"{name}/lstm", self.n_lstm, self.layer_norm)
+
     def compose(self, net_arch, layers, fun, share_features):
-        """Build the networks from the arguments of the same names; say which parameters policy and critic
-        need."""
+        """Build the networks from the arguments of the same names; list the parameters that they need."""
         before, after, pi, vf = parse_recurrent_arch(net_arch, layers, self.layers)
         self.shared = share_features
         own = [] if self.shared else after
@@ -75,7 +83,7 @@ class RecurrentPolicy(Policy):
         self.nets, weights = {}, {}
         for name in ("shared",) if self.shared else ("pi", "vf"):
             front = nn.serial(self.encoder(name), nn.mlp(f"{name}/fc", before, fun))
-            cell = nn.lstm(f"{name}/lstm", self.n_lstm, self.layer_norm)
+            cell = self.make_cell(name)
             back = nn.mlp(f"{name}/post", after if self.shared else [], fun)
             encoded, weights[name] = front.init(self.observation_space.rows)
             if len(encoded) != 1:
@@ -104,8 +112,7 @@ class RecurrentPolicy(Policy):
         return out if x.real is None else out[x.real]
 
     def critic_input(self, params, x):
-        """What the critic reads: the Sequence, or the features that the policy makes of it, which it cannot
-        change."""
+        """The critic's input: the Sequence, or the policy's features of it, which it cannot change."""
         return self.nets["pi"].apply(params, x)[0] if self.shared else x
 
     def vf(self, params, features):
@@ -120,7 +127,7 @@ class RecurrentPolicy(Policy):
 
     def new_memory(self, n):
         """Return the memory of n environments at their beginning: zeros, of the networks "pi" and "vf"."""
-        return {name: np.zeros((n, 2 * self.n_lstm), self.dtype) for name in ("pi", "vf")}
+        return {name: np.zeros((n, self.state_width), self.dtype) for name in ("pi", "vf")}
 
     def actor(self, noise, memory):
         """Return what acts in a rollout, the array for raw actions and the memory after it; see
@@ -154,8 +161,8 @@ class RecurrentPolicy(Policy):
         back = nn.serial(net.back, self.pi_head)
         return fast.recurrent_network(net.front.dense, lstm, back.dense, self.params, self.normalizer)
 
-    _row = None  # one observation is not all that the network takes
-    _critic_widths = None  # nor are rows what the critic reads
+    _row = None  # the network takes more than an observation
+    _critic_widths = None  # the critic reads sequences, not rows
 
     def inputs(self, x, seg):
         """Return the whole segment as a Sequence, and a function that makes rows (T * n, ...) of its
@@ -236,7 +243,7 @@ class RecurrentPolicy(Policy):
             t = np.arange(lengths[chosen].max(initial=0))[:, None]
             real = (t < lengths[chosen]).ravel()
             rows = np.minimum(first[chosen] + t, len(x) - 1)
-            state = np.zeros((len(chosen), 2 * self.n_lstm), self.dtype)
+            state = np.zeros((len(chosen), self.state_width), self.dtype)
             seq = Sequence(x[rows], np.zeros(rows.shape, bool), state, np.flatnonzero(real))
             return seq, rows.ravel()[real]
         return len(first), pick
@@ -290,10 +297,10 @@ class RecurrentPolicy(Policy):
         start."""
         steps, n = x.shape[:2]
         if state is None:
-            state = np.zeros((n, 2 * self.n_lstm), self.dtype)
-        elif np.shape(state) != (n, 2 * self.n_lstm):
+            state = np.zeros((n, self.state_width), self.dtype)
+        elif np.shape(state) != (n, self.state_width):
             raise ValueError(f"the state has shape {np.shape(state)}; {n} observation{'s' * (n != 1)} and "
-                             f"n_lstm={self.n_lstm} need ({n}, {2 * self.n_lstm})")
+                             f"n_lstm={self.n_lstm} need ({n}, {self.state_width})")
         starts = np.zeros((steps, n), bool) if mask is None else np.asarray(mask)
         if starts.shape != (steps, n):
             needed, given = f"({steps}, {n})", str(starts.shape)
