@@ -50,7 +50,7 @@ def interpreted(fun, *args):
 
 
 def results(kernel, name, args, fills=()):
-    """What a body returns, one array or several, then the arguments that it fills, of which it gets copies."""
+    """What a body returns, one array or several, then the arguments that it fills: copies of those given."""
     args = [np.copy(arg) if i in fills else arg for i, arg in enumerate(args)]
     returned = body(kernel, name)(*args)
     returned = returned if isinstance(returned, tuple) else (returned,)
