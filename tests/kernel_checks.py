@@ -4,7 +4,7 @@ The bodies are its loop as plain Python, the loop compiled (where numba is insta
 one, its NumPy twin. A check takes a kernel and its cases, a list of tuples of arguments. Its twin says what
 is right, or an `oracle` given: a function of the same arguments that returns what the kernel does, in the
 same type. A kernel that fills some of its arguments names their positions, `fills`: these count as results
-too, after the one returned, and the oracle returns a list of all.
+too, after what is returned, and the oracle returns a list of all.
 """
 
 import functools
@@ -50,16 +50,18 @@ def interpreted(fun, *args):
 
 
 def results(kernel, name, args, fills=()):
-    """What a body returns, then the arguments that it fills: copies, so that `args` stay as they are."""
+    """What a body returns, one array or several, then the arguments that it fills: copies of those given."""
     args = [np.copy(arg) if i in fills else arg for i, arg in enumerate(args)]
-    found = body(kernel, name)(*args)
-    return [*(found if isinstance(found, tuple) else [np.asarray(found)]), *(args[i] for i in fills)]
+    returned = body(kernel, name)(*args)
+    returned = returned if isinstance(returned, tuple) else (returned,)
+    return [*map(np.asarray, returned), *(args[i] for i in fills)]
 
 
 def expected(kernel, args, oracle, fills):
     if oracle is None:
         return results(kernel, "plain", args, fills)
-    return oracle(*args) if fills else [oracle(*args)]
+    right = oracle(*args)
+    return right if isinstance(right, (list, tuple)) else [right]
 
 
 def check_agreement(kernel, cases, rtol, atol=None, *, oracle=None, fills=()):
@@ -77,7 +79,7 @@ def check_agreement(kernel, cases, rtol, atol=None, *, oracle=None, fills=()):
             for one, other in zip(found, right):
                 assert one.shape == np.shape(other) and one.dtype == np.asarray(other).dtype, name
                 np.testing.assert_allclose(one, other, **close, err_msg=name)
-            assert not any(np.shares_memory(found[0], arg) for arg in args)
+            assert not any(np.shares_memory(one, arg) for one in found for arg in args)
         for arg, copy in zip(args, copies):
             np.testing.assert_array_equal(arg, copy)
 

@@ -77,11 +77,11 @@ def dense(name: str, n_out: int, gain: float = np.sqrt(2)) -> Layer:
 
 
 def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
-    """LSTM of `n_out` cells, with layer norm or without.
+    """Make an LSTM of `n_out` cells, with layer norm or without.
 
     `apply(params, x (T, n, k), starts, state)` returns outputs and states, see ops.lstm. Each gate's weights
     are orthogonal, and the forget gate's bias is 1, so that a new network remembers (Jozefowicz et al. 2015).
-    In the parameters' names g is a gain and b a bias: of x wx, of h wh, of all gates (b alone) and of the
+    In the names of parameters g is a gain and b a bias: of x wx, of h wh, of all gates (b alone) and of the
     cell c.
     """
     from .ops import lstm as recurrent  # only networks with memory load it

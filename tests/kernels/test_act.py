@@ -80,6 +80,16 @@ def test_it_is_the_network_of_nn(name):
 
 
 @pytest.mark.parametrize("name", bodies(act.draw))
+def test_the_first_of_equal_outputs_is_the_largest(name, rng):
+    for args in cases(rng):
+        *given, drawn, largest = args
+        given[2], given[6] = given[2] * 0, given[6] * 0  # weights and noise
+        largest[:] = -1
+        body(act.draw, name)(*given, drawn, largest)
+        assert not drawn[0].any() and not largest[1].any()
+
+
+@pytest.mark.parametrize("name", bodies(act.draw))
 def test_without_bounds_nothing_is_clipped(name, rng):
     for args in cases(rng):
         *given, drawn, largest = args

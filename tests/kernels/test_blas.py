@@ -34,8 +34,9 @@ def test_product_of_columns_is_that_of_the_transpose(small, monkeypatch):
 
 
 def test_small_products_are_small():
-    rows = blas.rows_within(64, 64, blas.SMALL)
-    assert rows % 4 == 0 and rows * 64 * 64 <= blas.SMALL < (rows + 4) * 64 * 64
+    for n, m in (64, 64), (30, 50), (17, 64), (64, 1):
+        rows = blas.rows_within(n, m, blas.SMALL)
+        assert rows % 4 == 0 and rows * n * m <= blas.SMALL < (rows + 4) * n * m
     assert blas.rows_within(64, 64, 0) == 0 == blas.rows_within(2000, 1000, blas.SMALL)
 
 

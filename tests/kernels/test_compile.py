@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +33,13 @@ def doubled(monkeypatch):
 def test_the_suite_runs_compiled_kernels_or_none():
     assert compile.KERNELS
     assert all(kernel.is_compiled == compile.available() for kernel in compile.KERNELS)
+
+
+def test_each_file_with_kernels_has_tests():
+    """Which say that they know all kernels of their file."""
+    for name in {kernel.loop.__module__.rpartition(".")[2] for kernel in compile.KERNELS}:
+        text = (Path(__file__).parent / f"test_{name}.py").read_text()
+        assert f"kernels_of({name})" in text, name
 
 
 def test_a_call_runs_what_is_compiled_or_the_twin(doubled):

@@ -116,7 +116,7 @@ def test_adam_is_the_papers_step(name):
     """Kingma and Ba's algorithm 1, its factors written as optim.Adam gives them: 1 - beta1, 1 - beta2."""
     rng = np.random.default_rng(0)
     x, m, g = rng.standard_normal((3, 4))
-    v, betas, epsilon, rate = rng.uniform(0, 1, 4), (0.9, 0.999), 1e-8, 0.02
+    v, betas, epsilon, rate = rng.uniform(0, 1, 4), (0.9, 0.999), 0.1, 0.02
     arrays = [one.astype(np.float32) for one in (x, m, v, g)]
     factors = np.array([1 - betas[0], 1 - betas[1], epsilon, rate], np.float32)
     found = body(scalar.adam, name)(*arrays, *factors)

@@ -1,4 +1,4 @@
-"""The cores of this process and the threads of BLAS; importable before NumPy, for whom jobs set threads."""
+"""The cores of this process and the threads of BLAS; importable before NumPy, for jobs set threads first."""
 
 import os
 
