@@ -18,9 +18,11 @@ DISTS = {
     "Bernoulli": Bernoulli((2, 2)),
     "DiagGaussian": DiagGaussian((2, 2)),
 }
-DISCRETE = [name for name in DISTS if name != "DiagGaussian"]
+DISCRETE = [name for name, dist in DISTS.items() if dist.action_dtype is not None]
+ADDITIVE = [name for name, dist in DISTS.items() if dist.additive]
 each = pytest.mark.parametrize("name", DISTS)
 each_discrete = pytest.mark.parametrize("name", DISCRETE)
+each_additive = pytest.mark.parametrize("name", ADDITIVE)
 
 
 def parameters(dist, *lead, seed=0, dtype="float64"):
@@ -141,7 +143,7 @@ def test_kl_is_zero_only_between_equals(name):
 def test_mode_is_the_most_likely_action(name):
     dist = DISTS[name]
     params = parameters(dist, 6)
-    if name == "DiagGaussian":
+    if name not in DISCRETE:
         np.testing.assert_array_equal(dist.mode(params), params[:, :4].reshape(6, 2, 2))
         np.testing.assert_array_equal(dist.std(params), np.exp(params[:, 4:]).reshape(6, 2, 2))
         return
@@ -306,7 +308,7 @@ def test_the_global_generator_is_not_touched(name):
 def test_extreme_parameters_stay_finite(name, dtype):
     dist = DISTS[name]
     old, new = (np.where(parameters(dist, 6, seed=s) > 0, 1e4, -1e4).astype(dtype) for s in (0, 1))
-    if name == "DiagGaussian":
+    if name not in DISCRETE:
         for params in (old, new):
             params[:, 4:] = np.sign(params[:, 4:]) * 11 - 9  # -20 or 2, the bounds of log_std
     actions = dist.mode(new)
@@ -355,7 +357,7 @@ def outputs_and_own(dist, n=50):
     return rng.standard_normal((n, dist.outputs)), weights
 
 
-@each
+@each_additive
 def test_parameters_are_made_of_outputs_and_own_weights(name):
     dist = DISTS[name]
     outputs, own = outputs_and_own(dist)
@@ -367,7 +369,7 @@ def test_parameters_are_made_of_outputs_and_own_weights(name):
     check_linear(lambda x: dist.parameters(x, own), outputs)
 
 
-@each
+@each_additive
 def test_a_draw_of_outputs_is_a_draw_of_parameters(name):
     """The fast path draws from outputs, without rows of parameters."""
     dist = DISTS[name]

@@ -92,7 +92,7 @@ def test_fisher_is_the_hessian_of_the_mean_kl(name, network, act_fun, worst):
 
 # --- through time -------------------------------------------------------------------------------------------
 
-RECURRENT = [name for name in policies.NAMES if "Lstm" in name]
+RECURRENT = [name for name in policies.NAMES if issubclass(getattr(policies, name), policies.RecurrentPolicy)]
 IMAGE = nn.serial(nn.conv("conv", 2, 3, 2, relu=True), nn.flatten())
 each_recurrent = pytest.mark.parametrize("cls", RECURRENT)
 

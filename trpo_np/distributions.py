@@ -20,6 +20,11 @@ Each class owns all that is particular to it. A policy, the trust region step an
     action_dtype             the type of actions; None: that of the parameters
     summary(params)          the answer of `action_probability`
 
+To write one: any row of real numbers is a valid row of parameters, with any leading axes or none; the type
+of the numbers stays, float32 or float64; formulas in `params` use trpo_np.ops and hold for complex numbers,
+by which the tests differentiate. `noise` knows no parameters, has a fixed width k, and arrives in the
+policy's type.
+
 `Additive` ones say how a draw comes of the network's outputs without a row of parameters; the fast path of a
 rollout asks only these, and draws from all others by `parameters` and `sample`.
 """

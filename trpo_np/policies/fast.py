@@ -201,6 +201,10 @@ def actor(network: TanhNetwork, draws: Drawing) -> Callable | None:
 
 # --- a rollout with an LSTM ---------------------------------------------------------------------------------
 
+PLAIN_LSTM = {"wx", "wh", "b"}  # the names of the weights of nn.lstm
+LN_LSTM = PLAIN_LSTM | {"gx", "bx", "gh", "bh", "gc", "bc"}
+
+
 class RecurrentNetwork(NamedTuple):
     """Dense tanh layers around an LSTM; float32."""
 
@@ -214,7 +218,7 @@ def recurrent_network(front: Sequence | None, lstm: Mapping, back: Sequence | No
     """Describe dense tanh layers (see `nn.Layer.dense`) around an LSTM, or return None if they are none."""
     if front is None or not back or params.flat.dtype != np.float32 or not declared(normalizer, "affine"):
         return None
-    if not _is_tanh_network([*front, *back]):
+    if not _is_tanh_network([*front, *back]) or lstm.keys() not in (PLAIN_LSTM, LN_LSTM):
         return None
     h, into = lstm["wh"].shape
     layers = [(params[w], params[b]) for w, b, _ in front]
