@@ -113,11 +113,11 @@ def add_bias(y, b):
 
 
 @helper
-def through_tanh(d, h):
-    # d *= the derivative of the tanh whose outputs are h; both for tangents and for cotangents
-    for r in range(len(d)):
-        for j in range(d.shape[1]):
-            d[r, j] *= 1 - h[r, j] * h[r, j]
+def pull_tanh(g, h):
+    # g *= the derivative of the tanh whose outputs are h
+    for r in range(len(g)):
+        for j in range(g.shape[1]):
+            g[r, j] *= 1 - h[r, j] * h[r, j]
 
 
 @helper
@@ -225,7 +225,7 @@ def backward(flat, widths, at, x, hs, jac, g, small, out):
                     pull_rows(jacobian_of(jac, widths, at, k - 1, first, last), g[first:last], gh)
                 else:
                     product(gy, transposed(flipped, widths, at, k), small, gh)
-                    through_tanh(gh, h)
+                    pull_tanh(gh, h)
                 gy = gh
         for i in range(len(out)):
             out[i] += part[i]
@@ -307,15 +307,15 @@ def push(flat, widths, x, hs, jac, dflat, small):
                 for r in range(rows):
                     for j in range(m):
                         dy[r, j] += more[r, j]
-            add_bias(dy, bias(dflat, widths, at, k))
+            db = bias(dflat, widths, at, k)
             if len(jac) and k < layers - 2:
+                add_bias(dy, db)
                 push_rows(jacobian_of(jac, widths, at, k, first, last), dy, direct)
-            elif not is_last:
-                through_tanh(dy, h)
             else:
                 for r in range(rows):
                     for j in range(m):
-                        dy[r, j] += direct[r, j]
+                        d = dy[r, j] + db[j]
+                        dy[r, j] = d + direct[r, j] if is_last else d * (1 - h[r, j] * h[r, j])
             dh = dy
     return dout
 

@@ -368,8 +368,11 @@ class Policy:
         recurrent policies and come back as None from others.
         """
         if (row := self._row) is not None:  # a standard network, whose outputs are nearly actions
-            outputs, single = self._outputs(obs, row)
-            after, dist = None, self.dist
+            outputs, single, after, dist = None, True, None, self.dist
+            if type(obs) is np.ndarray and obs.shape == self._line:  # the most frequent call, and the quickest
+                outputs = row.outputs(obs, True)
+            if outputs is None:
+                outputs, single = self._outputs(obs, row)
             if not deterministic:
                 noise = dist.noise(self.rng, len(outputs)).astype(self.dtype)
                 outputs = outputs + dist.spread(self.own_weights(self.params)) * noise
@@ -392,11 +395,8 @@ class Policy:
 
     def _outputs(self, obs: Any, row: fast.Row) -> tuple[np.ndarray, bool]:
         """Return the network's outputs (n, k) for observations, and whether it was a single one."""
-        if type(obs) is np.ndarray and obs.shape == self._line:  # the most frequent call, and the quickest
-            if (outputs := row(obs, True)) is not None:
-                return outputs, True
         x, single = self.observe(obs)
-        if len(x) == 1 and (outputs := row(x[0], False)) is not None:
+        if len(x) == 1 and (outputs := row.outputs(x[0], False)) is not None:
             return outputs, single
         return self.pi_head.apply(self.params, self.trunk.apply(self.params, x)), single
 

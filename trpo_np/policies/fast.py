@@ -119,7 +119,7 @@ class Row:
         first, hidden = rows[0][0], [(x, w, y[:, :-1]) for x, w, y in zip(rows, self.layers, rows[1:])]
         return first, first[:-1], hidden, rows[-1], self.layers[-1]
 
-    def __call__(self, x: np.ndarray, normalize: bool) -> np.ndarray | None:
+    def outputs(self, x: np.ndarray, normalize: bool) -> np.ndarray | None:
         """Return the outputs (1, k) for x (n,), to be normalised or not; None if x is not finite, or its
         square is not."""
         try:
