@@ -369,7 +369,7 @@ class Policy:
         """
         if (row := self._row) is not None:  # a standard network, whose outputs are nearly actions
             outputs, single, after, dist = None, True, None, self.dist
-            if type(obs) is np.ndarray and obs.shape == self._line:  # the most frequent call, and the quickest
+            if type(obs) is np.ndarray and obs.shape == self._line:  # the most frequent call
                 outputs = row.outputs(obs, True)
             if outputs is None:
                 outputs, single = self._outputs(obs, row)
