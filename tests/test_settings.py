@@ -100,7 +100,8 @@ def test_counts_seeds_and_hints():
     with pytest.raises(ValueError, match="n is 2; an integer of at least 3 is needed"):
         check_count("n", 2, 3)
     assert checked_seed(np.int64(5)) == 5 and checked_seed(None) != checked_seed(None)
-    assert nearest("gama", FIELDS) == " (did you mean 'gamma'?)" and nearest("zzz", FIELDS) == ""
+    assert nearest("gama", FIELDS) == " (did you mean 'gamma'?)"
+    assert nearest("zzz", FIELDS) == "" == nearest(3, FIELDS)
 
 
 # --- scheduled ----------------------------------------------------------------------------------------------

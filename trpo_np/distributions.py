@@ -68,7 +68,7 @@ class Additive(Distribution):
 
     Each class says by `additive` that this is so, and how it settles: "reshape" only reshapes, "largest"
     takes the index of a row's largest number, "settle" calls the method. A subclass that changes a method
-    says it anew (`fast.declared`).
+    says it anew (promises.py).
     """
 
     def spread(self, own):

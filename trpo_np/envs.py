@@ -15,8 +15,9 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from . import spaces
+from .promises import declared
 from .settings import check_count, checked_seed, nearest
-from .vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, row
+from .vec_env import DummyVecEnv, VecEnv, row
 
 FRAME = "episode_frame_number"  # in ALE's infos: falls when a game starts anew, rises where a life was lost
 API = "gymnasium's interface, that of gym 0.26 and later, is"
@@ -309,9 +310,8 @@ def adapt(env: Any):
     if isinstance(env, str):
         return EnvList([make_env(env)])
     if isinstance(env, VecEnv):
-        if not any(all(getattr(type(env), name) is getattr(kind, name) for name in VecEnv.STEPS)
-                   for kind in (DummyVecEnv, SubprocVecEnv)):
-            return StableBaselines(env)  # a subclass that steps in another way
+        if not declared(env, "steps_as_gymnasium"):
+            return StableBaselines(env)  # a subclass, which may step in another way
         env = env.vector_env
     if type(env) is SyncVectorEnv:  # its environments can be stepped without it: 35-110 us less a step
         return EnvList(list(env.envs))

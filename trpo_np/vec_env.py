@@ -22,8 +22,6 @@ EXAMPLE = "for several, [lambda: gymnasium.make('CartPole-v1') for _ in range(4)
 class VecEnv:
     """Environments stepped together; `vector_env` is the gymnasium vector environment underneath."""
 
-    STEPS = ("reset", "step", "step_async", "step_wait")  # a subclass that overrides one steps in its own way
-
     def __init__(self, vector_env: SyncVectorEnv | AsyncVectorEnv):
         self.vector_env: Any = vector_env
         self.num_envs, self.metadata = vector_env.num_envs, vector_env.metadata
@@ -112,6 +110,8 @@ class VecEnv:
 class DummyVecEnv(VecEnv):
     """Environments in this process, stepped in turn; `envs` lists them."""
 
+    steps_as_gymnasium = True  # so that training may step `vector_env` instead, see promises.py
+
     def __init__(self, env_fns: Sequence[Callable]):
         self.envs = [fn() for fn in _functions("DummyVecEnv", env_fns)]
         for i, env in enumerate(self.envs):
@@ -151,6 +151,8 @@ class SubprocVecEnv(VecEnv):
 
     `start_method` is multiprocessing's ("fork", "forkserver", "spawn"; None for the platform's default).
     """
+
+    steps_as_gymnasium = True  # see promises.py
 
     def __init__(self, env_fns: Sequence[Callable], start_method: str | None = None):
         # not SAME_STEP: there a worker resets before it sends the last observation, which reset may overwrite

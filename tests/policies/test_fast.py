@@ -47,58 +47,6 @@ def is_fast(policy):
     return policy._network() is not None
 
 
-# --- what is declared ---------------------------------------------------------------------------------------
-
-class Thing:
-    special = "yes"
-
-    def work(self):
-        return 1
-
-
-class Renamed(Thing):
-    label = 3
-
-    def __init__(self):
-        self.more = 4
-
-
-class Changed(Thing):
-    def work(self):
-        return 2
-
-
-class Grown(Thing):
-    @property
-    def other(self):
-        return 5
-
-
-class Again(Changed):
-    special = "again"
-
-
-class Mixin:
-    def work(self):
-        return 3
-
-
-class Mixed(Mixin, Thing):
-    pass
-
-
-@pytest.mark.parametrize("cls, said", [
-    (Thing, "yes"), (Renamed, "yes"), (Changed, False), (Grown, False), (Again, "again"), (Mixed, False)])
-def test_a_class_is_believed_unless_a_nearer_one_defines_a_method(cls, said):
-    assert fast.declared(cls(), "special") == said
-
-
-def test_a_method_of_the_thing_itself_ends_belief():
-    thing = Thing()
-    thing.work = lambda: 7
-    assert fast.declared(thing, "special") is False and fast.declared(thing, "unheard") is False
-
-
 # --- custom policies ----------------------------------------------------------------------------------------
 
 class Settled(MlpPolicy):

@@ -14,7 +14,7 @@ from trpo_np.distributions import DiagGaussian
 from trpo_np.files.model import resolve_policy
 from trpo_np.nn import parse_activation, parse_net_arch
 from trpo_np.normalize import ObservationNormalizer
-from trpo_np.policies import MlpPolicy, Policy, nearest
+from trpo_np.policies import MlpPolicy, Policy
 from trpo_np.spaces import first_bad
 
 OBS = gym.Box(-np.inf, np.inf, (3,))
@@ -477,11 +477,6 @@ def test_a_typo_is_told_the_nearest_name(typo):
 def test_what_is_not_a_policy(wrong):
     with pytest.raises(ValueError, match="it can be 'MlpPolicy'.*or a subclass of trpo_np.policies.Policy"):
         resolve_policy(wrong)
-
-
-def test_nearest():
-    assert nearest("gama", ["gamma", "lam"]) == " (did you mean 'gamma'?)"
-    assert nearest("xyz", ["gamma"]) == "" == nearest(3, ["gamma"])
 
 
 def test_unknown_arguments():

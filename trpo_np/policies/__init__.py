@@ -7,7 +7,9 @@ LSTM), `images`.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..settings import nearest
 
 if TYPE_CHECKING:
     from .base import MlpPolicy, Policy
@@ -56,11 +58,3 @@ def construct(cls: "type[Policy]", observation_space, action_space, policy_kwarg
         known = {name for c in cls.__mro__[:-1] for name in inspect.signature(c).parameters}
         raise ValueError(f"policy_kwargs holds {unknown[1]!r}, which {cls.__name__} does not take"
                          + nearest(unknown[1], known)) from error
-
-
-def nearest(name: Any, known) -> str:
-    """Suggest the known name that a mistyped one is nearest to, or nothing."""
-    import difflib
-
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -22,6 +22,7 @@ from ..autodiff import value_and_grad
 from ..distributions import Bernoulli, Categorical, DiagGaussian, MultiCategorical
 from ..normalize import ObservationNormalizer
 from ..params import Params
+from ..promises import declared
 from . import fast
 
 
@@ -236,7 +237,7 @@ class Policy:
 
     def _network(self) -> fast.TanhNetwork | None:
         """Describe the policy's network for fast.py, if it is standard."""
-        if not fast.declared(self, "standard"):
+        if not declared(self, "standard"):
             return None
         return fast.tanh_network(nn.serial(self.trunk, self.pi_head).dense, self.params, self.normalizer)
 
@@ -277,7 +278,7 @@ class Policy:
     @cached_property
     def _critic_widths(self) -> np.ndarray | None:
         """The widths of the critic's network for fast.py, if it is standard."""
-        if not fast.declared(self, "standard"):
+        if not declared(self, "standard"):
             return None
         return fast.widths_of(self.vf_head.dense, self.params.select(self.critic_weights))
 
@@ -389,7 +390,7 @@ class Policy:
     @cached_property
     def _row(self) -> fast.Row | None:
         """The policy's network on one observation, if it is standard and draws are sums."""
-        if (network := self._network()) is None or not fast.declared(self.dist, "additive"):
+        if (network := self._network()) is None or not declared(self.dist, "additive"):
             return None
         return fast.Row(network, self.normalizer if self.normalizer.enabled else None)
 

@@ -1,7 +1,7 @@
 """Acting with standard networks, fast: compiled for a rollout, and in few calls of NumPy for one observation.
 
-A policy that computes a standard network says so (see `declared`) and describes it here by arrays, widths and
-a distribution; no Policy comes into this file. What is not standard, or not compiled, is composed in the
+A policy that computes a standard network says so (see promises.py) and describes it here by arrays, widths
+and a distribution; no Policy comes into this file. What is not standard, or not compiled, is composed in the
 policies.
 """
 
@@ -18,30 +18,7 @@ from ..kernels.compile import compile_all
 from ..kernels.lstm import H, gate_weights, norm_weights, run, run_ln, standardize
 from ..kernels.malloc import keep_freed
 from ..params import Params
-
-
-def declared(thing: Any, name: str) -> Any:
-    """Return a class attribute that promises something about the class's methods; False if it may be broken.
-
-    The classes are asked in the order of inheritance. The first that has the attribute is believed; one that
-    defines a method (other than __init__) before it ends the search, since nobody knows what that method
-    changes. So a subclass that overrides anything promises nothing, until it states the attribute itself. The
-    same holds for a method assigned to the thing itself.
-    """
-    if any(callable(getattr(type(thing), key, None)) for key in vars(thing)):
-        return False
-    for cls in type(thing).__mro__:
-        if name in vars(cls):
-            return vars(cls)[name]
-        if any(_is_method(key, value) for key, value in vars(cls).items()):
-            return False
-    return False
-
-
-def _is_method(key: str, value: Any) -> bool:
-    if key in ("__init__", "__annotate__", "__annotate_func__"):  # the last two hold types, in Python 3.14
-        return False
-    return callable(value) or isinstance(value, (property, classmethod, staticmethod))
+from ..promises import declared
 
 
 def warm_up(files: set[str]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import nn, ops, spaces
 from ..nn import listed, parse_net_arch
+from ..promises import declared
 from . import fast
 from .base import Policy, Values
 
@@ -153,7 +154,7 @@ class RecurrentPolicy(Policy):
 
     def _network(self):
         """Describe the network for fast.py, if it is standard."""
-        if not fast.declared(self, "standard"):
+        if not declared(self, "standard"):
             return None
         net, name = self.nets["pi"], "shared" if self.shared else "pi"
         lstm = {key.rpartition("/")[2]: array for key, array in self.params.items()
