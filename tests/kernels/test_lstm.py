@@ -151,11 +151,11 @@ def test_derivatives_in_the_gates(layer_norm, gate, row, of, rng):
     at, found = record(case.z, case.state), record(moved, case.state.astype(complex)).imag / STEP
     np.testing.assert_allclose(at[:, row], found[:, of], rtol=1e-12)
     if of == lstm.C:
-        dq = at[:, row]
+        du = at[:, row]
         if layer_norm:
-            dq = lstm.standardize_linear(dq, at[:, lstm.UNIT_C], at[:, lstm.FACTOR_C])
-            dq *= case.norm[0][lstm.GAIN_C]
-        np.testing.assert_allclose(at[:, lstm.H_BY_C] * dq, found[:, lstm.H], rtol=1e-12)
+            du = lstm.standardize_linear(du, at[:, lstm.UNIT_C], at[:, lstm.FACTOR_C])
+            du *= case.norm[0][lstm.GAIN_C]
+        np.testing.assert_allclose(at[:, lstm.H_BY_U] * du, found[:, lstm.H], rtol=1e-12)
 
 
 def test_what_layer_norm_keeps(rng):

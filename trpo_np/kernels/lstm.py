@@ -4,18 +4,22 @@ What does not wait for the step before is one matrix product over the whole sequ
 It gives z (T, n, 4, cells): for each of T steps and n samples a row for each gate. The rest are loops over
 time. `run` computes
 
-    i, f, o = sigmoid, g = tanh of z_t + h_{t-1} wh      c_t = f c_{t-1} + i g      h_t = o tanh c_t
+    i, f, o = sigmoid, g = tanh of z_t + h_{t-1} wh      c_t = f c_{t-1} + i g
+    u_t = c_t                                            h_t = o tanh u_t
 
 where c_{t-1} = h_{t-1} = 0 if an episode starts, and keeps a record. With that, `push` computes the tangent
 of h, and its transpose `pull` the cotangent of z:
 
     di, df, do, dg = dz_t + dh_{t-1} wh
-    dc_t = c_by_c dc_{t-1} + c_by_i di + c_by_f df + c_by_g dg      dh_t = h_by_c dc_t + h_by_o do
+    dc_t = c_by_c dc_{t-1} + c_by_i di + c_by_f df + c_by_g dg      dh_t = h_by_u du_t + h_by_o do
+
+Where an episode starts, dh_{t-1} = 0, and `pull` drops the cotangent of h_{t-1}. dc_{t-1} needs no such case:
+the record has c_by_c = 0 there.
 
 `run_ln`, `push_ln` and `pull_ln` do so for the layer-norm LSTM: gain_h standardize(h_{t-1} wh) replaces
-h_{t-1} wh, and in the last tanh gain_c standardize(c_t) + bias_c replaces c_t.
+h_{t-1} wh, and u_t = gain_c standardize(c_t) + bias_c.
 
-Below: names; the weights; the compiled loops, made of small helpers; their NumPy twins.
+Below: names; the weights; the compiled loops, made of small helpers; standardizing; the loops' NumPy twins.
 """
 
 from typing import NamedTuple
@@ -31,8 +35,8 @@ I, F, O, G = range(4)  # the gates, along the axis of 4
 
 # A record is an array (T, n, rows, cells). Its rows for a step and a sample are
 C, H = range(2)  # c_t and h_t, the state
-C_BY_C = 2  # the derivative of c_t in c_{t-1}
-H_BY_C = 3  # the derivative of h_t in c_t; with layer norm, in what replaces c_t
+C_BY_C = 2  # the derivative of c_t in c_{t-1}; 0 where an episode starts
+H_BY_U = 3  # the derivative of h_t in u_t
 BY_GATES = 4  # the derivatives in z_t, a row for each gate:
 C_BY_I, C_BY_F, H_BY_O, C_BY_G = range(BY_GATES, BY_GATES + 4)
 UNIT_HW = 8  # standardize(h_{t-1} wh), a row for each gate
@@ -47,8 +51,10 @@ GAIN_H, GAIN_C, BIAS_C = 0, 4, 5
 class GateWeights(NamedTuple):
     """The weights wh as `run` and `push` take them; `pull` takes their `transposed()`."""
 
-    w: np.ndarray  # a matrix for each gate, (4, cells, cells); stored transposed if `at_once` is 0
-    at_once: int  # how many samples a product takes at once; 0: as many as there are, see blas.multiply
+    w: np.ndarray  # a matrix for each gate, (4, cells, cells)
+    # How many samples a product takes at once, `rows` of blas.multiply. 0 is for all of them: multiply then
+    # reads w transposed, so each matrix is stored transposed
+    at_once: int
 
     def transposed(self) -> "GateWeights":
         """Return the transposes of the matrices."""
@@ -79,6 +85,7 @@ def norm_weights(gain_h, gain_c, bias_c):
 # --- what the loops share ---------------------------------------------------------------------------------
 # r is a sample, k a gate, j a cell; `at` (rows, cells) is the record of a step and a sample. Helpers take
 # whole arrays and an index: a slice is a reference that numba counts, which takes as long as several cells.
+# Those named `_..._row` work on one sample; the NumPy functions without `_row` do the same for all.
 
 
 @helper
@@ -115,8 +122,8 @@ def _sum_times_gates(a, w, at_once, term, out):
 
 
 @helper
-def _join(a, r, out):
-    # out (4 cells,) = the gates of sample r in a (4, n, cells), side by side
+def _join_row(a, r, out):
+    # out (4 cells,) = the gates of sample r in a (4, n, cells), one after the other
     cells = a.shape[2]
     for k in range(4):
         for j in range(cells):
@@ -124,7 +131,7 @@ def _join(a, r, out):
 
 
 @helper
-def _split(a, r, out):
+def _split_row(a, r, out):
     # the gates of sample r in out (4, n, cells) = a (4 cells,)
     cells = out.shape[2]
     for k in range(4):
@@ -133,7 +140,7 @@ def _split(a, r, out):
 
 
 @helper
-def _split_scaled(a, norm, r, out):
+def _split_row_scaled(a, norm, r, out):
     # the gates of sample r in out (4, n, cells) = gain_h a (4 cells,)
     cells = out.shape[2]
     for k in range(4):
@@ -142,14 +149,14 @@ def _split_scaled(a, norm, r, out):
 
 
 @helper
-def _unit_hw(flat, t, r, cells):
-    # the rows UNIT_HW as one, of a record that is seen as (T, n, rows * cells)
+def _unit_hw_row(flat, t, r, cells):
+    # standardize(h_{t-1} wh), (4 cells,), from `flat`, a record reshaped to (T, n, rows * cells)
     return flat[t, r, UNIT_HW * cells:(UNIT_HW + 4) * cells]
 
 
 @helper
-def _standardize(a):
-    # make mean 0 and variance 1 of a row, in place; return the factor
+def _standardize_row(a):
+    # give a row mean 0 and variance 1, in place; return the factor
     total, squares = np.float32(0), np.float32(0)
     for j in range(a.size):
         total += a[j]
@@ -164,8 +171,8 @@ def _standardize(a):
 
 
 @helper
-def _standardize_linear(a, unit, factor):
-    # apply the derivative of _standardize, where that makes `unit`, to a, in place; it is its own transpose
+def _standardize_row_linear(a, unit, factor):
+    # apply the derivative of _standardize_row, where that gives `unit`, to a row, in place; its own transpose
     total, along = np.float32(0), np.float32(0)
     for j in range(a.size):
         total += a[j]
@@ -190,7 +197,8 @@ def _begin(state, c, h):
 
 @helper
 def _run_gates(gates, r, z):
-    # i, f, o = sigmoid, g = tanh of z + h wh, which `gates` holds
+    # `gates` holds h wh (standardized and scaled with layer norm) and becomes i, f, o and g;
+    # sigmoid x = tanh(x / 2) / 2 + 1/2
     half = np.float32(0.5)
     for j in range(gates.shape[2]):
         gates[I, r, j] = half * scalar.tanh1(half * (gates[I, r, j] + z[I, j])) + half
@@ -200,8 +208,8 @@ def _run_gates(gates, r, z):
 
 
 @helper
-def _keep_by_gates(gates, c, r, start, at):
-    # the derivatives of the next c
+def _keep_c_derivatives(gates, c, r, start, at):
+    # the derivatives of c_t; c still holds c_{t-1}, so call it before _run_cell
     one = np.float32(1)
     for j in range(c.shape[1]):
         i, f, g = gates[I, r, j], gates[F, r, j], gates[G, r, j]
@@ -215,22 +223,22 @@ def _keep_by_gates(gates, c, r, start, at):
 
 @helper
 def _run_cell(gates, c, r, at):
-    # c = f c + i g; at[H] gets a copy, which is what h is made of
+    # c = f c + i g; at[H] is room for the row: c, then u, then tanh u, at last h
     for j in range(c.shape[1]):
         c[r, j] = at[C, j] = at[H, j] = gates[F, r, j] * c[r, j] + gates[I, r, j] * gates[G, r, j]
 
 
 @helper
 def _run_output(gates, h, r, at, trace):
-    # h = o tanh(at[H]); at[H] gets a copy
+    # h = o tanh u; at[H] holds u. If `trace`, keep the derivatives of h_t
     one = np.float32(1)
     for j in range(h.shape[1]):
         at[H, j] = scalar.tanh1(at[H, j])
     if trace:
         for j in range(h.shape[1]):
-            q, o = at[H, j], gates[O, r, j]
-            at[H_BY_C, j] = o * (one - q * q)
-            at[H_BY_O, j] = q * o * (one - o)
+            tanh_u, o = at[H, j], gates[O, r, j]
+            at[H_BY_U, j] = o * (one - tanh_u * tanh_u)
+            at[H_BY_O, j] = tanh_u * o * (one - o)
     for j in range(h.shape[1]):
         h[r, j] = at[H, j] = gates[O, r, j] * at[H, j]
 
@@ -249,7 +257,7 @@ def _run_loop(z, starts, state, w, at_once, trace):
             at = record[t, r]
             _run_gates(gates, r, z[t, r])
             if trace:
-                _keep_by_gates(gates, c, r, starts[t, r], at)
+                _keep_c_derivatives(gates, c, r, starts[t, r], at)
             _run_cell(gates, c, r, at)
             _run_output(gates, h, r, at, trace)
     return record
@@ -268,16 +276,16 @@ def _run_ln_loop(z, starts, state, w, at_once, norm, trace):
         _times_gates(h, w, at_once, gates)
         for r in range(n):
             at = record[t, r]
-            _join(gates, r, hw)
-            factor_hw = _standardize(hw)
+            _join_row(gates, r, hw)
+            factor_hw = _standardize_row(hw)
             if trace:
-                _copy(hw, _unit_hw(flat, t, r, cells))
-            _split_scaled(hw, norm, r, gates)
+                _copy(hw, _unit_hw_row(flat, t, r, cells))
+            _split_row_scaled(hw, norm, r, gates)
             _run_gates(gates, r, z[t, r])
             if trace:
-                _keep_by_gates(gates, c, r, starts[t, r], at)
+                _keep_c_derivatives(gates, c, r, starts[t, r], at)
             _run_cell(gates, c, r, at)
-            factor_c = _standardize(at[H])
+            factor_c = _standardize_row(at[H])
             if trace:
                 for j in range(cells):
                     at[UNIT_C, j], at[FACTOR_HW, j], at[FACTOR_C, j] = at[H, j], factor_hw, factor_c
@@ -292,7 +300,7 @@ def _run_ln_loop(z, starts, state, w, at_once, norm, trace):
 
 @helper
 def _push_gates(dgates, r, dz, at):
-    # dgates = by_gates (dz + dh wh), where it holds dh wh
+    # `dgates` holds dh wh and becomes by_gates (dz + dh wh)
     for k in range(4):
         for j in range(dgates.shape[2]):
             dgates[k, r, j] = (dgates[k, r, j] + dz[k, j]) * at[BY_GATES + k, j]
@@ -300,7 +308,7 @@ def _push_gates(dgates, r, dz, at):
 
 @helper
 def _push_cell(dgates, dc, r, at, out):
-    # dc = c_by_c dc + the gates' part; `out` gets a copy, which is what dh is made of
+    # dc = c_by_c dc + the part of i, f and g; `out` is room for the row: dc, then du, at last dh
     for j in range(dc.shape[1]):
         dc[r, j] = out[j] = (
             at[C_BY_C, j] * dc[r, j] + dgates[I, r, j] + dgates[F, r, j] + dgates[G, r, j])
@@ -308,9 +316,9 @@ def _push_cell(dgates, dc, r, at, out):
 
 @helper
 def _push_output(dgates, dh, r, at, out):
-    # dh = h_by_c out + the gate's part; `out` gets a copy
+    # dh = h_by_u du + the part of o; `out` holds du
     for j in range(dh.shape[1]):
-        dh[r, j] = out[j] = at[H_BY_C, j] * out[j] + dgates[O, r, j]
+        dh[r, j] = out[j] = at[H_BY_U, j] * out[j] + dgates[O, r, j]
 
 
 def _push_loop(dz, starts, record, w, at_once):
@@ -339,12 +347,12 @@ def _push_ln_loop(dz, dh_direct, starts, record, w, at_once, norm):
         _times_gates(dh, w, at_once, dgates)
         for r in range(n):
             at, new = record[t, r], out[t, r]
-            _join(dgates, r, dhw)
-            _standardize_linear(dhw, _unit_hw(flat, t, r, cells), at[FACTOR_HW, 0])
-            _split_scaled(dhw, norm, r, dgates)
+            _join_row(dgates, r, dhw)
+            _standardize_row_linear(dhw, _unit_hw_row(flat, t, r, cells), at[FACTOR_HW, 0])
+            _split_row_scaled(dhw, norm, r, dgates)
             _push_gates(dgates, r, dz[t, r], at)
             _push_cell(dgates, dc, r, at, new)
-            _standardize_linear(new, at[UNIT_C], at[FACTOR_C, 0])
+            _standardize_row_linear(new, at[UNIT_C], at[FACTOR_C, 0])
             for j in range(cells):
                 new[j] *= norm[GAIN_C, j]
                 dgates[O, r, j] += dh_direct[t, r, j]
@@ -353,24 +361,26 @@ def _push_ln_loop(dz, dh_direct, starts, record, w, at_once, norm):
 
 
 # --- cotangent ------------------------------------------------------------------------------------------
+# gh is the cotangent of h_t, then of u_t and (by way of u_t) of c_t; after the product, of h_{t-1}. gc is the
+# cotangent of c_t by way of c_{t+1}, then all of it, at last that of c_{t-1}. ghw is gz by gates, as the
+# product takes it; with layer norm, the cotangent of h_{t-1} wh.
 
 
 @helper
 def _pull_output(gh, r, at, gz):
-    # gz of the gate o = gh; then gh becomes the cotangent of what is in the last tanh
+    # the gate o gets its part of gh, and gh becomes the cotangent of u_t
     for j in range(gh.shape[1]):
-        gz[O, j] = gh[r, j]
-        gh[r, j] *= at[H_BY_C, j]
+        gz[O, j] = gh[r, j] * at[H_BY_O, j]
+        gh[r, j] *= at[H_BY_U, j]
 
 
 @helper
 def _pull_cell(gh, gc, r, at, gz):
-    # gc + gh is the cotangent of c_t: the gates get their parts, and gc becomes the cotangent of c_{t-1}
+    # gc + gh is the cotangent of c_t: i, f and g get their parts, and gc becomes the cotangent of c_{t-1}
     for j in range(gc.shape[1]):
         gc[r, j] += gh[r, j]
         gz[I, j] = gc[r, j] * at[C_BY_I, j]
         gz[F, j] = gc[r, j] * at[C_BY_F, j]
-        gz[O, j] *= at[H_BY_O, j]
         gz[G, j] = gc[r, j] * at[C_BY_G, j]
         gc[r, j] *= at[C_BY_C, j]
 
@@ -411,19 +421,19 @@ def _pull_ln_loop(g, starts, record, w, at_once, norm):
             _pull_output(gh, r, at, new)
             for j in range(cells):
                 gh[r, j] *= norm[GAIN_C, j]
-            _standardize_linear(gh[r], at[UNIT_C], at[FACTOR_C, 0])
+            _standardize_row_linear(gh[r], at[UNIT_C], at[FACTOR_C, 0])
             _pull_cell(gh, gc, r, at, new)
             for k in range(4):
                 for j in range(cells):
                     ghw_row[k * cells + j] = new[k, j] * norm[GAIN_H + k, j]
-            _standardize_linear(ghw_row, _unit_hw(flat, t, r, cells), at[FACTOR_HW, 0])
-            _split(ghw_row, r, ghw)
+            _standardize_row_linear(ghw_row, _unit_hw_row(flat, t, r, cells), at[FACTOR_HW, 0])
+            _split_row(ghw_row, r, ghw)
         _sum_times_gates(ghw, w, at_once, term, gh)
         _zero_where(starts[t], gh)
     return gz, gh_direct
 
 
-# --- the NumPy twins ------------------------------------------------------------------------------------
+# --- standardizing: for the twins below and for ops/lstm.py ---------------------------------------------
 
 
 def standardize(a):
@@ -444,8 +454,11 @@ def unit_hw(rows):
     return rows[..., UNIT_HW:UNIT_HW + 4, :].reshape(*lead, 4 * cells), rows[..., FACTOR_HW, :1]
 
 
-def _straight(w, at_once):
-    # the matrices as they are meant
+# --- the NumPy twins ------------------------------------------------------------------------------------
+
+
+def _matrices(w, at_once):
+    # the matrices themselves, however they are stored
     return w if at_once else w.transpose(0, 2, 1)
 
 
@@ -454,12 +467,12 @@ def _zeroed(starts, *arrays):
     return [np.where(starts[:, None], 0, a) for a in arrays] if starts.any() else arrays
 
 
-def _joined(gates):
+def _join(gates):
     # (4, n, cells) as (n, 4 cells)
     return np.concatenate(gates, 1)
 
 
-def _split_up(a):
+def _split(a):
     # (n, 4 cells) as (4, n, cells)
     return a.reshape(len(a), 4, a.shape[1] // 4).transpose(1, 0, 2)
 
@@ -469,13 +482,12 @@ def _activated(gates):
     return *(0.5 * np.tanh(0.5 * gates[:G]) + 0.5), np.tanh(gates[G])
 
 
-def _keep_derivatives(at, starts, i, f, o, g, c, q):
-    # c is that before the step, q the last tanh
+def _keep_derivatives(at, starts, i, f, o, g, c_before, tanh_u):
     at[C_BY_C] = _zeroed(starts, f)[0]
-    at[H_BY_C] = o * (1 - q * q)
+    at[H_BY_U] = o * (1 - tanh_u * tanh_u)
     at[C_BY_I] = g * i * (1 - i)
-    at[C_BY_F] = c * f * (1 - f)
-    at[H_BY_O] = q * o * (1 - o)
+    at[C_BY_F] = c_before * f * (1 - f)
+    at[H_BY_O] = tanh_u * o * (1 - o)
     at[C_BY_G] = i * (1 - g * g)
 
 
@@ -500,42 +512,42 @@ def run(z, starts, state, w, at_once, trace):
     z (T, n, 4, cells) is the part of the gates that does not depend on the step before; `state` (n, 2 cells)
     is [c, h] before the first step; w and at_once are `GateWeights`.
     """
-    (steps, n), cells, w = starts.shape, w.shape[2], _straight(w, at_once)
+    (steps, n), cells, w = starts.shape, w.shape[2], _matrices(w, at_once)
     record = np.empty((steps, n, ROWS if trace else STATE_ROWS, cells), z.dtype)
     c, h = state[:, :cells], state[:, cells:]
     for t in range(steps):
         at = record[t].swapaxes(0, 1)
-        before, h = _zeroed(starts[t], c, h)
+        c_before, h = _zeroed(starts[t], c, h)
         i, f, o, g = _activated(h @ w + z[t].swapaxes(0, 1))
-        c = f * before + i * g
-        q = np.tanh(c)
-        h = o * q
+        c = f * c_before + i * g
+        tanh_u = np.tanh(c)
+        h = o * tanh_u
         at[C], at[H] = c, h
         if trace:
-            _keep_derivatives(at, starts[t], i, f, o, g, before, q)
+            _keep_derivatives(at, starts[t], i, f, o, g, c_before, tanh_u)
     return record
 
 
 @twin(_run_ln_loop, lambda: (_Z, _STARTS, _zeros(1, 2), *_WH, _NORM, True))
 def run_ln(z, starts, state, w, at_once, norm, trace):
-    """Return the record of a layer-norm LSTM's sequence, see `run`; `norm` is made by `norm_weights`."""
-    (steps, n), cells, w = starts.shape, w.shape[2], _straight(w, at_once)
+    """Return the record of a layer-norm LSTM's sequence, see `run`; `norm` is what `norm_weights` returns."""
+    (steps, n), cells, w = starts.shape, w.shape[2], _matrices(w, at_once)
     gain_h, gain_c, bias_c = _named(norm)
     record = np.empty((steps, n, LN_ROWS if trace else STATE_ROWS, cells), z.dtype)
     c, h = state[:, :cells], state[:, cells:]
     for t in range(steps):
         at = record[t].swapaxes(0, 1)
-        before, h = _zeroed(starts[t], c, h)
-        hw, factor_hw = standardize(_joined(h @ w))
-        i, f, o, g = _activated(_split_up(hw * gain_h + z[t].reshape(n, 4 * cells)))
-        c = f * before + i * g
+        c_before, h = _zeroed(starts[t], c, h)
+        hw, factor_hw = standardize(_join(h @ w))
+        i, f, o, g = _activated(_split(hw * gain_h + z[t].reshape(n, 4 * cells)))
+        c = f * c_before + i * g
         unit_c, factor_c = standardize(c)
-        q = np.tanh(unit_c * gain_c + bias_c)
-        h = o * q
+        tanh_u = np.tanh(unit_c * gain_c + bias_c)
+        h = o * tanh_u
         at[C], at[H] = c, h
         if trace:
-            _keep_derivatives(at, starts[t], i, f, o, g, before, q)
-            at[UNIT_HW:UNIT_HW + 4], at[FACTOR_HW] = _split_up(hw), factor_hw
+            _keep_derivatives(at, starts[t], i, f, o, g, c_before, tanh_u)
+            at[UNIT_HW:UNIT_HW + 4], at[FACTOR_HW] = _split(hw), factor_hw
             at[UNIT_C], at[FACTOR_C] = unit_c, factor_c
     return record
 
@@ -543,7 +555,7 @@ def run_ln(z, starts, state, w, at_once, norm, trace):
 @twin(_push_loop, lambda: (_Z, _STARTS, _zeros(1, 1, ROWS, 1), *_WH))
 def push(dz, starts, record, w, at_once):
     """Return the tangent of h (T, n, cells), given that of z."""
-    (steps, n), cells, w = starts.shape, w.shape[2], _straight(w, at_once)
+    (steps, n), cells, w = starts.shape, w.shape[2], _matrices(w, at_once)
     out = np.empty((steps, n, cells), dz.dtype)
     dc, dh = np.zeros((n, cells), dz.dtype), np.zeros((n, cells), dz.dtype)
     for t in range(steps):
@@ -551,38 +563,38 @@ def push(dz, starts, record, w, at_once):
         dh, = _zeroed(starts[t], dh)
         di, df, do, dg = (dh @ w + dz[t].swapaxes(0, 1)) * at[BY_GATES:BY_GATES + 4]
         dc = at[C_BY_C] * dc + di + df + dg
-        out[t] = dh = at[H_BY_C] * dc + do
+        out[t] = dh = at[H_BY_U] * dc + do
     return out
 
 
 @twin(_push_ln_loop, lambda: (_Z, _zeros(1, 1, 1), _STARTS, _zeros(1, 1, LN_ROWS, 1), *_WH, _NORM))
 def push_ln(dz, dh_direct, starts, record, w, at_once, norm):
-    """Return the tangent of h (T, n, cells), given that of z and `dh_direct`, which is added to each h_t."""
-    (steps, n), cells, w = starts.shape, w.shape[2], _straight(w, at_once)
+    """Return the tangent of h (T, n, cells), given that of z and `dh_direct`, which is added to each dh_t."""
+    (steps, n), cells, w = starts.shape, w.shape[2], _matrices(w, at_once)
     gain_h, gain_c, _ = _named(norm)
     out = np.empty((steps, n, cells), dz.dtype)
     dc, dh = np.zeros((n, cells), dz.dtype), np.zeros((n, cells), dz.dtype)
     for t in range(steps):
         at = record[t].swapaxes(0, 1)
         dh, = _zeroed(starts[t], dh)
-        dhw = standardize_linear(_joined(dh @ w), *unit_hw(record[t])) * gain_h
-        di, df, do, dg = (_split_up(dhw) + dz[t].swapaxes(0, 1)) * at[BY_GATES:BY_GATES + 4]
+        dhw = standardize_linear(_join(dh @ w), *unit_hw(record[t])) * gain_h
+        di, df, do, dg = (_split(dhw) + dz[t].swapaxes(0, 1)) * at[BY_GATES:BY_GATES + 4]
         dc = at[C_BY_C] * dc + di + df + dg
-        dq = standardize_linear(dc, at[UNIT_C], at[FACTOR_C]) * gain_c
-        out[t] = dh = at[H_BY_C] * dq + do + dh_direct[t]
+        du = standardize_linear(dc, at[UNIT_C], at[FACTOR_C]) * gain_c
+        out[t] = dh = at[H_BY_U] * du + do + dh_direct[t]
     return out
 
 
 @twin(_pull_loop, lambda: (_zeros(1, 1, 1), _STARTS, _zeros(1, 1, ROWS, 1), *_WH))
 def pull(g, starts, record, w, at_once):
-    """Return the cotangent of z, given g (T, n, cells), that of h; w, at_once: `GateWeights.transposed()`."""
-    (steps, n), cells, w = starts.shape, w.shape[2], _straight(w, at_once)
+    """Return the cotangent of z, given g (T, n, cells), that of h; w and at_once are those `transposed()`."""
+    (steps, n), cells, w = starts.shape, w.shape[2], _matrices(w, at_once)
     gz = np.empty((steps, n, 4, cells), g.dtype)
     gc, gh = np.zeros((n, cells), g.dtype), np.zeros((n, cells), g.dtype)
     for t in range(steps - 1, -1, -1):
         at, new = record[t].swapaxes(0, 1), gz[t].swapaxes(0, 1)
         gh = gh + g[t]
-        gc = gc + at[H_BY_C] * gh
+        gc = gc + at[H_BY_U] * gh
         np.multiply(gc, at[BY_GATES:BY_GATES + 4], out=new)
         np.multiply(gh, at[H_BY_O], out=new[O])
         gc = gc * at[C_BY_C]
@@ -592,18 +604,18 @@ def pull(g, starts, record, w, at_once):
 
 @twin(_pull_ln_loop, lambda: (_zeros(1, 1, 1), _STARTS, _zeros(1, 1, LN_ROWS, 1), *_WH, _NORM))
 def pull_ln(g, starts, record, w, at_once, norm):
-    """Return the cotangents of z and of the additions to h, see `push_ln`; the arguments are as in `pull`."""
-    (steps, n), cells, w = starts.shape, w.shape[2], _straight(w, at_once)
+    """Return the cotangents of z and of `dh_direct`, see `push_ln`; the arguments are as in `pull`."""
+    (steps, n), cells, w = starts.shape, w.shape[2], _matrices(w, at_once)
     gain_h, gain_c, _ = _named(norm)
     gz, gh_direct = np.empty((steps, n, 4, cells), g.dtype), np.empty((steps, n, cells), g.dtype)
     gc, gh = np.zeros((n, cells), g.dtype), np.zeros((n, cells), g.dtype)
     for t in range(steps - 1, -1, -1):
         at, new = record[t].swapaxes(0, 1), gz[t].swapaxes(0, 1)
         gh_direct[t] = gh = gh + g[t]
-        gc = gc + standardize_linear(at[H_BY_C] * gh * gain_c, at[UNIT_C], at[FACTOR_C])
+        gc = gc + standardize_linear(at[H_BY_U] * gh * gain_c, at[UNIT_C], at[FACTOR_C])
         np.multiply(gc, at[BY_GATES:BY_GATES + 4], out=new)
         np.multiply(gh, at[H_BY_O], out=new[O])
         gc = gc * at[C_BY_C]
         ghw = standardize_linear(gz[t].reshape(n, 4 * cells) * gain_h, *unit_hw(record[t]))
-        gh, = _zeroed(starts[t], (_split_up(ghw) @ w).sum(0))
+        gh, = _zeroed(starts[t], (_split(ghw) @ w).sum(0))
     return gz, gh_direct

@@ -1,10 +1,10 @@
 """Recurrent ops, each one primitive over a whole sequence: LSTM and layer-norm LSTM.
 
     z_t = x_t wx + h_{t-1} wh + b      i, f, o, g = sigmoid, sigmoid, sigmoid, tanh of the quarters of z_t
-    c_t = f c_{t-1} + i g              h_t = o tanh c_t
+    c_t = f c_{t-1} + i g              h_t = o tanh u_t                u_t = c_t
 
-Where an episode starts, c_{t-1} = h_{t-1} = 0. The layer-norm LSTM standardizes x wx, h wh and the c in the
-last tanh, each with a gain and a bias (Ba et al., arXiv:1607.06450).
+Where an episode starts, c_{t-1} = h_{t-1} = 0. The layer-norm LSTM standardizes x_t wx, h_{t-1} wh and
+u_t, each with a gain and a bias (Ba et al., arXiv:1607.06450).
 
 Here are the products over the whole sequence; the loops over its steps are in kernels/lstm.py.
 """
@@ -22,7 +22,7 @@ from . import stop_gradient
 
 
 class Arguments(NamedTuple):
-    """What the outputs of an LSTM can be differentiated in."""
+    """The arguments in which the outputs of an LSTM have derivatives."""
 
     x: Any  # (T, n, k)
     wx: Any  # (k, 4 cells)
@@ -31,7 +31,7 @@ class Arguments(NamedTuple):
 
 
 class LnArguments(NamedTuple):
-    """What the outputs of a layer-norm LSTM can be differentiated in."""
+    """The arguments in which the outputs of a layer-norm LSTM have derivatives."""
 
     x: Any  # (T, n, k)
     wx: Any  # (k, 4 cells)
@@ -56,14 +56,14 @@ def lstm(x, starts, state, wx, wh, b):
     v = Arguments(*map(stop_gradient, args))
     starts, state, dtype = _checked(v, starts, state)
     samples = v.x.reshape(-1, len(v.wx))
-    inputs = np.concatenate([samples, np.ones((len(samples), 1), samples.dtype)], 1)  # the 1 is for the bias
-    z = blas.product(inputs, np.concatenate([v.wx, v.b[None]])).astype(dtype, copy=False)
+    x1 = np.concatenate([samples, np.ones((len(samples), 1), samples.dtype)], 1)  # the 1 is for the bias
+    z = blas.product(x1, np.concatenate([v.wx, v.b[None]])).astype(dtype, copy=False)
     weights = loops.gate_weights(v.wh)
     z = z.reshape(*starts.shape, 4, len(v.wh))
     record = loops.run(z, starts, state, *weights, _traced(args))
 
     def linear(wanted, y):
-        return _lstm_linear(wanted, v, inputs, _outputs_before(y, starts, state), starts, record, weights)
+        return _lstm_linear(wanted, v, x1, _outputs_before(y, starts, state), starts, record, weights)
     return _result(args, record, linear)
 
 
@@ -81,8 +81,8 @@ def lnlstm(x, starts, state, wx, gain_x, bias_x, wh, gain_h, bias_h, b, gain_c, 
     record = loops.run_ln(z, starts, state, *weights, norm, _traced(args))
 
     def linear(wanted, y):
-        before = _outputs_before(y, starts, state)
-        return _lnlstm_linear(wanted, v, samples, unit_x, before, starts, record, weights, norm)
+        h_before = _outputs_before(y, starts, state)
+        return _lnlstm_linear(wanted, v, samples, unit_x, h_before, starts, record, weights, norm)
     return _result(args, record, linear)
 
 
@@ -109,7 +109,7 @@ def _traced(args):
 def _result(args, record, linear: Callable):
     """Return the outputs and the states in a record, the outputs as a function of `args`.
 
-    `linear(wanted, outputs)` is their derivative in the arguments whose names are in `wanted`.
+    `linear(wanted, outputs)` is the pair of their derivative in the arguments whose names are in `wanted`.
     """
     steps, n, _, cells = record.shape
     y = record[:, :, loops.H]
@@ -117,7 +117,10 @@ def _result(args, record, linear: Callable):
     if not _traced(args):
         return y, states
     y = np.ascontiguousarray(y)
-    op = primitive(lambda *_: y, joint=lambda wanted, *_: linear([args._fields[i] for i in wanted], y))
+
+    def _lstm(*_):
+        return y  # which is computed already: the primitive only puts it on the tape
+    op = primitive(_lstm, joint=lambda wanted, *_: linear([args._fields[i] for i in wanted], y))
     return op(*args), states
 
 
@@ -144,17 +147,17 @@ def _by_name(wanted, forward, backward) -> Linear:
     return Linear(push, pull)
 
 
-def _lstm_linear(wanted, v, inputs, h_before, starts, record, weights):
+def _lstm_linear(wanted, v, x1, h_before, starts, record, weights):
     k, cells, transposed = len(v.wx), len(v.wh), weights.transposed()
-    any_weight = wanted != ["x"]
+    any_weight = any(name != "x" for name in wanted)
     if any_weight:
-        inputs = np.concatenate([inputs, h_before], 1)  # x, 1 and h: one product for wx, b and wh
+        x1h = np.concatenate([x1, h_before], 1)  # one product for wx, b and wh
 
     def forward(d):
         dz = 0.0
         if any_weight:
             dwx, db, dwh = (d.get(name, np.zeros_like(getattr(v, name))) for name in ("wx", "b", "wh"))
-            dz = inputs @ np.concatenate([dwx, db[None], dwh])
+            dz = x1h @ np.concatenate([dwx, db[None], dwh])
         if "x" in d:
             dz += d["x"].reshape(-1, k) @ v.wx
         return loops.push(dz.reshape(*starts.shape, 4, cells), starts, record, *weights)
@@ -162,7 +165,7 @@ def _lstm_linear(wanted, v, inputs, h_before, starts, record, weights):
     def backward(g):
         g = np.ascontiguousarray(g, np.result_type(g, record))
         gz = loops.pull(g, starts, record, *transposed).reshape(-1, 4 * cells)
-        gw = inputs.T @ gz if any_weight else None
+        gw = x1h.T @ gz if any_weight else None
         return dict(x=lambda: (gz @ v.wx.T).reshape(v.x.shape),
                     wx=lambda: gw[:k], b=lambda: gw[k], wh=lambda: gw[k + 1:])
     return _by_name(wanted, forward, backward)
@@ -172,11 +175,11 @@ def _lnlstm_linear(wanted, v, samples, unit_x, h_before, starts, record, weights
     cells, transposed = len(v.wh), weights.transposed()
     flat = record.reshape(len(samples), loops.LN_ROWS, cells)
     unit_hw = loops.unit_hw(flat)  # a pair as unit_x is: what standardize returned
-    h_by_c, unit_c = flat[:, loops.H_BY_C], flat[:, loops.UNIT_C]
+    h_by_u, unit_c = flat[:, loops.H_BY_U], flat[:, loops.UNIT_C]
 
     def forward(d):
         dtype = np.result_type(record, *d.values())
-        dz, dq = np.zeros((len(samples), 4 * cells), dtype), np.zeros((len(samples), cells), dtype)
+        dz, du = np.zeros((len(samples), 4 * cells), dtype), np.zeros((len(samples), cells), dtype)
         if "x" in d or "wx" in d:
             dxw = d["x"].reshape(samples.shape) @ v.wx if "x" in d else 0
             dxw = dxw + samples @ d["wx"] if "wx" in d else dxw
@@ -189,16 +192,15 @@ def _lnlstm_linear(wanted, v, samples, unit_x, h_before, starts, record, weights
             dz += unit_hw[0] * d["gain_h"]
         dz += sum(d[name] for name in ("bias_x", "bias_h", "b") if name in d)
         if "gain_c" in d:
-            dq += unit_c * d["gain_c"]
-        dq += d.get("bias_c", 0)
-        dq *= h_by_c
-        dz, dq = dz.reshape(*starts.shape, 4, cells), dq.reshape(*starts.shape, cells)
-        return loops.push_ln(dz, dq, starts, record, *weights, norm)
+            du += unit_c * d["gain_c"]
+        du += d.get("bias_c", 0)
+        dh_direct = (h_by_u * du).reshape(*starts.shape, cells)
+        return loops.push_ln(dz.reshape(*starts.shape, 4, cells), dh_direct, starts, record, *weights, norm)
 
     def backward(g):
         g = np.ascontiguousarray(g, np.result_type(g, record))
-        gz, gh = loops.pull_ln(g, starts, record, *transposed, norm)
-        gz, gq = gz.reshape(-1, 4 * cells), h_by_c * gh.reshape(-1, cells)
+        gz, gh_direct = loops.pull_ln(g, starts, record, *transposed, norm)
+        gz, gu = gz.reshape(-1, 4 * cells), h_by_u * gh_direct.reshape(-1, cells)
         gxw = standardize_linear(gz * v.gain_x, *unit_x) if "x" in wanted or "wx" in wanted else None
         gb = gz.sum(0)
         return dict(
@@ -206,7 +208,7 @@ def _lnlstm_linear(wanted, v, samples, unit_x, h_before, starts, record, weights
             gain_x=lambda: _sum_of_products(gz, unit_x[0]), bias_x=lambda: gb,
             wh=lambda: h_before.T @ standardize_linear(gz * v.gain_h, *unit_hw),
             gain_h=lambda: _sum_of_products(gz, unit_hw[0]), bias_h=lambda: gb, b=lambda: gb,
-            gain_c=lambda: _sum_of_products(gq, unit_c), bias_c=lambda: gq.sum(0))
+            gain_c=lambda: _sum_of_products(gu, unit_c), bias_c=lambda: gu.sum(0))
     return _by_name(wanted, forward, backward)
 
 

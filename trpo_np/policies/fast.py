@@ -197,11 +197,11 @@ def recurrent_network(front: Sequence | None, lstm: Mapping, back: Sequence | No
         return None
     if not _is_tanh_network([*front, *back]) or lstm.keys() not in (PLAIN_LSTM, LN_LSTM):
         return None
-    h, into = lstm["wh"].shape
+    cells, into = lstm["wh"].shape
     layers = [(params[w], params[b]) for w, b, _ in front]
     bias = lstm["b"] if "gx" not in lstm else np.zeros(into, np.float32)  # layer norm comes before the biases
     scale = np.concatenate([normalizer.shift, normalizer.factor])
-    unscaled = np.repeat(np.array([[0], [1]], np.float32), h, axis=1)
+    unscaled = np.repeat(np.array([[0], [1]], np.float32), cells, axis=1)
     return RecurrentNetwork(_of_arrays([*layers, (lstm["wx"], bias)], scale, normalizer.clip), lstm,
                             _of_arrays([(params[w], params[b]) for w, b, _ in back], unscaled,
                                         np.float32("inf")))
@@ -218,12 +218,12 @@ def recurrent_actor(network: RecurrentNetwork, draws: Drawing, n: int) -> Callab
     if not act.draw.is_compiled:
         return None
     draw, lstm = act.draw.now, network.lstm
-    h, into = lstm["wh"].shape
+    cells, into = lstm["wh"].shape
     # the inputs' part is drawn as that of the only step, without noise or bounds
     inner = np.zeros((2, 1, n, into), np.float32)
     plain = np.zeros((1, n, into), np.float32), act.unbounded(into), inner, np.zeros((1, n), np.int64)
     before, after = (*network.before, *plain), (*network.after, *draws.arguments)
-    weights, wide, z = gate_weights(lstm["wh"]), inner[0, 0], inner[0].reshape(1, n, 4, h)
+    weights, xw, z = gate_weights(lstm["wh"]), inner[0, 0], inner[0].reshape(1, n, 4, cells)
     if layer_norm := "gx" in lstm:
         norm = norm_weights(lstm["gh"], lstm["gc"], lstm["bc"])
         gain, shift = lstm["gx"], lstm["bx"] + lstm["bh"] + lstm["b"]
@@ -233,10 +233,10 @@ def recurrent_actor(network: RecurrentNetwork, draws: Drawing, n: int) -> Callab
         if not draw(0, obs, *before):
             spaces.check_finite(obs)
         if layer_norm:
-            normed = (standardize(wide)[0] * gain + shift).reshape(1, n, 4, h)
+            normed = (standardize(xw)[0] * gain + shift).reshape(1, n, 4, cells)
             state = run_ln_now(normed, starts[None], state, *weights, norm, False)[0]
         else:
             state = run_now(z, starts[None], state, *weights, False)[0]
         draw(t, np.ascontiguousarray(state[:, H]), *after)
-        return draws.take(t), state.reshape(n, 2 * h)
+        return draws.take(t), state.reshape(n, 2 * cells)
     return step
