@@ -85,8 +85,9 @@ def test_unrolled_is_step_by_step(name):
 
 
 @each
-def test_nothing_crosses_the_start_of_an_episode(name):
-    (x, *weights), starts, state = example(name, seed=4, often=0)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])  # in compiled loops, and in their NumPy twins
+def test_nothing_crosses_the_start_of_an_episode(name, dtype):
+    (x, *weights), starts, state = example(name, seed=4, often=0, dtype=dtype)
     starts[3] = True
     op = OPS[name][0]
     other = x.copy()
@@ -114,7 +115,7 @@ def test_environments_do_not_see_each_other(name):
 
 @each
 @pytest.mark.parametrize("steps, n, h", [(6, 5, 8), (5, 4, 7), (1, 1, 1), (3, 2, 33)])
-def test_float32_is_float64_to_rounding(name, steps, n, h):
+def test_float32_gives_the_values_pushes_and_pulls_of_float64(name, steps, n, h):
     arrays, starts, state = example(name, seed=6, steps=steps, n=n, h=h)
     low = [a.astype(np.float32) for a in arrays]
     arrays = [a.astype(np.float64) for a in low]
@@ -154,3 +155,13 @@ def test_what_does_not_fit_is_named(name):
         op(x, starts[:, :2], state, *weights)
     with pytest.raises(ValueError, match=r"a constant \[c, h\] of shape \(3, 10\), not \(3, 5\)"):
         op(x, starts, state[:, :5], *weights)
+
+
+@each
+def test_an_error_on_the_tape_names_the_op(name):
+    (x, wx, *weights), starts, state = example(name)
+
+    def fun(x):
+        return linearize(lambda wx: OPS[name][0](x, starts, state, wx, *weights)[0], wx)[0]
+    with pytest.raises(ValueError, match="^lstm: its arguments come from different linearize calls"):
+        linearize(fun, x)

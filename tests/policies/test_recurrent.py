@@ -465,6 +465,7 @@ def test_the_step_moves_the_policy_and_the_fit_the_critic(name, share, actions):
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.filterwarnings("error")  # an update that is skipped only warns
 def test_a_model_learns_what_only_memory_can(mode):
     """Learn the parity of bits: a guess scores 0.5, and the last bit alone at most 0.75."""
     envs = [lambda: Parity(gym.Discrete(2))] * 8
