@@ -76,6 +76,11 @@ def adam(x, gradients, stepsize, beta1=0.9, beta2=0.999, epsilon=1e-8):
     return np.array(x)
 
 
+def value_loss(values, goal, weights):
+    """The loss of which Policy.critic_loss returns the gradient; differentiable in the values."""
+    return ops.sum(weights * ops.square(values - goal))
+
+
 # --- memory -------------------------------------------------------------------------------------------------
 
 def lstm(x, starts, state, wx, wh, b):

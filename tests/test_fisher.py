@@ -44,7 +44,7 @@ def make(name, network="separate", act_fun="tanh", dtype="float64", seed=0):
     policy.normalizer.merge(4 * rng.standard_normal((50, 3)) + [1, -20, 300], ONE)
     obs, _ = policy.observe(4 * rng.standard_normal((N, 3)) + [1, -20, 300])
     weights = rng.uniform(0.5, 1.5, N)
-    return policy, policy.params.select(policy.policy_weights), obs, weights / weights.sum()
+    return policy, policy.policy_params, obs, weights / weights.sum()
 
 
 def dense_hessian(policy, params, obs, weights):
@@ -119,7 +119,7 @@ def make_recurrent(cls, name, share=False, seed=0):
     weights = rng.uniform(0.5, 1.5, (6, 3))
     weights[3, 1] = weights[0, 2] = 0
     seq = Sequence(x, starts, rng.standard_normal((3, 6)))
-    return policy, policy.params.select(policy.policy_weights), seq, weights.ravel() / weights.sum()
+    return policy, policy.policy_params, seq, weights.ravel() / weights.sum()
 
 
 @each_distribution
@@ -157,9 +157,9 @@ def test_gradients_through_time_are_the_complex_step(name, cls, worst):
 @each_recurrent
 def test_the_critics_gradient_through_time(cls):
     policy, _, seq, weights = make_recurrent(cls, "DiagGaussian")
-    critic, goal = policy.params.select(policy.critic_weights), np.random.default_rng(0).standard_normal(18)
+    critic, goal = policy.critic_params, np.random.default_rng(0).standard_normal(18)
     result = policy.critic_loss(critic, seq, goal, weights)
-    expected = jacobian(lambda p: ops.sum(weights * ops.square(policy.vf(p, seq) - goal)), critic)[0]
+    expected = jacobian(lambda p: reference.value_loss(policy.vf(p, seq), goal, weights), critic)[0]
     assert relative(result[:-2], expected) < 1e-9
     assert all(array.any() for array in critic.like(result[:-2]).values())
 
@@ -171,7 +171,7 @@ def test_fisher_vector_product_of_a_model_that_remembers(cls):
     model.learn(64)
     rng, policy = np.random.default_rng(0), model.policy
     obs, mask = rng.uniform(-1, 1, (5, 2, 4)).astype(np.float32), rng.random((5, 2)) < 0.3
-    params, state = policy.params.select(policy.policy_weights), rng.standard_normal((2, 6))
+    params, state = policy.policy_params, rng.standard_normal((2, 6))
     v = rng.standard_normal(params.flat.size)
     x = policy.observe(obs.reshape(10, 4))[0].reshape(5, 2, 4)
     H = dense_hessian(policy, params, Sequence(x, mask, state), np.full(10, 0.1))
@@ -269,7 +269,7 @@ def test_float32_products_are_the_float64_ones_to_rounding(name, kernel_mode):
     policy, params, obs, weights = make(name, "shared", dtype="float32")
     v = np.random.default_rng(0).standard_normal(params.flat.size).astype(np.float32)
     twin = MlpPolicy(OBS, ACTIONS[name], dtype="float64", **NETWORKS["shared"]).install(policy.params)
-    params64 = twin.params.select(twin.policy_weights)
+    params64 = twin.policy_params
     low = fisher_operator(policy, params, obs, weights, ONE, 0.1)(v)
     high = fisher_operator(twin, params64, obs.astype(np.float64), weights, ONE, 0.1)(v.astype(np.float64))
     assert low.dtype == np.float32 and relative(low, high) < 1e-4
@@ -289,7 +289,7 @@ def model():
 def test_fisher_vector_product_of_a_model(model):
     obs = np.random.default_rng(0).uniform(-1, 1, (9, 4)).astype(np.float32)
     policy = model.policy
-    params = policy.params.select(policy.policy_weights)
+    params = policy.policy_params
     H = dense_hessian(policy, params, policy.observe(obs)[0], np.full(9, 1 / 9))
     n, m = policy.params.flat.size, params.flat.size
     v = np.random.default_rng(1).standard_normal(n)
@@ -320,11 +320,16 @@ def test_every_policy_parameter_has_a_gradient(name, network, act_fun):
 
 @each_network
 def test_the_critics_gradient_is_its_own(network):
-    policy, params, obs, _ = make("DiagGaussian", network)
-    critic = policy.params.select(policy.critic_weights)
+    policy, params, obs, weights = make("DiagGaussian", network)
+    critic, goal = policy.critic_params, np.random.default_rng(0).standard_normal(N)
     features = policy.critic_input(policy.params, obs)
-    _, g = value_and_grad(lambda p: ops.mean(ops.square(policy.vf(p, features) - 1.0)), critic)
-    assert all(array.all() for array in critic.like(g).values())
+    *g, error, total = policy.critic_loss(critic, features, goal, weights)
+
+    def loss(p):
+        return reference.value_loss(policy.vf(p, features), goal, weights)
+    assert relative(np.array(g), jacobian(loss, critic)[0]) < 1e-9
+    assert all(array.all() for array in critic.like(np.array(g)).values())
+    np.testing.assert_allclose((error, total), (loss(critic), weights.sum()), rtol=1e-12)
     assert not np.shares_memory(critic.flat, params.flat)
     assert critic.flat.size + params.flat.size == policy.params.flat.size
 
@@ -335,7 +340,7 @@ def test_fitting_values_moves_no_bit_of_the_policy(policy_kwargs):
     model = TRPO("MlpPolicy", gymnasium.make("CartPole-v1"), policy_kwargs=policy_kwargs, seed=0, vf_iters=20)
     policy, rng = model.policy, np.random.default_rng(0)
     x, targets = rng.standard_normal((300, 4)).astype(np.float32), rng.standard_normal(300)
-    head, critic = policy.params.select(policy.policy_weights), policy.params.select(policy.critic_weights)
+    head, critic = policy.policy_params, policy.critic_params
     before, critic_before = head.flat.tobytes(), critic.flat.copy()
     phi = policy.pi(policy.params, x).tobytes()
     error = np.mean((policy.value(x) - targets) ** 2)

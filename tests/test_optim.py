@@ -6,7 +6,7 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trpo_np.optim import Accepted, Adam, conjugate_gradient, dot, line_search
+from trpo_np.optim import Adam, Found, conjugate_gradient, dot, line_search
 
 
 def spd(n, seed=0, condition=10.0):
@@ -163,7 +163,7 @@ def test_line_search_takes_the_first_acceptable_point(k):
     x, step = np.zeros(2), np.array([1.0, -1.0])
     points, evaluate, good = recorder(lambda i, first: i >= k + 1)
     found = line_search(evaluate, good, x, step)
-    assert isinstance(found, Accepted) and found.x is points[k] and len(points) == k + 1
+    assert isinstance(found, Found) and found.x is points[k] and len(points) == k + 1
     assert found.fraction == 0.5**k and found.result == (k + 1, 0.5**k)
     np.testing.assert_array_equal(found.x, step * 0.5**k)
     assert not x.any() and not np.shares_memory(found.x, x)

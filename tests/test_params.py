@@ -74,8 +74,8 @@ def test_select_of_nothing_is_empty():
 
 
 @pytest.mark.parametrize("names", [["pi/w", "pi/log_std"], ["pi/b", "pi/w"], ["pi/w", "pi/w"]])
-def test_select_refuses_what_does_not_stand_side_by_side(names):
-    with pytest.raises(ValueError, match="side by side"):
+def test_select_refuses_what_does_not_stand_together_in_order(names):
+    with pytest.raises(ValueError, match="do not stand next to each other"):
         Params.pack(arrays()).select(names)
 
 

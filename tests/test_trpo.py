@@ -36,7 +36,7 @@ def small_policy(kind, seed=0, dtype="float64", cls=MlpPolicy, **kwargs):
     rng = np.random.default_rng(seed)
     policy = cls(OBS, ACTIONS[kind], dtype=dtype, **{**SMALL, **kwargs}).draw(rng)
     policy.params.flat[:] += 0.5 * rng.standard_normal(policy.params.flat.size)
-    return policy, policy.params.select(policy.policy_weights), rng
+    return policy, policy.policy_params, rng
 
 
 def random_batch(policy, rng, n, scale=1.0):
@@ -52,11 +52,11 @@ def model_on(env, **settings):
 
 
 def policy_part(model):
-    return model.policy.params.select(model.policy.policy_weights).flat.copy()
+    return model.policy.policy_params.flat.copy()
 
 
 def critic_part(model):
-    return model.policy.params.select(model.policy.critic_weights).flat.copy()
+    return model.policy.critic_params.flat.copy()
 
 
 @pytest.fixture
@@ -693,7 +693,7 @@ def fisher_cases():
             seen, obs = 2 + 3 * rng.standard_normal((50, 3)), rng.standard_normal((6, 3)).astype(np.float32)
             model.policy.normalizer.merge(seen, OneProcess())
             x = np.clip((obs - seen.mean(0)) / seen.std(0), -10, 10) if normalize else obs.astype(np.float64)
-            head = model.policy.params.select(model.policy.policy_weights)
+            head = model.policy.policy_params
 
             def mean_kl(p, x, policy=model.policy, head=head):
                 return ops.mean(policy.dist.kl(policy.pi(head, x), policy.pi(p, x)))
@@ -756,10 +756,10 @@ def test_a_critic_that_diverges_is_set_back(tmp_path):
             obs, _, *rest = super().step(action)
             return obs, 1e30, *rest
     model = TRPO("MlpPolicy", Huge(), timesteps_per_batch=64, policy_kwargs=SMALL, seed=0)
-    before = model.policy.params.select(model.policy.critic_weights).flat.copy()
+    before = model.policy.critic_params.flat.copy()
     with pytest.warns(UserWarning, match="a fit of the critic was undone"):
         model.learn(64)
-    assert (model.policy.params.select(model.policy.critic_weights).flat == before).all()
+    assert (model.policy.critic_params.flat == before).all()
     assert model.adam.t == 0 and np.isfinite(model.adam.v).all()
     again = TRPO.load(model.save(tmp_path / "model"), env=Toy())
     assert again.learn(64).skipped_updates == model.skipped_updates

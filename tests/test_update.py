@@ -188,9 +188,27 @@ def test_a_step_follows_the_settings(policy):
 
 def test_a_gradient_that_is_not_finite_is_told(policy):
     batch, before = make_batch(policy), policy.params.flat.copy()
-    with pytest.warns(UserWarning, match="an update was skipped: gradient or curvature are not finite"):
+    with pytest.warns(UserWarning, match=r"was skipped: the gradient is not finite \(its norm is nan"):
         update.step(policy, batch._replace(advantages=batch.advantages * np.nan), SETTINGS, 0.01, 0.0, ONE)
     assert (policy.params.flat == before).all()
+
+
+@pytest.mark.parametrize("factor, told", [
+    (np.nan, r"the curvature is not finite \(nan\)"), (0.0, r"the curvature is not positive \(0\)"),
+    (-1.0, r"the curvature is not positive \(-\d.*cg_damping")])
+def test_a_curvature_of_no_use_is_told(policy, monkeypatch, factor, told):
+    fisher_at, before = policy.dist.fisher_at, policy.params.flat.copy()
+    monkeypatch.setattr(policy.dist, "fisher_at", lambda params: lambda t: factor * fisher_at(params)(t))
+    with pytest.warns(UserWarning, match=f"an update was skipped: {told}"):
+        info = update.step(policy, make_batch(policy), Settings(cg_damping=0.0), 0.01, 0.0, ONE)
+    assert (policy.params.flat == before).all() and "curvature" not in info
+
+
+def test_a_batch_without_a_sample_for_the_curvature_is_told(policy):
+    batch = make_batch(policy)
+    batch.weights[::5] = 0
+    with pytest.warns(UserWarning, match="an update was skipped: no sample is left for the curvature"):
+        update.step(policy, batch, Settings(fvp_subsample=5), 0.01, 0.0, ONE)
 
 
 # --- fit ----------------------------------------------------------------------------------------------------
@@ -219,7 +237,8 @@ def test_fit_reports_the_last_pass(policy, seg):
     targets = seg.obs.sum(-1)
     loss = fit(policy, seg, adam_for(policy), targets, 0.0, Settings(vf_batch_size=1000))
     values = policy.value(policy.normalizer(seg.obs[seg.valid]))
-    np.testing.assert_allclose(loss, np.mean((values - targets[seg.valid]) ** 2), rtol=1e-12)
+    expected = reference.value_loss(values, targets[seg.valid], np.full(len(values), 1 / len(values)))
+    np.testing.assert_allclose(loss, expected, rtol=1e-12)
     assert np.isnan(fit(policy, seg, adam_for(policy), targets, settings=Settings(vf_iters=0)))
 
 

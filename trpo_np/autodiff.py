@@ -1,8 +1,9 @@
 """The derivative of a program is a linear map, and a linear map is a pair: push (J v) and pull (J' g).
 
 A primitive declares that pair for each of its arguments; `linearize` runs a program once and returns the pair
-of the whole. The tape is a list of (parent slots, Linear) in the order of evaluation: nothing to sort, no
-recursion, no global state. A pair stays valid as long as the arrays that it captured are not overwritten.
+of the whole. The tape has a place for each value, in the order of evaluation: the list of its (parent slots,
+Linear), empty for an input. Nothing to sort, no recursion, no global state. A pair stays valid as long as the
+arrays that it captured are not overwritten.
 """
 
 from collections.abc import Callable
@@ -117,14 +118,14 @@ def linearize(fun: Callable, *xs) -> tuple[Any, Linear]:
                 raise ValueError(f"push: a tangent has shape {np.shape(dx)}, its input {var.shape}")
             else:
                 tangents[var.slot] = dx
-        return _forward(tape, tangents, out)
+        return _push_along(tape, tangents, out)
 
     def pull(g):
         if np.shape(g) != shape:
             raise ValueError(f"pull: the cotangent has shape {np.shape(g)}, the output {shape}")
         cotangents: list = [None] * len(tape)
         cotangents[out] = g
-        _backward(tape, cotangents, out)
+        _pull_along(tape, cotangents, out)
         results = []
         for x, var in zip(xs, inputs):
             if isinstance(x, Params):
@@ -141,22 +142,22 @@ def linearize(fun: Callable, *xs) -> tuple[Any, Linear]:
     return y.value, Linear(push, pull)
 
 
-def _forward(tape: list, tangents: list, out: int):
+def _push_along(tape: list, tangents: list, out: int):
     """Push the inputs' tangents along the tape; return the tangent in slot `out`."""
     for slot in range(out + 1):
-        for parents, (forward, _) in tape[slot]:
-            dy = forward(*[tangents[i] for i in parents])
+        for parents, (push, _) in tape[slot]:
+            dy = push(*[tangents[i] for i in parents])  # none is None: every input has a tangent
             tangents[slot] = dy if tangents[slot] is None else tangents[slot] + dy
     return tangents[out]
 
 
-def _backward(tape: list, cotangents: list, out: int) -> None:
+def _pull_along(tape: list, cotangents: list, out: int) -> None:
     """Pull the cotangent in slot `out` back along the tape, to the slots of the inputs."""
     for slot in range(out, -1, -1):
-        if cotangents[slot] is None:
+        if cotangents[slot] is None:  # the output does not depend on this value
             continue
-        for parents, (_, backward) in tape[slot]:
-            gs = backward(cotangents[slot])
+        for parents, (_, pull) in tape[slot]:
+            gs = pull(cotangents[slot])
             for i, g_i in zip(parents, gs if len(parents) > 1 else (gs,)):
                 cotangents[i] = g_i if cotangents[i] is None else cotangents[i] + g_i
         if tape[slot]:
@@ -202,8 +203,11 @@ def itself(y, x, *_args) -> Linear:
 
 
 def _power_x(y, x, c):
-    below = np.where(c == 0, 1, c - 1) if np.ndim(c) else c - 1 if c else 1  # x^0 has derivative 0, at 0 too
-    return scale(c * x ** below, y, x)
+    if np.ndim(c):
+        exponent = np.where(c == 0, 1, c - 1)
+    else:
+        exponent = c - 1 if c else 1  # not -1: x^0 has derivative 0, at 0 too
+    return scale(c * x ** exponent, y, x)
 
 
 def _matmul(x, w):

@@ -25,8 +25,8 @@ of the numbers stays, float32 or float64; formulas in `params` use trpo_np.ops a
 by which the tests differentiate. `noise` knows no parameters, has a fixed width k, and arrives in the
 policy's type.
 
-`Additive` ones say how a draw comes of the network's outputs without a row of parameters; the fast path of a
-rollout asks only these, and draws from all others by `parameters` and `sample`.
+An `Additive` draw is made from the network's outputs directly, so a fast rollout needs no row of parameters;
+it draws from all others by `parameters` and `sample`.
 """
 
 import numpy as np
@@ -66,9 +66,9 @@ class Distribution:
 class Additive(Distribution):
     """A distribution whose draw is settle(outputs + spread(own) * noise).
 
-    Each class says by `additive` that this is so, and how it settles: "reshape" only reshapes, "largest"
-    takes the index of a row's largest number, "settle" calls the method. A subclass that changes a method
-    says it anew (promises.py).
+    The class attribute `additive` names the way in which it settles: "reshape" only reshapes, "largest" takes
+    the index of a row's largest number, "settle" calls the method. A subclass that overrides a method must
+    set it again, else it is ignored (promises.py).
     """
 
     def spread(self, own):
@@ -218,8 +218,8 @@ class DiagGaussian(Additive):
     """Independent normals of any shape; parameters are the means and then the logarithms of the standard
     deviations.
 
-    The network gives the means (dim,); the weights log_std (dim,), which begin at `log_std_init`, are the
-    same everywhere.
+    The network gives the means (dim,); the weights log_std (dim,), which begin at `log_std_init`, do not
+    depend on the observation.
     """
 
     LOG_STD_BOUNDS = (-20.0, 2.0)
@@ -252,8 +252,8 @@ class DiagGaussian(Additive):
 
     def kl(self, old, new):
         (m0, s0), (m1, s1) = self._split(old), self._split(new)
-        spread = (np.exp(2 * s0) + ops.square(m0 - m1)) * ops.exp(-2 * s1)
-        return ops.sum(s1 - s0 + 0.5 * (spread - 1), axis=-1)
+        z_squared = (np.exp(2 * s0) + ops.square(m0 - m1)) * ops.exp(-2 * s1)  # under `new`, its mean
+        return ops.sum(s1 - s0 + 0.5 * (z_squared - 1), axis=-1)
 
     def entropy(self, params):
         return ops.sum(self._split(params)[1], axis=-1) + 0.5 * (LOG_2PI + 1) * self.dim

@@ -1,9 +1,14 @@
 """Any environment behind one stepping interface.
 
-`adapt(env)` returns a stepper with `num_envs`, `env_id` (or None), the described spaces and
-    reset(seeds)     observations (n, width)
-    step(actions)    a Step: the observations to act on next, the rewards, and how each row ended
-Observations are encoded and copied on receipt, so an environment may reuse its buffers.
+`adapt(env)` returns a stepper, with
+    env                                 what it steps
+    num_envs                            n, how many environments that is
+    observation_space, action_space     as described in spaces.py
+    env_id                              gymnasium's id, or None
+    reset(seeds)                        observations (n, width)
+    step(actions)                       a Step: the observations to act on next, rewards, how each row ended
+Observations are encoded and copied on receipt, so an environment may reuse its buffers. A stepper calls
+`self.env.reset` with keywords only: evaluation puts a function of its own in its place.
 """
 
 import importlib.util
@@ -30,10 +35,10 @@ class Step(NamedTuple):
     rewards: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
-    final: list  # (environment, encoded last observation) of each truncated row
+    final: list  # (environment, encoded last observation) of each row truncated and not terminated
     valid: np.ndarray  # False where the row was an autoreset: no action was taken
     over: np.ndarray  # True where an episode's score is final: not where one of several lives was lost
-    ordinary: bool = False  # True if no row ended and all are valid: nobody need look at the arrays above
+    ordinary: bool = False  # True if no row ended and all are valid; False is always right, only slower
 
 
 class EnvList:

@@ -39,8 +39,8 @@ class Layer(NamedTuple):
     def dense(self) -> tuple | None:
         """The dense layers of which this one consists, as (name of matrix, name of bias, activation or None).
 
-        None if it is anything else. It is noted on the function `apply`, so that another function in its
-        place is not taken for the same.
+        None if it is anything else. An attribute of `apply`, so it is lost when `apply` is replaced;
+        policies/fast.py asks for it.
         """
         return getattr(self.apply, "dense", None)
 
@@ -207,19 +207,19 @@ def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> La
     one op, `ops.mlp.tanh_layers`.
     """
     layers: list[Layer] = []
-    listed: list[tuple] = []
+    described: list[tuple] = []
     for i, width in enumerate(widths):
         layers += [dense(f"{name}{i}", width), elementwise(activation)]
-        listed.append((f"{name}{i}/w", f"{name}{i}/b", activation))
+        described.append((f"{name}{i}/w", f"{name}{i}/b", activation))
     if out is None:
         stacked = serial(*layers)
-        return Layer(stacked.init, of_dense(stacked.apply, listed))
+        return Layer(stacked.init, of_dense(stacked.apply, described))
     composed = serial(*layers, dense(*out))
-    listed.append((f"{out[0]}/w", f"{out[0]}/b", None))
+    described.append((f"{out[0]}/w", f"{out[0]}/b", None))
 
     def fused(params, x):
-        return tanh_layers(x, *(params[name] for w, b, _ in listed for name in (w, b)))
-    return Layer(composed.init, of_dense(fused if activation is ops.tanh else composed.apply, listed))
+        return tanh_layers(x, *(params[weight] for w, b, _ in described for weight in (w, b)))
+    return Layer(composed.init, of_dense(fused if activation is ops.tanh else composed.apply, described))
 
 
 # --- from a policy's arguments to layers --------------------------------------------------------------------

@@ -12,7 +12,7 @@ from .kernels import scalar
 def dot(a: np.ndarray, b: np.ndarray) -> float:
     """Return the inner product, summed by NumPy in float64.
 
-    Ranks branch on it, and BLAS would sum in an order that depends on CPU and threads.
+    All ranks must get the same bits, since they branch on it; BLAS's order depends on CPU and threads.
     """
     return float(np.sum(np.multiply(a, b, dtype=np.float64)))
 
@@ -21,8 +21,8 @@ def conjugate_gradient(A: Callable, b: np.ndarray, iters: int = 10,
                        tol: float = 1e-10) -> tuple[np.ndarray, int]:
     """Solve A x = b for a symmetric positive (semi-)definite function A; return x and the products used.
 
-    Start from zero. Stop after `iters` products, at |b - A x|^2 <= tol |b|^2, or in a direction of no
-    curvature.
+    Start from zero. Stop after `iters` products, at |b - A x|^2 <= tol |b|^2, or in a direction whose
+    curvature is not positive.
     """
     x, r = np.zeros_like(b), b.copy()
     p, rr = b.copy(), dot(b, b)
@@ -42,7 +42,7 @@ def conjugate_gradient(A: Callable, b: np.ndarray, iters: int = 10,
     return x, iters
 
 
-class Accepted(NamedTuple):
+class Found(NamedTuple):
     """The end of a line search."""
 
     x: np.ndarray    # the point
@@ -51,7 +51,7 @@ class Accepted(NamedTuple):
 
 
 def line_search(evaluate: Callable, acceptable: Callable, x: np.ndarray, step: np.ndarray, steps: int = 10,
-                shrink: float = 0.5) -> Accepted:
+                shrink: float = 0.5) -> Found:
     """Try x + step, x + shrink step, x + shrink^2 step, ... until `acceptable(*evaluate(point))`.
 
     If none of `steps` points is acceptable, `x` itself, the very same array, comes back.
@@ -61,8 +61,8 @@ def line_search(evaluate: Callable, acceptable: Callable, x: np.ndarray, step: n
         point = x + x.dtype.type(shrink**i) * step
         result = evaluate(point)
         if acceptable(*result):
-            return Accepted(point, result, shrink**i)
-    return Accepted(x, result, 0.0)
+            return Found(point, result, shrink**i)
+    return Found(x, result, 0.0)
 
 
 class Adam:

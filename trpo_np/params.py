@@ -45,15 +45,15 @@ class Params(Mapping):
         return Params(flat, self.layout)
 
     def select(self, names: Iterable[str]) -> "Params":
-        """View the block of the vector that holds `names`, which must stand side by side in it."""
+        """View the block of the vector that holds `names`, next to each other and in the vector's order."""
         names = list(names)
         start = self.layout[names[0]][0].start if names else 0
         layout, at = {}, start
         for name in names:
             where, shape = self.layout[name]
             if where.start != at:
-                raise ValueError(f"the parameters {names} do not stand side by side in the vector "
-                                 f"({name!r} does not fit)")
+                raise ValueError(f"the parameters {names} do not stand next to each other in the vector, in "
+                                 f"its order ({name!r} does not fit)")
             layout[name] = (slice(at - start, where.stop - start), shape)
             at = where.stop
         return Params(self.flat[start:at], layout)
@@ -64,11 +64,11 @@ class Params(Mapping):
         If something does not fit, a ValueError says what, and nothing is changed.
         """
         if unknown := arrays.keys() - self.keys():
-            raise ValueError(f"the model has no parameter {sorted(unknown)[0]!r}; "
-                             f"its parameters are {', '.join(self)}")
+            raise ValueError(f"there is no parameter {sorted(unknown)[0]!r}; "
+                             f"the parameters are {', '.join(self)}")
         if exact and (missing := self.keys() - arrays.keys()):
             raise ValueError(f"the parameter {sorted(missing)[0]!r} is missing "
-                             "(exact_match=False allows that)")
+                             "(load_parameters with exact_match=False allows that)")
         new = {}
         for name, array in ((name, np.asarray(given)) for name, given in arrays.items()):
             if array.shape != self[name].shape:

@@ -125,7 +125,7 @@ def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: 
                          "them to be held out")
     order = np.random.default_rng(0).permutation(number)  # on all ranks: none trains on held-out data
     test, train = np.split(order, [max(1, int(held_out * len(order)))])
-    params = policy.params.select(policy.policy_weights)
+    params = policy.policy_params
     adam = Adam(params.flat.size, policy.dtype)
     batches = max(comm.gather(-(-len(pick(train)[1]) // batch_size)))  # the same number on all ranks
 
@@ -138,10 +138,11 @@ def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: 
             inputs, rows = pick(chosen)
             nll, grad = value_and_grad(lambda p: loss(p, inputs, rows), params)
             sums = comm.sum(np.append(grad, [nll, len(rows)]).astype(grad.dtype))
-            if sums[-1]:  # a batch may hold no sample
-                adam.step(params.flat, sums[:-2] / sums[-1], learning_rate)
+            grad, nll_and_count = sums[:-2], sums[-2:]
+            if count := nll_and_count[1]:  # a batch may hold no sample
+                adam.step(params.flat, grad / count, learning_rate)
                 policy.bound(params)
-            total += sums[-2:]
+            total += nll_and_count
         comm.align(params.flat)
         inputs, rows = pick(test)
         held = comm.sum(np.array([loss(params, inputs, rows), len(rows)]))

@@ -35,7 +35,10 @@ class Segment:
 
 
 class Runner:
-    """Step environments with a policy, segment after segment; episodes go on from one segment to the next."""
+    """Step environments with a policy, segment after segment; episodes go on from one segment to the next.
+
+    stepper: the environments, see envs.py.
+    """
 
     def __init__(self, policy: Policy, stepper):
         self.policy, self.stepper, n = policy, stepper, stepper.num_envs
@@ -59,23 +62,23 @@ class Runner:
         returned False."""
         policy, stepper, n = self.policy, self.stepper, self.stepper.num_envs
         dist = policy.dist
-        act, actions, after = policy.actor(dist.noise(rng, steps, n).astype(policy.dtype), self.memory)
+        act, actions, memory_after = policy.actor(dist.noise(rng, steps, n).astype(policy.dtype), self.memory)
         seg = Segment(obs=policy.storage(steps, n), actions=actions, rewards=np.zeros((steps, n)),
                       terminated=np.zeros((steps, n), bool), truncated=np.zeros((steps, n), bool),
                       valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool),
                       starts=np.zeros((steps, n), bool), last_obs=self.obs, final=[], memory=self.memory)
         clock, obs, starts = time.perf_counter, self.obs, self.starts
-        none, policy_seconds, env_seconds, stepped = np.zeros(n, bool), 0.0, 0.0, clock()
+        no_starts, policy_seconds, env_seconds, stepped = np.zeros(n, bool), 0.0, 0.0, clock()
         for t in range(steps):
             seg.obs[t] = obs
-            env_actions = act(t, obs, starts)  # or an error, where an observation is not finite
+            env_actions = act(t, obs, starts)  # raises if an observation is not finite
             acted = clock()
             policy_seconds += acted - stepped
             step = stepper.step(env_actions)
             stepped = clock()
             env_seconds += stepped - acted
-            seg.rewards[t], obs, starts = step.rewards, step.obs, none
-            if not step.ordinary:
+            seg.rewards[t], obs, starts = step.rewards, step.obs, no_starts
+            if not step.ordinary:  # ordinary: no episode ended, no row was inserted
                 seg.terminated[t], seg.truncated[t] = step.terminated, step.truncated
                 seg.valid[t], seg.over[t] = step.valid, step.over
                 seg.final += [(t, i, row) for i, row in step.final]
@@ -87,7 +90,7 @@ class Runner:
                     return None
         spaces.check_finite(obs)
         seg.starts[0], seg.starts[1:] = self.starts, (seg.terminated | seg.truncated | ~seg.valid)[:-1]
-        self.obs, self.starts, self.memory, seg.last_obs = obs, starts, after, obs.copy()
+        self.obs, self.starts, self.memory, seg.last_obs = obs, starts, memory_after, obs.copy()
         seg.policy_seconds, seg.env_seconds = policy_seconds, env_seconds
         self._count(seg)
         return seg
@@ -101,14 +104,14 @@ class Runner:
                              "numbers")
         for _, i, last in seg.final:
             spaces.check_finite(last[None], i)
-        start = np.zeros(len(self.returns), int)
+        first_row = np.zeros(len(self.returns), int)  # of each environment's episode
         for t, i in np.argwhere(seg.over):
-            rows = slice(start[i], t + 1)
+            rows = slice(first_row[i], t + 1)
             total = self.returns[i] + seg.rewards[rows, i].sum()
             length = self.lengths[i] + seg.valid[rows, i].sum()
             seg.episodes.append((float(total), int(length)))
-            self.returns[i], self.lengths[i], start[i] = 0.0, 0, t + 1
-        for i, first in enumerate(start):
+            self.returns[i], self.lengths[i], first_row[i] = 0.0, 0, t + 1
+        for i, first in enumerate(first_row):
             self.returns[i] += seg.rewards[first:, i].sum()
             self.lengths[i] += seg.valid[first:, i].sum()
 
@@ -121,7 +124,7 @@ def advantages(rewards, values, last_value, final_values, terminated, truncated,
         A[t]     = delta[t] + gamma lam (1 - done[t]) A[t + 1]
 
     `values` (T, n) and `last_value` (n,) are V of the observations acted on; `final_values` (T, n) is V of an
-    episode's last observation where it was truncated (0 there: do not bootstrap). Where an episode both
+    episode's last observation where it was truncated (0 switches bootstrapping off). Where an episode both
     terminated and was truncated, it terminated.
     """
     done = terminated | truncated

@@ -116,13 +116,13 @@ class TRPO:
                 self.policy_class, stepper.observation_space, stepper.action_space, self.policy_kwargs,
                 dtype=settings.dtype, normalize=settings.normalize_observations)
             self._install(policy.draw(self._rng(INIT, self.updates)))
-        stepper.observation_space = self.policy.observation_space  # which may know more: how an image lies
+        stepper.observation_space = self.policy.observation_space  # it also knows the channels' axis
         self.env, self.stepper, self.restart_pending = env, stepper, True
         self.env_id = stepper.env_id
 
     def _install(self, policy) -> None:
         self.policy = policy
-        self.adam = Adam(policy.params.select(policy.critic_weights).flat.size, policy.dtype)
+        self.adam = Adam(policy.critic_params.flat.size, policy.dtype)
 
     def __getattr__(self, name):
         if name in ("policy", "stepper"):
@@ -174,7 +174,7 @@ class TRPO:
         self.logger = Logger(own.outputs + self.loggers * (comm.rank == 0))
         callback.init_callback(self)
         self.restart_pending = True
-        started, shares, going = time.perf_counter(), np.zeros(3), True
+        started, seconds, going = time.perf_counter(), np.zeros(3), True
         with own, closing(Progress(total_timesteps, enabled=progress_bar and comm.rank == 0)) as progress:
             callback.on_training_start(locals(), globals())
             while self.num_timesteps < total and going:
@@ -188,7 +188,7 @@ class TRPO:
                 clock = time.perf_counter()
                 stats, memory = self.update(segment, max(0.0, 1 - self.num_timesteps / total))
                 runner.remember(memory)
-                shares += segment.env_seconds, segment.policy_seconds, time.perf_counter() - clock
+                seconds += segment.env_seconds, segment.policy_seconds, time.perf_counter() - clock
                 progress.clear()
                 going = all(comm.gather(callback.on_update_end() is not False and going))
 
@@ -196,7 +196,7 @@ class TRPO:
                 for key, number in stats.items():
                     self.logger.record(f"train/{key}", number)
                 if self.updates % log_interval == 0 or self.num_timesteps >= total or not going:
-                    self._record(self.num_timesteps - before, time.perf_counter() - started, shares)
+                    self._record(self.num_timesteps - before, time.perf_counter() - started, seconds)
                     self.logger.dump(self.num_timesteps)
                 callback.on_update_logged()
                 progress.update(self.num_timesteps - before)
@@ -215,14 +215,14 @@ class TRPO:
         state = comm.size > 1 and fingerprint(self)  # ranks that drifted apart must not go on
         steps = -(-self.settings.timesteps_per_batch // num_envs)
         segment = runner.collect(steps, self._rng(NOISE, self.updates), self._step_hook(callback))
-        news = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes)))
-        check_agreement([state for state, _ in news],
+        reports = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes)))
+        check_agreement([state for state, _ in reports],
                         "settings, counters, parameters, optimiser and statistics")
-        if not all(brought for _, brought in news):
+        if not all(collected for _, collected in reports):
             self.num_timesteps = comm.bcast(self.num_timesteps)
             return None
-        self.num_timesteps = before + sum(count for _, (count, _) in news)
-        new_episodes = [episode for _, (_, episodes) in news for episode in episodes]
+        self.num_timesteps = before + sum(count for _, (count, _) in reports)
+        new_episodes = [episode for _, (_, episodes) in reports for episode in episodes]
         self.recent.extend(new_episodes)
         self.episodes += len(new_episodes)
         callback.update_locals(dict(segment=segment, new_episodes=new_episodes))
@@ -283,18 +283,21 @@ class TRPO:
             logger.outputs += configure(run_folder(self.tensorboard_log, name, new), ["tensorboard"]).outputs
         return logger
 
-    def _record(self, steps: int, seconds: float, shares) -> None:
-        """Record the latest episodes, the speed (`steps` in `seconds`) and each part's share of the time."""
+    def _record(self, steps: int, elapsed: float, seconds: np.ndarray) -> None:
+        """Record the latest episodes, the speed and each part's share of the time.
+
+        `steps` took `elapsed` seconds; environment, policy and update took `seconds` (3,) of them.
+        """
         logger = self.logger
         if self.recent:
             returns, lengths = zip(*self.recent)
             logger.record("rollout/ep_rew_mean", float(np.mean(returns)))
             logger.record("rollout/ep_len_mean", float(np.mean(lengths)))
         logger.record("rollout/episodes", self.episodes)
-        logger.record("time/fps", steps / seconds)
-        logger.record("time/time_elapsed", seconds)
+        logger.record("time/fps", steps / elapsed)
+        logger.record("time/time_elapsed", elapsed)
         logger.record("time/total_timesteps", self.num_timesteps)
-        for name, share in zip(("environment", "policy", "update"), shares / max(shares.sum(), 1e-9)):
+        for name, share in zip(("environment", "policy", "update"), seconds / max(seconds.sum(), 1e-9)):
             logger.record(f"time/share_{name}", float(share))
 
     # --- acting ---------------------------------------------------------------------------------------------
@@ -323,16 +326,16 @@ class TRPO:
         ...) and (T, n), with the state (n, 2 * n_lstm) before it. The batch is that of all ranks: each calls
         this with its own `obs`. Raise a ValueError if `v` does not fit.
         """
-        policy, kept = self.policy, self.policy.params.select(self.policy.policy_weights)
+        policy, params = self.policy, self.policy.policy_params
         v = np.asarray(v, policy.dtype)
-        if v.shape not in (kept.flat.shape, policy.params.flat.shape):
-            raise ValueError(f"v has shape {v.shape}; {kept.flat.size} (policy) or "
+        if v.shape not in (params.flat.shape, policy.params.flat.shape):
+            raise ValueError(f"v has shape {v.shape}; {params.flat.size} (policy) or "
                              f"{policy.params.flat.size} (all) numbers are needed")
         inputs, count = policy.sample_inputs(obs, state, mask)
         weights = np.full(count, 1 / self.comm.sum(count))
-        product = fisher_operator(policy, kept, inputs, weights, self.comm, damping)
+        product = fisher_operator(policy, params, inputs, weights, self.comm, damping)
         out = damping * v
-        out[:kept.flat.size] = product(v[:kept.flat.size])
+        out[:params.flat.size] = product(v[:params.flat.size])
         return out
 
     # --- parameters and files -------------------------------------------------------------------------------

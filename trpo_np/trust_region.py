@@ -17,7 +17,7 @@ from .params import Params
 class Batch(NamedTuple):
     """Samples of this rank."""
 
-    inputs: Any             # of `policy.pi`
+    inputs: Any             # what `policy.pi` takes
     actions: np.ndarray     # (n, ...), raw
     advantages: np.ndarray  # (n,)
     weights: np.ndarray     # (n,); the sum over the samples of all ranks is 1
@@ -58,22 +58,24 @@ def trust_region_step(policy, params: Params, batch: Batch, comm, *, max_kl=0.01
     def surrogate(phi):
         gain = ops.sum(ops.exp(dist.logp(phi, batch.actions) - old_logp) * (weights * batch.advantages))
         return gain + entcoeff * ops.sum(dist.entropy(phi) * weights) if entcoeff else gain
+    old_surrogate, dphi = value_and_grad(surrogate, old64)
 
     def evaluate(flat):
         new = policy.pi(policy.bound(params.like(flat)), batch.inputs).astype(np.float64)
-        gain, kl, entropy = comm.sum(np.array([surrogate(new) - before, np.sum(dist.kl(old64, new) * weights),
-                                               np.sum(dist.entropy(new) * weights)]))
+        gain, kl, entropy = comm.sum(np.array([
+            surrogate(new) - old_surrogate, np.sum(dist.kl(old64, new) * weights),
+            np.sum(dist.entropy(new) * weights)]))
         return float(gain), float(kl), float(entropy)
 
     def acceptable(gain, kl, entropy):
         return np.isfinite(gain) and np.isfinite(kl) and kl <= kl_tolerance * max_kl and gain >= 0
 
     # gradient g, direction x with F x = g, and the longest step beta x with beta^2 x'F x / 2 <= max_kl
-    before, dphi = value_and_grad(surrogate, old64)
     g = comm.sum(J.pull(dphi.astype(old.dtype)))
     some, some_weights = policy.thin(batch.inputs, weights, fvp_subsample)
+    # share: the thinned samples' weight over all ranks
     share, entropy = comm.sum(np.array([np.sum(some_weights), np.sum(dist.entropy(old64) * weights)]))
-    info = dict(gradient_norm=np.sqrt(dot(g, g)), expected_gain=0.0, gain=0.0, kl=0.0,
+    info = dict(gradient_norm=np.sqrt(dot(g, g)), curvature=0.0, expected_gain=0.0, gain=0.0, kl=0.0,
                 entropy=float(entropy), step_fraction=0.0, cg_products=0)
     if not (np.isfinite(info["gradient_norm"]) and info["gradient_norm"] > 0 and share > 0):
         return params.flat, info
@@ -81,6 +83,7 @@ def trust_region_step(policy, params: Params, batch: Batch, comm, *, max_kl=0.01
     fisher = fisher_operator(policy, params, some, some_weights / share, comm, cg_damping, known)
     x, info["cg_products"] = conjugate_gradient(fisher, g, cg_iters)
     curvature = dot(x, g)  # x'F x: conjugate gradient leaves a residual g - F x that is orthogonal to x
+    info["curvature"] = curvature or dot(g, fisher(g))  # x is 0 if it was not positive along g
     if not (np.isfinite(curvature) and curvature > 0):
         return params.flat, info
     full_step = x * x.dtype.type(np.sqrt(2 * max_kl / curvature))

@@ -36,13 +36,14 @@ class Goals(NamedTuple):
     explained_variance: float   # of the targets, by the critic before it is fitted: 1 is perfect, 0 useless
 
 
-def improve(policy: Policy, adam: Adam, returns: RewardNormalizer, seg: Segment, settings: Settings,
-            remaining: float, rng: np.random.Generator, comm) -> tuple[dict, dict]:
+def improve(policy: Policy, adam: Adam, reward_normalizer: RewardNormalizer, seg: Segment,
+            settings: Settings, remaining: float, rng: np.random.Generator, comm) -> tuple[dict, dict]:
     """Improve policy and critic from one segment; return numbers to log and the critic's memory after it.
 
-    adam: the critic's optimiser. returns: the statistics that scale rewards. remaining: the progress that
-    schedules see, 1 at the start of training, 0 at its end. rng: shuffles the critic's minibatches. There are
-    no numbers if no step was tried: nothing in the segment counts, or a first batch only brings statistics.
+    adam: the critic's optimiser. reward_normalizer: the statistics that scale rewards. remaining: the
+    progress that schedules see, 1 at the start of training, 0 at its end. rng: shuffles the critic's
+    minibatches. There are no numbers if no step was tried: nothing in the segment counts, or a first batch
+    only brings statistics.
     """
     max_kl, entcoeff = settings.at("max_kl", remaining), settings.at("entcoeff", remaining)
     stepsize = settings.at("vf_stepsize", remaining)
@@ -54,7 +55,7 @@ def improve(policy: Policy, adam: Adam, returns: RewardNormalizer, seg: Segment,
     values = policy.segment_values(seen.x, seg, seen.last, seen.final)
 
     # advantage: how much better than expected each action was, and what V should have been
-    goals = advantage(seg, values, settings, returns, comm)
+    goals = advantage(seg, values, settings, reward_normalizer, comm)
     if goals.samples == 0 or not policy.normalizer.ready:
         merge(policy, seg, comm)
         return {}, values.memory
@@ -79,14 +80,15 @@ def observe(policy: Policy, seg: Segment) -> Seen:
     return Seen(policy.normalizer(seg.obs), policy.normalizer(seg.last_obs), policy.normalizer(final))
 
 
-def advantage(seg: Segment, values: Values, settings: Settings, returns: RewardNormalizer, comm) -> Goals:
+def advantage(seg: Segment, values: Values, settings: Settings, reward_normalizer: RewardNormalizer,
+              comm) -> Goals:
     """Return advantages and targets, from rewards clipped, scaled and discounted as the settings say.
 
     Advantages have mean 0 and spread 1 over the samples of all ranks, unless `normalize_advantage` is off.
     """
     s, valid = settings, seg.valid
     rewards = np.clip(seg.rewards, -1, 1) if s.clip_rewards else seg.rewards
-    rewards = returns(rewards, seg.terminated | seg.truncated, valid, s.gamma, comm)
+    rewards = reward_normalizer(rewards, seg.terminated | seg.truncated, valid, s.gamma, comm)
     final = np.zeros(valid.shape)
     if seg.final and s.bootstrap_truncated:
         t, i, _ = zip(*seg.final)
@@ -108,15 +110,28 @@ def advantage(seg: Segment, values: Values, settings: Settings, returns: RewardN
 
 def step(policy: Policy, batch: Batch, settings: Settings, max_kl: float, entcoeff: float, comm) -> dict:
     """Take a trust region step on this rank's samples, or none; return numbers that say how it went."""
-    s, head = settings, policy.params.select(policy.policy_weights)
-    head.flat[:], info = trust_region_step(
-        policy, head, batch, comm, max_kl=max_kl, entcoeff=entcoeff, cg_iters=s.cg_iters,
+    s, params = settings, policy.policy_params
+    params.flat[:], info = trust_region_step(
+        policy, params, batch, comm, max_kl=max_kl, entcoeff=entcoeff, cg_iters=s.cg_iters,
         cg_damping=s.cg_damping, fvp_subsample=s.fvp_subsample, linesearch_steps=s.linesearch_steps,
         linesearch_shrink=s.linesearch_shrink, kl_tolerance=s.kl_tolerance)
+    curvature = info.pop("curvature")  # not a metric: it only says why no step was tried
     if max_kl and info["gradient_norm"] != 0 and not info["expected_gain"] > 0:
-        warnings.warn("an update was skipped: gradient or curvature are not finite; rewards may be too large",
-                      stacklevel=2)
+        warnings.warn(f"an update was skipped: {_obstacle(info, curvature)}", stacklevel=2)
     return info
+
+
+def _obstacle(info: dict, curvature: float) -> str:
+    """Say why no step could be tried."""
+    if not math.isfinite(norm := info["gradient_norm"]):
+        return f"the gradient is not finite (its norm is {norm:g}); rewards may be too large"
+    if not info["cg_products"]:
+        return "no sample is left for the curvature; a smaller fvp_subsample is needed"
+    if not math.isfinite(curvature):
+        return f"the curvature is not finite ({curvature:g}); rewards may be too large"
+    if curvature <= 0:
+        return f"the curvature is not positive ({curvature:g}); a larger cg_damping may help"
+    return f"the gain expected of it is {info['expected_gain']:g}; rewards may be too large or too small"
 
 
 def fit(policy: Policy, adam: Adam, x, seg: Segment, targets: np.ndarray, valid: np.ndarray,
@@ -126,7 +141,7 @@ def fit(policy: Policy, adam: Adam, x, seg: Segment, targets: np.ndarray, valid:
     `x` (T, n, ...) are a segment's normalised observations; `targets` and `valid` are rows that belong to
     those of `policy.inputs(x, seg)`. If the result is not finite, critic and optimiser stay as they were.
     """
-    critic = policy.params.select(policy.critic_weights)
+    critic = policy.critic_params
     before = critic.flat.copy(), adam.m, adam.v, adam.t
     most = max(comm.gather(int(valid.sum())))  # all ranks go through as many minibatches
     batches = policy.critic_batches(x, seg, settings.vf_batch_size, most, rng)
@@ -135,9 +150,10 @@ def fit(policy: Policy, adam: Adam, x, seg: Segment, targets: np.ndarray, valid:
         total = np.zeros(2)
         for inputs, rows in batches():
             sums = comm.sum(policy.critic_loss(critic, inputs, targets[rows], valid[rows]))
-            if sums[-1]:  # a minibatch of a recurrent critic may hold nothing that counts
-                adam.step(critic.flat, sums[:-2] / sums[-1], stepsize)
-            total += sums[-2:]
+            grad, error_and_weight = sums[:-2], sums[-2:]
+            if weight := error_and_weight[1]:  # a recurrent critic's minibatch may hold nothing that counts
+                adam.step(critic.flat, grad / weight, stepsize)
+            total += error_and_weight
         loss = float(total[0] / total[1])
     if not all(np.isfinite(array).all() for array in (critic.flat, adam.m, adam.v)):
         warnings.warn("a fit of the critic was undone: not finite; rewards or vf_stepsize may be too large",

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import reference
 from kernel_checks import bodies, body, check_agreement, check_nan, kernels_of, network, weights_of
 
 from trpo_np import ops
@@ -46,7 +47,7 @@ def composed_loss(flat, widths, x, goal, weights, small):
     params = Params.pack({str(i): one for i, one in enumerate(weights_of(flat, widths))}, "float64")
 
     def loss(p):
-        return ops.sum(weights * ops.square(tanh_layers(x.astype(float), *p.values())[:, 0] - goal))
+        return reference.value_loss(tanh_layers(x.astype(float), *p.values())[:, 0], goal, weights)
     value, grad = value_and_grad(loss, params)
     return flattened([grad, value, weights.sum()])
 
@@ -120,6 +121,16 @@ def test_nan_stays_nan_where_it_is(kernel, rng):
     actors, critics = [(5, [3, 5, 4, 2], 0), (9, [4, 8, 6, 2], 256)], [(5, [3, 4, 2, 1], 0)]
     networks = critics if kernel is mlp.loss else actors
     check_nan(kernel, cases(kernel, rng, networks, nan=True), oracle=TABLE[kernel][0])
+
+
+@pytest.mark.parametrize("name", bodies(mlp.loss))
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_goal_that_is_infinite_gives_a_gradient_that_is_not_finite(name, rng):
+    """So the critic's fit can tell."""
+    for *given, goal, weights, small in cases(mlp.loss, rng, [(5, [3, 4, 1], 0), (5, [3, 1], 0)]):
+        goal[2] = np.inf
+        result = body(mlp.loss, name)(*given, goal, weights, small)
+        assert not np.isfinite(result[:-1]).any() and np.isfinite(result[-1])
 
 
 @pytest.mark.parametrize("kernel", [mlp.push, mlp.pull], ids=lambda kernel: kernel.__name__)

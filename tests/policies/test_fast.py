@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+import reference
 from gymnasium import spaces as gym
 
 from trpo_np import nn, ops
@@ -41,10 +42,6 @@ def check_acts_as_composed(policy):
     np.testing.assert_allclose(policy.predict(X, deterministic=True)[0], modes, rtol=1e-4, atol=1e-5)
     one = policy.predict(X[2], deterministic=True)[0]
     np.testing.assert_allclose(one, modes[2], rtol=1e-4, atol=1e-5)
-
-
-def is_fast(policy):
-    return policy._network() is not None
 
 
 # --- custom policies ----------------------------------------------------------------------------------------
@@ -103,7 +100,7 @@ OWN = [OwnPi, OwnDecode, OwnToEnv, OwnValues, OwnEncoder, WithMixin]
 @pytest.mark.parametrize("actions", [BOX, CHOICE])
 def test_standard_policies_are_fast_and_act_as_composed(cls, actions):
     policy = draw(cls, actions)
-    assert is_fast(policy) and policy._critic_widths is not None
+    assert policy.is_fast and policy._critic_widths is not None
     check_acts_as_composed(policy)
 
 
@@ -111,14 +108,14 @@ def test_standard_policies_are_fast_and_act_as_composed(cls, actions):
 @pytest.mark.parametrize("actions", [BOX, CHOICE])
 def test_a_subclass_that_overrides_any_method_acts_as_it_says(cls, actions):
     policy = draw(cls, actions, layers=[8])
-    assert not is_fast(policy)
+    assert not policy.is_fast
     check_acts_as_composed(policy)
 
 
 @pytest.mark.parametrize("cls", [MlpLstmPolicy, MlpLnLstmPolicy, OwnUnroll])
 def test_recurrent_policies_act_as_composed(cls):
     policy = draw(cls, n_lstm=8)
-    assert is_fast(policy) == (cls is not OwnUnroll)
+    assert policy.is_fast == (cls is not OwnUnroll)
     check_acts_as_composed(policy)
 
 
@@ -127,9 +124,10 @@ def test_the_critics_loss_is_that_of_an_own_critic():
     losses = {}
     for cls in (MlpPolicy, OwnValues):
         policy = draw(cls)
-        critic = policy.params.select(policy.critic_weights)
+        critic = policy.critic_params
         losses[cls] = policy.critic_loss(critic, X, goal, weights)[-2]
-        np.testing.assert_allclose(losses[cls], np.sum((policy.value(X) - goal) ** 2), rtol=1e-5)
+        expected = reference.value_loss(policy.value(X), goal, weights)
+        np.testing.assert_allclose(losses[cls], expected, rtol=1e-5)
     assert abs(losses[OwnValues] - losses[MlpPolicy]) > 1
 
 
@@ -137,7 +135,7 @@ def test_a_method_given_to_one_policy_alone_is_what_acts():
     policy = draw(MlpPolicy)
     own = policy.pi
     policy.pi = lambda params, x: -own(params, x)
-    assert not is_fast(policy)
+    assert not policy.is_fast
     check_acts_as_composed(policy)
 
 
@@ -147,7 +145,7 @@ def test_layers_that_take_the_place_of_others_are_what_acts(name):
     policy.predict(X[0])  # which may cache the old network
     layer = getattr(policy, name)
     setattr(policy, name, layer._replace(apply=lambda params, x: ops.sin(layer.apply(params, x))))
-    assert not is_fast(policy)
+    assert not policy.is_fast
     check_acts_as_composed(policy)
 
 
@@ -160,11 +158,11 @@ def test_a_normaliser_that_takes_the_place_of_another_is_what_acts():
     before = policy.predict(X[0], deterministic=True)[0]
     policy.normalizer = ObservationNormalizer(3, True)
     policy.normalizer.merge(5 * X + 3, OneProcess())
-    assert is_fast(policy) and (policy.predict(X[0], deterministic=True)[0] != before).any()
+    assert policy.is_fast and (policy.predict(X[0], deterministic=True)[0] != before).any()
     check_acts_as_composed(policy)
     policy.normalizer = Halved(3, True)
     policy.normalizer.merge(5 * X + 3, OneProcess())
-    assert not is_fast(policy)
+    assert not policy.is_fast
     check_acts_as_composed(policy)
 
 
@@ -190,13 +188,13 @@ def test_a_copy_has_networks_of_its_own():
     dict(extractor=nn.serial(nn.dense("front", 5), nn.elementwise(ops.tanh)))])
 def test_other_networks_are_composed(options):
     policy = draw(MlpPolicy, **options)
-    assert not is_fast(policy) and policy._row is None
+    assert not policy.is_fast and policy._row_network is None
     check_acts_as_composed(policy)
 
 
 def test_an_extractor_of_dense_tanh_layers_is_a_part_of_the_network():
     policy = draw(MlpPolicy, extractor=nn.mlp("front", [5, 4], ops.tanh))
-    assert is_fast(policy) and policy._network().widths.tolist() == [3, 5, 4, 64, 64, 2]
+    assert policy.is_fast and policy._network().widths.tolist() == [3, 5, 4, 64, 64, 2]
     check_acts_as_composed(policy)
 
 
@@ -264,7 +262,7 @@ class WidePolicy(MlpPolicy):
                                           (WidePolicy, BOX)])
 def test_a_distribution_of_ones_own_is_drawn_as_it_says(cls, actions):
     policy = draw(cls, actions)
-    assert is_fast(policy) and policy._row is None
+    assert policy.is_fast and policy._row_network is None
     check_acts_as_composed(policy)
     if act.draw.is_compiled:
         noise = np.zeros((1, 6, policy.dist.noise(np.random.default_rng(0), 1).size), np.float32)

@@ -215,7 +215,7 @@ def test_fisher_is_the_hessian_of_the_mean_kl(name, kwargs, monkeypatch):
     policy.params["pi/out/w"][...] *= 50
     x = rng.integers(0, 256, (3, size, size + 1, 1), dtype=np.uint8)
     policy.normalizer.merge(x, OneProcess())
-    params, weights = policy.params.select(policy.policy_weights), np.array([0.2, 0.5, 0.3])
+    params, weights = policy.policy_params, np.array([0.2, 0.5, 0.3])
     old = policy.pi(params, x)
     v = rng.standard_normal((params.flat.size, 3))
     H = hessian(lambda p: ops.sum(policy.dist.kl(old, policy.pi(p, x)) * weights), params) @ v
@@ -299,7 +299,7 @@ def test_stored_once_or_four_times_is_the_same_training(monkeypatch):
 def test_fitting_values_moves_no_bit_of_the_policy(kwargs):
     model = TRPO("CnnPolicy", Moving(), seed=0, policy_kwargs=KWARGS | kwargs, vf_iters=5)
     policy, x = model.policy, np.random.default_rng(0).integers(0, 256, (60, 1, 12, 11, 4), dtype=np.uint8)
-    head, critic = policy.params.select(policy.policy_weights), policy.params.select(policy.critic_weights)
+    head, critic = policy.policy_params, policy.critic_params
     head_before, critic_before = head.flat.tobytes(), critic.flat.copy()
     phi_before = policy.pi(policy.params, x[:, 0]).tobytes()
     error = np.mean((policy.value(x[:, 0]) - 3) ** 2)

@@ -121,7 +121,7 @@ def test_the_policys_parameters_lead_the_vector(name, net_arch):
     policy = make(name, net_arch=net_arch)
     assert list(policy.params) == [*policy.policy_weights, *policy.critic_weights]
     assert not policy.policy_weights.keys() & policy.critic_weights.keys()
-    head = policy.params.select(policy.policy_weights).flat
+    head = policy.policy_params.flat
     np.testing.assert_array_equal(head, policy.params.flat[:head.size])
     assert ("pi/log_std" in policy.params) == name.startswith("Box")
 
@@ -423,11 +423,11 @@ def test_the_critic_reads_shared_layers():
 def test_separate_networks_share_nothing():
     policy = make()
     phi, values = policy.pi(policy.params, X), policy.value(X)
-    policy.params.select(policy.critic_weights).flat[:] += 1
+    policy.critic_params.flat[:] += 1
     np.testing.assert_array_equal(policy.pi(policy.params, X), phi)
     assert (policy.value(X) != values).all()
     values = policy.value(X)
-    policy.params.select(policy.policy_weights).flat[:] += 1
+    policy.policy_params.flat[:] += 1
     np.testing.assert_array_equal(policy.value(X), values)
 
 

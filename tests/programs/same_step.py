@@ -71,7 +71,7 @@ def steps(one, seg, mine, columns, comm):
     policy, dtype, count = one.policy, one.policy.params.flat.dtype, mine.valid.sum()
     inputs, weights = policy.normalizer(mine.obs[mine.valid]), np.full(count, 1 / seg.valid.sum())
     adv = np.random.default_rng(1).standard_normal(seg.valid.shape)[:, columns][mine.valid]
-    head, watched = policy.params.select(policy.policy_weights), FirstSum(comm)
+    head, watched = policy.policy_params, FirstSum(comm)
     v = np.random.default_rng(2).standard_normal(head.flat.size).astype(dtype)
     yield "fisher", fisher_operator(policy, head, inputs, weights, comm, 0.1)(v)
     batch = Batch(inputs, mine.actions[mine.valid], adv, weights)

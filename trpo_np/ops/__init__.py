@@ -137,7 +137,7 @@ def _times(a, w):
     """Return a @ w; if w is one column, without warnings of invalid numbers.
 
     OpenBLAS 0.3.31 with AVX-512 may see invalid numbers where there are none: it reads unused lanes off the
-    stack. Those that there are come from an overflow, which has warned already.
+    stack. Real ones come from an overflow, which has warned already.
     """
     if w.shape[1] > 1:
         return np.matmul(a, w)

@@ -1,9 +1,9 @@
 """A policy: two networks, their parameters and the normalisation, from an observation to an action.
 
-A policy has three parts, each a method that a subclass may replace: `encoder` makes the layer from
-observations to features, `decode` turns features into the parameters of the action distribution (and, for the
-critic, `vf` into a value). Policy and critic are functions of parameter arrays, so an old and a new policy
-are two vectors, not two networks.
+A policy is made of three methods that a subclass may replace: `encoder` makes the layer from observations to
+features, `decode` turns features into the parameters of the action distribution, and `vf`, the critic's, into
+a value. Policy and critic are functions of parameter arrays, so an old and a new policy are two vectors, not
+two networks.
 
 The class stands in four blocks: construction; the networks, as pure functions of parameters; a segment of
 experience, as training sees it; and what users call.
@@ -49,8 +49,8 @@ class Policy:
     """
 
     # The methods below compute dense tanh layers on normalised rows, if the arguments ask for these, so that
-    # fast.py may act in their place. A subclass that defines a method is composed, unless it says `standard =
-    # True` itself.
+    # fast.py may act in their place. A subclass that defines a method runs op by op, unless it says
+    # `standard = True` itself.
     standard = True
     loops: tuple[str, ...] = ("scalar", "mlp", "act")  # the files of kernels/ that a class uses
     reads_pixels = False  # else each number of an observation has weights of its own
@@ -90,12 +90,13 @@ class Policy:
         self.policy_weights |= {f"pi/{name}": weight for name, weight in self.dist.weights().items()}
 
     def __setattr__(self, name, value):
-        for known in ("_row", "_critic_widths"):  # they may be of the value before
+        for known in ("_row_network", "_critic_widths"):  # cached descriptions that depend on attributes
             vars(self).pop(known, None)
         vars(self)[name] = value
 
     def __getstate__(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name not in ("_row", "_critic_widths")}
+        cached = ("_row_network", "_critic_widths")
+        return {name: value for name, value in vars(self).items() if name not in cached}
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
@@ -120,15 +121,35 @@ class Policy:
     def compose(self, net_arch, layers, fun: Callable, share_features: bool) -> None:
         """Build the networks from the arguments of the same names; list the parameters that they need."""
         shared, pi, vf = nn.parse_net_arch(net_arch, layers)
-        sharing = share_features or bool(shared)
-        self.trunk = nn.serial(*[self.encoder("shared"), nn.mlp("shared/fc", shared, fun)] * sharing)
-        self.pi_head = nn.serial(*[self.encoder("pi")] * (not sharing),
-                                 nn.mlp("pi/fc", pi, fun, ("pi/out", self.dist.outputs, 0.01)))
-        self.vf_head = nn.serial(*[self.encoder("vf")] * (not sharing),
-                                 nn.mlp("vf/fc", vf, fun, ("vf/out", 1, 1.0)))
+        self.trunk = nn.serial()
+        self.pi_head = nn.mlp("pi/fc", pi, fun, ("pi/out", self.dist.outputs, 0.01))
+        self.vf_head = nn.mlp("vf/fc", vf, fun, ("vf/out", 1, 1.0))
+        if share_features or shared:
+            self.trunk = nn.serial(self.encoder("shared"), nn.mlp("shared/fc", shared, fun))
+        else:
+            self.pi_head = nn.serial(self.encoder("pi"), self.pi_head)
+            self.vf_head = nn.serial(self.encoder("vf"), self.vf_head)
         shape, self.policy_weights = self.trunk.init(self.observation_space.rows)
         self.policy_weights |= self.pi_head.init(shape)[1]
         self.critic_weights = self.vf_head.init(shape)[1]
+
+    @property
+    def policy_params(self) -> Params:
+        """The policy's block of `params`, a view."""
+        return self.params.select(self.policy_weights)
+
+    @property
+    def critic_params(self) -> Params:
+        """The critic's block of `params`, a view."""
+        return self.params.select(self.critic_weights)
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether actions come from compiled kernels: a tanh network in float32, no method of it overridden.
+
+        Parameters must have been drawn. Where nothing is compiled the policy runs on NumPy all the same.
+        """
+        return self._network() is not None
 
     @property
     def kernel_files(self) -> set[str]:
@@ -280,16 +301,16 @@ class Policy:
         """The widths of the critic's network for fast.py, if it is standard."""
         if not declared(self, "standard"):
             return None
-        return fast.widths_of(self.vf_head.dense, self.params.select(self.critic_weights))
+        return fast.widths_of(self.vf_head.dense, self.critic_params)
 
-    def critic_batches(self, x, seg: Any, size: int, ranks: int, rng: np.random.Generator) -> Callable:
+    def critic_batches(self, x, seg: Any, size: int, most_rows: int, rng: np.random.Generator) -> Callable:
         """Return a function that yields, for one pass, minibatches of the critic's inputs and the rows that
         belong to them.
 
-        The inputs are computed once. `size` is the number of rows in a batch, `ranks` the most rows that any
-        rank has.
+        The inputs are computed once. `size` is the number of rows in a batch, `most_rows` the largest number
+        of rows of any rank.
         """
-        features, pieces = self.critic_input(self.params, self.inputs(x, seg)[0]), -(-ranks // size)
+        features, pieces = self.critic_input(self.params, self.inputs(x, seg)[0]), -(-most_rows // size)
         # cut as by np.array_split, which takes longer than Adam's steps
         each, more = divmod(len(features), pieces)
 
@@ -368,12 +389,12 @@ class Policy:
         One Discrete action is an integer scalar (hashable), a batch an array. `state` and `mask` are for
         recurrent policies and come back as None from others.
         """
-        if (row := self._row) is not None:  # a standard network, whose outputs are nearly actions
+        if (network := self._row_network) is not None:  # a standard network, whose outputs are nearly actions
             outputs, single, after, dist = None, True, None, self.dist
             if type(obs) is np.ndarray and obs.shape == self._line:  # the most frequent call
-                outputs = row.outputs(obs, True)
+                outputs = network.outputs(obs, True)
             if outputs is None:
-                outputs, single = self._outputs(obs, row)
+                outputs, single = self._outputs(obs, network)
             if not deterministic:
                 noise = dist.noise(self.rng, len(outputs)).astype(self.dtype)
                 outputs = outputs + dist.spread(self.own_weights(self.params)) * noise
@@ -388,16 +409,16 @@ class Policy:
         return (actions[0] if single else actions), after
 
     @cached_property
-    def _row(self) -> fast.Row | None:
+    def _row_network(self) -> fast.Row | None:
         """The policy's network on one observation, if it is standard and draws are sums."""
         if (network := self._network()) is None or not declared(self.dist, "additive"):
             return None
         return fast.Row(network, self.normalizer if self.normalizer.enabled else None)
 
-    def _outputs(self, obs: Any, row: fast.Row) -> tuple[np.ndarray, bool]:
+    def _outputs(self, obs: Any, network: fast.Row) -> tuple[np.ndarray, bool]:
         """Return the network's outputs (n, k) for observations, and whether it was a single one."""
         x, single = self.observe(obs)
-        if len(x) == 1 and (outputs := row.outputs(x[0], False)) is not None:
+        if len(x) == 1 and (outputs := network.outputs(x[0], False)) is not None:
             return outputs, single
         return self.pi_head.apply(self.params, self.trunk.apply(self.params, x)), single
 

@@ -162,7 +162,7 @@ class RecurrentPolicy(Policy):
         back = nn.serial(net.back, self.pi_head)
         return fast.recurrent_network(net.front.dense, lstm, back.dense, self.params, self.normalizer)
 
-    _row = None  # the network takes more than an observation
+    _row_network = None  # the network takes more than an observation
     _critic_widths = None  # the critic reads sequences, not rows
 
     def inputs(self, x, seg):
@@ -198,7 +198,7 @@ class RecurrentPolicy(Policy):
         remembered = {} if self.shared else {"vf": states[-1].copy()}
         return Values(rows.reshape(x.shape[:2]), after, at_end, remembered)
 
-    def critic_batches(self, x, seg, size, ranks, rng):
+    def critic_batches(self, x, seg, size, most_rows, rng):
         """Return a function that yields, for one pass, minibatches of the critic's inputs and the rows that
         belong to them.
 
@@ -208,10 +208,10 @@ class RecurrentPolicy(Policy):
         """
         inputs = self.inputs(x, seg)[0]
         if self.shared:
-            return super().critic_batches(x, seg, size, ranks, rng)
+            return super().critic_batches(x, seg, size, most_rows, rng)
         inputs = inputs._replace(state=seg.memory["vf"])
         steps, n = seg.starts.shape
-        batches_needed = -(-ranks // size)
+        batches_needed = -(-most_rows // size)
         length = -(-steps // min(steps, -(-batches_needed // n)))
         states = self.nets["vf"].apply(self.params, inputs)[1] if length < steps else None
         pieces = [(t, i) for t in range(0, steps, length) for i in range(n)]
