@@ -54,13 +54,18 @@ class BaseCallback:
         return self.model.logger
 
     @property
+    def training_env(self) -> Any:
+        """Return the environment that the model is trained on."""
+        return self.model.get_env()
+
+    @property
     def wants_steps(self) -> bool:
         """Say whether the per-step hook is used; if not, it costs nothing."""
         return not hasattr(self._on_step, "does_nothing")
 
     def init_callback(self, model) -> None:
         """Get to know the model, before training."""
-        self.model, self.training_env = model, model.get_env()
+        self.model = model
         self._init_callback()
 
     def on_training_start(self, locals_: dict, globals_: dict) -> None:

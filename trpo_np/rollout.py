@@ -43,14 +43,17 @@ class Runner:
     def __init__(self, policy: Policy, stepper):
         self.policy, self.stepper, n = policy, stepper, stepper.num_envs
         self.obs = np.zeros((n, *policy.observation_space.rows), policy.row_dtype)
-        self.returns, self.lengths = np.zeros(n), np.zeros(n, int)
-        self.starts, self.memory = np.ones(n, bool), policy.new_memory(n)
+        self._forget()
 
     def restart(self, seeds: list) -> None:
         """Start new episodes in all environments."""
         self.obs = self.stepper.reset(seeds)
-        self.returns[:], self.lengths[:], self.starts[:] = 0.0, 0, True
-        self.memory = self.policy.new_memory(len(self.starts))
+        self._forget()
+
+    def _forget(self) -> None:
+        n = self.stepper.num_envs
+        self.returns, self.lengths, self.starts = np.zeros(n), np.zeros(n, int), np.ones(n, bool)
+        self.memory = self.policy.new_memory(n)
 
     def remember(self, memory: dict) -> None:
         """Put states of networks that run after a rollout, such as the critic's, into the memory for the next

@@ -22,6 +22,7 @@ from .policies.fast import warm_up
 from .pretrain import expert_arrays, imitate
 from .rollout import Runner, Segment
 from .settings import FIELDS, FIXED, Settings, checked_seed
+from .snapshot import Snapshot, all_or_nothing, state_of
 from .trust_region import fisher_operator
 from .update import improve
 
@@ -60,7 +61,12 @@ class TRPO:
 
     max_kl, vf_stepsize and entcoeff may be functions of the remaining progress, which falls from 1 to 0. The
     file keeps a `presets.LinearSchedule(start, end)`; any other function must be given to `load` again.
-    Settings are read and set as attributes (`model.max_kl = 0.02`); a change counts from the next rollout on.
+    Settings are read and set as attributes (`model.max_kl = 0.02`), also by callbacks; a change counts from
+    the next rollout on, and so does another environment (`set_env`). `loggers` are further outputs of
+    logger.py, which their owner closes; `logger` may be replaced. Both count from the next dump on.
+
+    A model is always whole: what interrupts `learn`, be it Ctrl-C or an error of an environment or a
+    callback, leaves it as it was after the last update; a file saved meanwhile holds that state.
     """
 
     def __init__(self, policy, env, gamma=0.99, timesteps_per_batch=1024, max_kl=0.01, cg_iters=10, lam=0.98,
@@ -85,12 +91,14 @@ class TRPO:
         self.comm = connect(comm)
         self.seed = self.comm.bcast(checked_seed(seed))
         self.num_timesteps = self.updates = self.skipped_updates = self.episodes = 0
+        self.failures = 0  # errors since the last update, each of which calls for other random numbers
+        self.snapshot: Snapshot | None = None  # while the model learns: its last whole state
         self.reward_normalizer = RewardNormalizer(normalize_rewards)
         self.recent = deque(maxlen=100)  # (return, length) of the latest episodes of all ranks
-        self.loggers: list = []  # further outputs of logger.py, which their owner closes
-        self.logger = Logger([])
+        self.loggers: list = []
+        self.logger = RunLogger([], self)
         self.restart_pending = True
-        self.env, self.env_id = env, None
+        self.env_id = vars(self)["env"] = None
         if env is not None:
             self.set_env(env)
 
@@ -108,17 +116,14 @@ class TRPO:
             for what in ("observation_space", "action_space"):
                 if differs := spaces.difference(getattr(stepper, what), getattr(self.policy, what)):
                     raise ValueError(f"the environment's {what} does not fit the model: {differs}")
-        if stepper.num_envs > settings.timesteps_per_batch:
-            raise ValueError(f"timesteps_per_batch is {settings.timesteps_per_batch}, fewer than the "
-                             f"{stepper.num_envs} environments; each must take at least one step")
+        _check_batch(settings, stepper)
         if "policy" not in vars(self):
             policy = construct(
                 self.policy_class, stepper.observation_space, stepper.action_space, self.policy_kwargs,
                 dtype=settings.dtype, normalize=settings.normalize_observations)
             self._install(policy.draw(self._rng(INIT, self.updates)))
         stepper.observation_space = self.policy.observation_space  # it also knows the channels' axis
-        self.env, self.stepper, self.restart_pending = env, stepper, True
-        self.env_id = stepper.env_id
+        vars(self).update(env=env, env_id=stepper.env_id, stepper=stepper, restart_pending=True)
 
     def _install(self, policy) -> None:
         self.policy = policy
@@ -139,7 +144,15 @@ class TRPO:
             raise AttributeError(f"{name} is a part of the model and its file; "
                                  f"make another model for another {name}")
         if name in FIELDS:
-            self.settings = replace(self.settings, **{name: value})
+            settings = replace(self.settings, **{name: value})
+            if "stepper" in vars(self):
+                _check_batch(settings, self.stepper)
+            self.settings = settings
+        elif name == "env":
+            self.set_env(value)
+        elif name == "logger" and not (hasattr(value, "record") and hasattr(value, "dump")):
+            raise ValueError(f"logger is {value!r}; a Logger is needed, as trpo_np.logger.configure makes "
+                             "it (an output alone goes into `loggers`)")
         else:
             super().__setattr__(name, value)
 
@@ -152,6 +165,7 @@ class TRPO:
     # --- training -------------------------------------------------------------------------------------------
 
     @guarded
+    @all_or_nothing
     def learn(self, total_timesteps, callback=None, seed=None, log_interval=1, tb_log_name="TRPO",
               reset_num_timesteps=True, progress_bar=False):
         """Train for at least `total_timesteps` environment steps, in whole batches; return the model.
@@ -171,7 +185,8 @@ class TRPO:
         callbacks.check_ranks(callback, comm)
         check_agreement(comm.gather((total, log_interval)), "total_timesteps and log_interval of learn")
         own = self._open_logger(tb_log_name, reset_num_timesteps)
-        self.logger = Logger(own.outputs + self.loggers * (comm.rank == 0))
+        if isinstance(self.logger, RunLogger):
+            self.logger = RunLogger(own.outputs, self)
         callback.init_callback(self)
         self.restart_pending = True
         started, seconds, going = time.perf_counter(), np.zeros(3), True
@@ -187,6 +202,7 @@ class TRPO:
                 # update: improve policy and critic (update.py)
                 clock = time.perf_counter()
                 stats, memory = self.update(segment, max(0.0, 1 - self.num_timesteps / total))
+                self.snapshot = Snapshot(self)  # from now on the update counts
                 runner.remember(memory)
                 seconds += segment.env_seconds, segment.policy_seconds, time.perf_counter() - clock
                 progress.clear()
@@ -205,21 +221,25 @@ class TRPO:
 
     def _rollout(self, runner: Runner, callback) -> Segment | None:
         """Collect a segment, count the steps and episodes of all ranks; None if a callback stopped one."""
-        comm, num_envs = self.comm, runner.stepper.num_envs
+        callback.on_rollout_start()
+        self.snapshot = Snapshot(self, between=False)
+        comm, num_envs, more = self.comm, self.stepper.num_envs, (self.failures,) * bool(self.failures)
         if self.restart_pending:
-            runner.restart([int(self._rng(ENVS, self.updates, i).integers(2**31)) for i in range(num_envs)])
+            rngs = [self._rng(ENVS, self.updates, i, *more) for i in range(num_envs)]
+            runner.stepper = self.stepper  # `set_env` may have brought another
+            runner.restart([int(rng.integers(2**31)) for rng in rngs])
             self.reward_normalizer.restart(num_envs)
             self.restart_pending = False
-        callback.on_rollout_start()
         before = self.num_timesteps
-        state = comm.size > 1 and fingerprint(self)  # ranks that drifted apart must not go on
+        # ranks that drifted apart must not go on
+        state = comm.size > 1 and fingerprint(self, self.snapshot)
         steps = -(-self.settings.timesteps_per_batch // num_envs)
-        segment = runner.collect(steps, self._rng(NOISE, self.updates), self._step_hook(callback))
+        segment = runner.collect(steps, self._rng(NOISE, self.updates, *more), self._step_hook(callback))
         reports = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes)))
         check_agreement([state for state, _ in reports],
                         "settings, counters, parameters, optimiser and statistics")
         if not all(collected for _, collected in reports):
-            self.num_timesteps = comm.bcast(self.num_timesteps)
+            self.num_timesteps = before  # steps that nothing was learned from do not count
             return None
         self.num_timesteps = before + sum(count for _, (count, _) in reports)
         new_episodes = [episode for _, (_, episodes) in reports for episode in episodes]
@@ -237,7 +257,7 @@ class TRPO:
         stats, memory = improve(
             self.policy, self.adam, self.reward_normalizer, segment, self.settings, remaining,
             self._rng(SHUFFLE, self.updates + 1), self.comm)
-        self.updates += 1
+        self.updates, self.failures = self.updates + 1, 0
         if stats:
             self.skipped_updates += not stats["step_fraction"]
             stats |= {"n_updates": self.updates, "skipped_updates": self.skipped_updates}
@@ -363,8 +383,13 @@ class TRPO:
             policy.normalizer.restore(statistics)
 
     def save(self, path) -> str:
-        """Write the model to `path`.npz, whole or not at all; return the file's path."""
-        return write_model(path, self.policy, self.policy_kwargs, *training_record(self))
+        """Write the model to `path`.npz, whole or not at all; return the file's path.
+
+        While the model learns, the file holds its state after the last update, also if another thread saves.
+        """
+        state = state_of(self)
+        return write_model(path, self.policy, self.policy_kwargs, state.parameters, state.observations,
+                           *training_record(self, state))
 
     @classmethod
     def load(cls, path, env=None, policy=None, **changes) -> "TRPO":
@@ -389,6 +414,27 @@ class TRPO:
         if env is not None:
             model.set_env(env)
         return model
+
+
+class RunLogger(Logger):
+    """The logger of one `learn`: writes to the model's `loggers` too, those that there are at each dump."""
+
+    def __init__(self, outputs, model: TRPO):
+        super().__init__(outputs)
+        self.model = model
+
+    def dump(self, step: int) -> None:
+        """Write everything recorded since the last dump under this number of environment steps; forget it."""
+        values = self.values
+        super().dump(step)
+        for output in self.model.loggers if values and self.model.comm.rank == 0 else ():
+            output.write(values, int(step))
+
+
+def _check_batch(settings: Settings, stepper) -> None:
+    if stepper.num_envs > settings.timesteps_per_batch:
+        raise ValueError(f"timesteps_per_batch is {settings.timesteps_per_batch}, fewer than the "
+                         f"{stepper.num_envs} environments; each must take at least one step")
 
 
 def _check_number(name: str, value, least: int) -> None:

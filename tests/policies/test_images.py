@@ -182,7 +182,7 @@ def test_the_mean_image_is_the_same_of_stacked_frames_and_over_ranks(rng):
 
 def test_the_mean_image_is_in_the_file(rng, tmp_path):
     policy, _ = centred_policy(rng)
-    path = write_model(tmp_path / "model", policy, {}, {}, {})
+    path = write_model(tmp_path / "model", policy, {}, policy.params.flat, policy.normalizer.arrays(), {}, {})
     images = rng.integers(0, 256, (3, 36, 36, 3), dtype=np.uint8)
     again = load_policy(path)
     np.testing.assert_array_equal(again.normalizer.shift, policy.normalizer.shift)

@@ -22,6 +22,7 @@ class Brief(MlpPolicy):
 def long(updates):
     """Train with all that ranks share, and each rank with ends of its own; then compare the states' bytes."""
     from trpo_np.files.training import fingerprint
+    from trpo_np.snapshot import Snapshot
 
     updates, watched = int(updates), []
     # rank 1 has autoreset rows
@@ -37,7 +38,8 @@ def long(updates):
     state = [a.tobytes() for a in arrays]
     assert model.updates == len(watched) == updates and model.num_timesteps < comm.size * 64 * updates
     assert comm.gather(state) == [state] * comm.size
-    assert comm.gather(fingerprint(model)) == [fingerprint(model)] * comm.size
+    mine = fingerprint(model, Snapshot(model))
+    assert comm.gather(mine) == [mine] * comm.size
     assert np.isfinite(policy.params.flat).all() and model.skipped_updates < max(updates // 2, 10)
     return f"{model.num_timesteps} steps"
 

@@ -33,12 +33,17 @@ def resolve_policy(policy: Any) -> type[Policy]:
                      + ", or a subclass of trpo_np.policies.Policy")
 
 
-def write_model(path, policy: Policy, policy_kwargs: dict, record: dict, training: dict) -> str:
-    """Write a policy with the `record` and the arrays of its training; return the path, with its .npz."""
+def write_model(path, policy: Policy, policy_kwargs: dict, parameters: np.ndarray, observations: dict,
+                record: dict, training: dict) -> str:
+    """Write a policy with the `record` and the arrays of its training; return the path, with its .npz.
+
+    `parameters` (the flat vector) and `observations` (the statistics) are those to write, arrays that nothing
+    changes meanwhile: another thread may be training the policy.
+    """
     path = npz_path(path)
-    arrays = {f"parameters/{name}": array for name, array in policy.params.items()}
+    arrays = {f"parameters/{name}": array for name, array in policy.params.like(parameters).items()}
     if policy.normalizer.enabled:
-        arrays |= {f"observations/{name}": array for name, array in policy.normalizer.arrays().items()}
+        arrays |= {f"observations/{name}": array for name, array in observations.items()}
     arrays |= {f"training/{name}": array for name, array in training.items()}
     cls = type(policy)
     own = cls.__name__ in NAMES and getattr(policies, cls.__name__) is cls

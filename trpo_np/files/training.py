@@ -13,24 +13,27 @@ import numpy as np
 from ..settings import FIELDS, Settings
 from .archive import FileError, check_entries, check_not_negative
 
-COUNTERS = ("num_timesteps", "updates", "skipped_updates", "episodes")
+COUNTERS = ("num_timesteps", "updates", "skipped_updates", "episodes", "failures")
 
 
-def training_record(model: Any) -> tuple[dict, dict]:
-    """Return the fields of the record and the arrays from which `restore` puts a TRPO back."""
-    progress = {name: getattr(model, name) for name in COUNTERS}
-    recent = [list(episode) for episode in model.recent]
-    progress |= {"seed": model.seed, "adam_steps": model.adam.t, "recent": recent}
-    arrays = {"adam_m": model.adam.m, "adam_v": model.adam.v}
-    arrays |= {f"returns_{name}": array for name, array in model.reward_normalizer.moments.arrays().items()}
+def training_record(model: Any, state: Any) -> tuple[dict, dict]:
+    """Return the fields of the record and the arrays from which `restore` puts a TRPO back.
+
+    state: the model's snapshot (snapshot.py).
+    """
+    m, v, t = state.adam
+    recent = [list(episode) for episode in state.recent]
+    progress = {**state.counters, "seed": model.seed, "adam_steps": t, "recent": recent}
+    arrays = {"adam_m": m, "adam_v": v}
+    arrays |= {f"returns_{name}": array for name, array in state.returns.items()}
     return {"env_id": model.env_id, "algorithm": model.settings.to_json(), "progress": progress}, arrays
 
 
-def fingerprint(model: Any) -> bytes:
-    """Return a hash of everything that a file of the model would hold; it is the same on all ranks."""
-    record, arrays = training_record(model)
+def fingerprint(model: Any, state: Any) -> bytes:
+    """Return a hash of all that a file of this state of the model would hold; it is the same on all ranks."""
+    record, arrays = training_record(model, state)
     digest = hashlib.blake2b(json.dumps(record).encode(), digest_size=16)
-    for array in (model.policy.params.flat, *model.policy.normalizer.arrays().values(), *arrays.values()):
+    for array in (state.parameters, *state.observations.values(), *arrays.values()):
         digest.update(np.ascontiguousarray(array).data)
     return digest.digest()
 
@@ -67,7 +70,7 @@ def _check_progress(progress: Any) -> None:
     if not isinstance(progress, dict):
         raise FileError(f"progress is {progress!r:.100}; the counters are needed")
     for name in (*COUNTERS, "seed", "adam_steps"):
-        value = progress.get(name)
+        value = progress.get(name, 0 if name == "failures" else None)  # files of version 0.1 do not have it
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise FileError(f"progress.{name} is {value!r:.100}; an integer of at least 0 is needed")
     recent = progress.get("recent")
@@ -82,7 +85,7 @@ def restore(model: Any, record: dict, arrays: dict) -> None:
     progress = record["progress"]
     model.env_id = record.get("env_id")
     for name in COUNTERS:
-        setattr(model, name, progress[name])
+        setattr(model, name, progress.get(name, 0))
     model.recent.extend(map(tuple, progress["recent"]))
     model.adam.m, model.adam.v, model.adam.t = arrays["adam_m"], arrays["adam_v"], progress["adam_steps"]
     moments = {name: arrays[f"returns_{name}"] for name in ("count", "mean", "m2")}
