@@ -6,8 +6,9 @@
         on_update_end; on_update_logged
     on_training_end
 and a subclass overrides the methods with an underscore: `_on_step`, `_on_update_end`, ... One that returns
-False stops training: `_on_step` at once, without an update from the unfinished rollout; `_on_rollout_end` and
-`_on_update_end` after the update.
+False stops training: `_on_step` at once, without an update from the unfinished rollout, whose steps do not
+count; `_on_rollout_end` and `_on_update_end` after the update. Where a hook raises an error, the model stays
+as it was after the last update.
 
 Frequencies count environment steps as `num_timesteps` does, over all environments and ranks, and callbacks
 look at the count when an update is over: "every 10,000 steps" means at the end of the updates that pass

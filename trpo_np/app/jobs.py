@@ -258,7 +258,7 @@ def train(model, args: argparse.Namespace, path: str, signals: Signals) -> None:
     """Train, and save the last whole model, also if a signal or an error cuts training short."""
     from ..callbacks import FileCallback, MonitorCallback
 
-    hooks: list = [whole := boundaries(signals, model)]
+    hooks: list = [boundaries(signals, model)]
     if args.save_every:
         hooks.append(FileCallback(path, args.save_every))
     if args.log_dir:
@@ -269,10 +269,8 @@ def train(model, args: argparse.Namespace, path: str, signals: Signals) -> None:
                     reset_num_timesteps=False, progress_bar=True)
     except (KeyboardInterrupt, Exception) as error:
         signals.held, failure = True, error
-        if whole.is_whole:
-            whole.forget_rollout()
     seconds, done = time.perf_counter() - started, model.num_timesteps - before
-    if model.comm.rank == 0 and whole.is_whole:
+    if model.comm.rank == 0:
         place = f"saved to {model.save(path)}" if done else "nothing to save"
         hint = ", from where --load goes on" if done and (failure or signals.came) else ""
         rate = done / max(seconds, 1e-9)

@@ -1,4 +1,4 @@
-"""Signals that wait while an update runs, so that Ctrl-C and its like do not cut a model in half."""
+"""Signals that wait while an update runs, so that Ctrl-C and its like do not cost a complete rollout."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ class Signals:
 
 
 def boundaries(signals: Signals, model):
-    """Make a callback that holds signals during updates and knows whether the model is whole.
+    """Make a callback that holds signals during updates.
 
     Put it first in the list: then signals do not cut short what other callbacks write after a rollout or an
     update, either.
@@ -48,30 +48,19 @@ def boundaries(signals: Signals, model):
     from ..callbacks import BaseCallback
 
     class Boundaries(BaseCallback):
-        is_whole = True
-
         def _on_training_start(self):
             signals.held = model.comm.size > 1  # ranks stop together, after an update
 
         def _on_rollout_start(self):
-            self.counters = model.num_timesteps, model.episodes, list(model.recent)
             if model.comm.size == 1:
                 signals.release()
 
         def _on_rollout_end(self):
-            signals.held, self.is_whole = True, False
+            signals.held = True
 
         def _on_update_end(self):
-            self.is_whole, stop = True, any(model.comm.gather(signals.came))
+            stop = any(model.comm.gather(signals.came))
             signals.came |= stop  # and keep one that has come since
             return not stop
 
-        def forget_rollout(self):
-            """Set back the counters that an unfinished rollout has advanced."""
-            model.num_timesteps, model.episodes, recent = self.counters
-            model.recent.clear()
-            model.recent.extend(recent)
-
-    whole = Boundaries()
-    whole.counters = model.num_timesteps, model.episodes, list(model.recent)
-    return whole
+    return Boundaries()
