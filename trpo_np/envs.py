@@ -22,7 +22,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from . import spaces
 from .promises import declared
 from .settings import check_count, checked_seed, nearest
-from .vec_env import DummyVecEnv, VecEnv, row
+from .vec_env import FLAGS, NUMBERS, DummyVecEnv, VecEnv, flags, number, numbers, outcome, row
 
 FRAME = "episode_frame_number"  # in ALE's infos: falls when a game starts anew, rises where a life was lost
 API = "gymnasium's interface, that of gym 0.26 and later, is"
@@ -67,9 +67,11 @@ class EnvList:
         for i, env in enumerate(self.envs):
             result = env.step(actions[i])
             try:
-                obs, rewards[i], end, cut, info = result
+                obs, reward, end, cut, info = result
             except (TypeError, ValueError):
                 raise ValueError(f"{self._names[i]}: {_not_a_step(result)}") from None
+            if type(reward) not in NUMBERS or type(end) not in FLAGS or type(cut) not in FLAGS:
+                reward, end, cut = outcome(reward, end, cut, self._names[i])
             if type(obs) is not np.ndarray or obs.shape != self._line:
                 obs = encode(self.observation_space, obs, None, self._names[i])
             if end or cut:
@@ -78,10 +80,11 @@ class EnvList:
                 if not end:
                     final.append((i, obs.astype(np.float32) if obs.shape == self._line else obs[0]))
                 obs, started = self._start(i)
-                terminated[i], truncated[i], over[i] = bool(end), bool(cut), not _same_game(info, started)
+                terminated[i], truncated[i], over[i] = end, cut, not _same_game(info, started)
             try:
-                rows[i] = obs
-            except (TypeError, ValueError):  # encode raises the same error with the environment's name
+                rewards[i], rows[i] = reward, obs
+            except (TypeError, ValueError, OverflowError):  # these raise it with the environment's name
+                rewards[i] = number(reward, "the reward", self._names[i])
                 rows[i] = encode(self.observation_space, obs, None, self._names[i])
         if self._line is None:
             rows = rows[0] if len(rows) == 1 else np.concatenate(rows)
@@ -134,8 +137,9 @@ class Vector:
         if len(result) != 5:
             raise ValueError(f"{self._name}: {_not_a_step(result)}")
         raw, rewards, terminated, truncated, info = result
-        obs, rewards = self._encode(raw), np.array(rewards, np.float64).reshape(self.num_envs)
-        terminated, truncated = np.array(terminated, bool), np.array(truncated, bool)
+        obs, rewards = self._encode(raw), numbers(rewards, self.num_envs, "the reward", self._name)
+        terminated = flags(terminated, self.num_envs, "terminated", self._name)
+        truncated = flags(truncated, self.num_envs, "truncated", self._name)
         valid = np.ones(self.num_envs, bool)
         # a game that does not start anew at an end has lost a life: its score goes on
         before, self._frames = self._frames, np.array(info.get(FRAME, self._frames))
@@ -204,11 +208,13 @@ class StableBaselines:
     def step(self, actions: np.ndarray) -> Step:
         """Take one action in each environment."""
         raw, rewards, dones, infos = self.env.step(np.array(actions))
-        obs, done = encode(self.observation_space, raw, self.num_envs, self._name), np.array(dones, bool)
+        obs = encode(self.observation_space, raw, self.num_envs, self._name)
+        rewards = numbers(rewards, self.num_envs, "the reward", self._name)
+        done = flags(dones, self.num_envs, "done", self._name)
         cut = done & [bool(info.get("TimeLimit.truncated")) for info in infos]
         final = [(i, self._last(infos[i], i)) for i in np.flatnonzero(cut).tolist()]
         valid = np.ones(self.num_envs, bool)
-        return Step(obs, np.array(rewards, np.float64), done & ~cut, cut, final, valid, done)
+        return Step(obs, rewards, done & ~cut, cut, final, valid, done)
 
     def _last(self, info: dict, i: int) -> np.ndarray:
         return encode(self.observation_space, info["terminal_observation"], None, f"environment {i}")[0]
@@ -248,8 +254,6 @@ def _misfit(space: spaces.Space, obs: Any, lead: tuple, field: str = "") -> str:
 
 def _not_a_step(result: Any) -> str:
     """Say why what `step` returned cannot be used."""
-    if isinstance(result, tuple) and len(result) == 5:
-        return f"the reward is {result[1]!r}; a number is needed"
     return f"step() returned {_shown(result)}; {API} (observation, reward, terminated, truncated, info)"
 
 
