@@ -72,6 +72,23 @@ def test_an_unknown_id_gets_the_nearest(env_id, says):
     assert repr(env_id) in str(error.value)
 
 
+def test_the_module_stays_in_an_id(tmp_path, monkeypatch):
+    own = "import gymnasium\ngymnasium.register('Own-v0', 'gymnasium.envs.classic_control:CartPoleEnv')"
+    (tmp_path / "trpo_np_test_module.py").write_text(own)
+    monkeypatch.syspath_prepend(tmp_path)
+    full = "trpo_np_test_module:Own-v0"
+    for env in (full, make_env(full), DummyVecEnv([lambda: make_env(full)] * 2)):
+        assert adapt(env).env_id == full
+    again = gymnasium.make(make_env(full).spec)  # the spec serves as before
+    assert again.spec.id == full and gymnasium.spec("Own-v0").id == adapt("Own-v0").env_id == "Own-v0"
+    gymnasium.registry.pop("Own-v0")
+
+
+def test_an_id_that_nobody_knows_may_lack_its_module():
+    with pytest.raises(ValueError, match="'Strange-v0'.*a module of yours registers it: 'module:Strange-v0'"):
+        adapt("Strange-v0")
+
+
 def test_a_missing_package_is_named(monkeypatch):
     def make(*args, **kwargs):
         raise gymnasium.error.DependencyNotInstalled("no mujoco")

@@ -267,17 +267,25 @@ def _same_game(ended: Any, started: dict) -> bool:
 
 
 def make_env(env_id: str, **kwargs) -> gymnasium.Env:
-    """Make an environment by its id; a ValueError names the known id that is nearest to an unknown one."""
+    """Make an environment by its id; a ValueError names the known id that is nearest to an unknown one.
+
+    An id such as "module:Mine-v0" imports the module first, which registers "Mine-v0". The environment keeps
+    all of the id, since without the module nobody could make it again.
+    """
     if env_id not in gymnasium.registry and importlib.util.find_spec("ale_py"):
         importlib.import_module("ale_py")  # registers the Atari games
     try:
-        return gymnasium.make(env_id, **kwargs)
+        env = gymnasium.make(env_id, **kwargs)
     except gymnasium.error.DependencyNotInstalled as error:
         raise ImportError(f"{env_id} needs a package that is not installed: {error}. For MuJoCo: pip install "
                           "'trpo_np[mujoco]', for Atari: pip install 'trpo_np[atari]'") from None
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         hint = nearest(env_id, gymnasium.registry)
-        raise ValueError(f"there is no environment {env_id!r}{hint}: {error}") from None
+        own = "" if ":" in env_id else f"; if a module of yours registers it: 'module:{env_id}'"
+        raise ValueError(f"there is no environment {env_id!r}{hint}: {error}{own}") from None
+    if ":" in env_id and (spec := env.unwrapped.spec) is not None:
+        spec.id = env_id  # of this environment's own copy
+    return env
 
 
 def make_vec_env(env_id: str | Callable[..., gymnasium.Env], n_envs: int = 1, seed: int | None = None, *,

@@ -517,11 +517,13 @@ def test_the_environment_is_the_one_given_or_that_of_the_file_or_the_default():
     archive.write_archive("named.npz", {}, {"env_id": "ALE/Pong-v5"})
     archive.write_archive("nameless.npz", {}, {})
     archive.write_archive("evil.npz", {}, {"env_id": "antigravity:Env-v0"})
+    archive.write_archive("odd.npz", {}, {"env_id": "a b:\n"})
     assert jobs.find_env("A-v0", "named.npz", "B-v0") == jobs.find_env("A-v0", None) == "A-v0"
     assert jobs.find_env(None, "named.npz", "B-v0") == "ALE/Pong-v5"
     assert jobs.find_env(None, None, "B-v0") == "B-v0"
     for path, sentence in [("nameless.npz", "not name its environment; --env ID is needed"),
-                           ("evil.npz", "give it by --env")]:
+                           ("evil.npz", "give it by --env antigravity:Env-v0$"),
+                           ("odd.npz", r"the environment 'a b:\\n'; to use that, give it by --env")]:
         with pytest.raises(ValueError, match=sentence):
             jobs.find_env(None, path, "B-v0")
     assert "antigravity" not in sys.modules

@@ -63,7 +63,8 @@ def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: l
     """Add the options of a training job. Without --env the parsed `env` is None; see `find_env`."""
     add, shown = p.add_argument, "(default: %(default)s)"
     add("--env", metavar="ID",
-        help=f"gymnasium id of the environment (default: {env}; with --load, the one that the file names)")
+        help="gymnasium id of the environment, or module:ID if that module of yours registers it "
+             f"(default: {env}; with --load, the one that the file names)")
     add("--num-timesteps", type=count, default=timesteps, metavar="N",
         help="environment steps to train for, in whole batches; 1e6 is understood; with 0 nothing is "
              f"trained, the model is only evaluated {shown}")
@@ -103,9 +104,17 @@ def find_env(given: str | None, file: str | None, default: str = "") -> str:
     stored = read_archive(file)[0].get("env_id")
     if not isinstance(stored, str):
         raise ValueError(f"{file} does not name its environment; --env ID is needed")
-    if not re.fullmatch(r"[\w./-]+", stored):  # a colon would make gymnasium import the module before it
+    if re.fullmatch(r"[\w.]+:[\w./-]+", stored):
+        raise ValueError(f"{file} names the environment {stored}; a module is not imported because a file "
+                         f"says so: give it by --env {stored}")
+    if not re.fullmatch(r"[\w./-]+", stored):
         raise ValueError(f"{file} names the environment {ascii(stored)}; to use that, give it by --env")
     return stored
+
+
+def short(env_id: str) -> str:
+    """Return an id without its module and namespace, for the names of files."""
+    return re.split("[:/]", env_id)[-1]
 
 
 def one_thread() -> None:
@@ -215,7 +224,7 @@ def prepare(args: argparse.Namespace, make_env, policy: str, preset: dict, make_
     from ..trpo import TRPO
     from ..vec_env import DummyVecEnv
 
-    path = npz_path(args.save or args.load or f"trpo_{args.env.split('/')[-1]}_seed{args.seed}")
+    path = npz_path(args.save or args.load or f"trpo_{short(args.env)}_seed{args.seed}")
     env = make_envs(args.num_envs) if make_envs else DummyVecEnv([make_env] * args.num_envs)
     if args.load:
         model = TRPO.load(args.load, env=env, verbose=1)
@@ -329,7 +338,7 @@ def recorded(make_env, folder: str, episodes: int | None):
         raise OSError(f"{env.spec.id} cannot be drawn here ({error}); for MuJoCo without a display, set the "
                       "variable MUJOCO_GL to egl or osmesa") from error
     last = sys.maxsize if episodes is None else episodes
-    name = env.spec.id.split("/")[-1]
+    name = short(env.spec.id)
     return RecordVideo(env, folder, name_prefix=name, episode_trigger=lambda i: i < last)
 
 
