@@ -85,6 +85,7 @@ class TRPO:
         self.comm = connect(comm)
         self.seed = self.comm.bcast(checked_seed(seed))
         self.num_timesteps = self.updates = self.skipped_updates = self.episodes = 0
+        self.failures = 0  # rollouts since the last update that an error cut short
         self.reward_normalizer = RewardNormalizer(normalize_rewards)
         self.recent = deque(maxlen=100)  # (return, length) of the latest episodes of all ranks
         self.loggers: list = []  # further outputs of logger.py, which their owner closes
@@ -146,6 +147,8 @@ class TRPO:
     def _rng(self, stream: int, update: int, *more: int) -> np.random.Generator:
         """Make a stream's generator for one update; a file then needs the update's number, not a state."""
         rank = 0 if stream == INIT else self.comm.rank
+        if stream in (NOISE, ENVS) and self.failures:  # else the next rollout would meet the same error
+            more += self.failures,
         seed = np.random.SeedSequence(self.seed, spawn_key=(rank, stream, update, *more))
         return np.random.default_rng(seed)
 
@@ -214,7 +217,11 @@ class TRPO:
         before = self.num_timesteps
         state = comm.size > 1 and fingerprint(self)  # ranks that drifted apart must not go on
         steps = -(-self.settings.timesteps_per_batch // num_envs)
-        segment = runner.collect(steps, self._rng(NOISE, self.updates), self._step_hook(callback))
+        try:
+            segment = runner.collect(steps, self._rng(NOISE, self.updates), self._step_hook(callback))
+        except Exception:
+            self.failures += 1
+            raise
         reports = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes)))
         check_agreement([state for state, _ in reports],
                         "settings, counters, parameters, optimiser and statistics")
@@ -237,7 +244,7 @@ class TRPO:
         stats, memory = improve(
             self.policy, self.adam, self.reward_normalizer, segment, self.settings, remaining,
             self._rng(SHUFFLE, self.updates + 1), self.comm)
-        self.updates += 1
+        self.updates, self.failures = self.updates + 1, 0
         if stats:
             self.skipped_updates += not stats["step_fraction"]
             stats |= {"n_updates": self.updates, "skipped_updates": self.skipped_updates}

@@ -403,7 +403,8 @@ def play(policy, make_env, seed: int, episodes: int | None = None, video: str | 
 
     with closing(recorded(make_env, video, episodes) if video else make_env(render_mode="human")) as env:
         with suppress(*[KeyboardInterrupt] * (episodes is None)):  # without a number, Ctrl-C is the end
-            evaluate_policy(policy, env, episodes or sys.maxsize, deterministic, callback=report, seed=seed)
+            evaluate_policy(policy, env, episodes or sys.maxsize, deterministic, callback=report, seed=seed,
+                            max_steps=None)
 
 
 def recorded(make_env, folder: str, episodes: int | None):

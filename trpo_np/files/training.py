@@ -21,6 +21,7 @@ def training_record(model: Any) -> tuple[dict, dict]:
     progress = {name: getattr(model, name) for name in COUNTERS}
     recent = [list(episode) for episode in model.recent]
     progress |= {"seed": model.seed, "adam_steps": model.adam.t, "recent": recent}
+    progress |= {"failures": model.failures} if model.failures else {}
     arrays = {"adam_m": model.adam.m, "adam_v": model.adam.v}
     arrays |= {f"returns_{name}": array for name, array in model.reward_normalizer.moments.arrays().items()}
     return {"env_id": model.env_id, "algorithm": model.settings.to_json(), "progress": progress}, arrays
@@ -66,8 +67,8 @@ def check_training(record: dict, entries: dict, policy: Any, changes: dict) -> N
 def _check_progress(progress: Any) -> None:
     if not isinstance(progress, dict):
         raise FileError(f"progress is {progress!r:.100}; the counters are needed")
-    for name in (*COUNTERS, "seed", "adam_steps"):
-        value = progress.get(name)
+    for name in (*COUNTERS, "seed", "adam_steps", "failures"):
+        value = progress.get(name, 0 if name == "failures" else None)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise FileError(f"progress.{name} is {value!r:.100}; an integer of at least 0 is needed")
     recent = progress.get("recent")
@@ -83,6 +84,7 @@ def restore(model: Any, record: dict, arrays: dict) -> None:
     model.env_id = record.get("env_id")
     for name in COUNTERS:
         setattr(model, name, progress[name])
+    model.failures = progress.get("failures", 0)
     model.recent.extend(map(tuple, progress["recent"]))
     model.adam.m, model.adam.v, model.adam.t = arrays["adam_m"], arrays["adam_v"], progress["adam_steps"]
     moments = {name: arrays[f"returns_{name}"] for name in ("count", "mean", "m2")}
