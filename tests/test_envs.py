@@ -60,6 +60,9 @@ def test_an_old_gym_environment_is_told_apart():
     old = type("Env", (), {"__module__": "gym.envs.classic", "observation_space": BOX, "action_space": ACT})()
     with pytest.raises(ValueError, match="old gym"):
         adapt(old)
+    own = type("Own", (type(old),), {"__module__": "__main__"})  # a class of the user's own, too
+    with pytest.raises(ValueError, match=r"shimmy converts: GymV26CompatibilityV0\(env=env\)"):
+        adapt(own())
 
 
 @pytest.mark.parametrize("env_id, says", [
@@ -442,6 +445,28 @@ def test_bad_vector_environments_get_a_sentence():
         adapt(Foreign(AutoresetMode.NEXT_STEP, obs=np.zeros((3, 3)))).step(act)
     with pytest.raises(ValueError, match="NotAMode"):
         adapt(Foreign("NotAMode"))
+
+
+@pytest.mark.parametrize("kind, change, says", [
+    (TwoTogether, dict(reset=None), r"TwoTogether: reset\(\) returned None; .*\(observation, info\)"),
+    (TwoTogether, dict(reset=np.zeros((2, 3))), r"TwoTogether: reset\(\) returned one ndarray"),
+    (TwoTogether, dict(step=None), r"TwoTogether: step\(\) returned None"),
+    (TwoTogether, dict(step=(np.zeros((2, 3)), np.zeros(2), [False] * 2, [{}, {}])), "returned 4 values"),
+    (TwoOf, dict(reset=None), r"TwoOf: reset\(\) returned None; .*the observations, alone"),
+    (TwoOf, dict(reset=(np.zeros((2, 3)), {})), r"TwoOf: reset\(\) returned 2 values"),
+    (TwoOf, dict(step=(np.zeros((2, 3)), np.zeros(2), [False] * 2, [False] * 2, {})),
+     "returned 5 values.*dones"),
+    (TwoOf, dict(step=(np.zeros((2, 3)), np.zeros(2), [False] * 2, {})), "the infos are {}; a dict for each"),
+    (TwoOf, dict(step=(np.zeros((2, 3)), np.zeros(2), [0, 1], [{}, {"TimeLimit.truncated": True}])),
+     "environment 1 of TwoOf was truncated.*lacks 'terminal_observation'")])
+def test_other_vector_environments_get_a_sentence(kind, change, says):
+    env = kind()
+    env.seed = lambda seed: None
+    for name, result in change.items():
+        setattr(env, name, lambda *args, result=result, **kwargs: result)
+    stepper = adapt(env)
+    with pytest.raises(ValueError, match=says):
+        stepper.reset([0, 1]) if "reset" in change else stepper.step(np.zeros(2, int))
 
 
 class FakePool(gymnasium.Env):

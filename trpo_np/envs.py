@@ -98,8 +98,7 @@ class EnvList:
                 raise
             raise ValueError(f"{self._names[i]}: {error}; {API} reset(seed=None, options=None)") from error
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
-            raise ValueError(f"{self._names[i]}: reset() returned {_shown(result)}; {API} (observation, "
-                             "info)")
+            raise ValueError(f"{self._names[i]}: {_not_a_start(result)}")
         return encode(self.observation_space, result[0], None, self._names[i]), result[1]
 
 
@@ -126,7 +125,7 @@ class Vector:
         """Start an episode in each environment, seeded."""
         self._ended[:] = False
         # gymnasium's own vector environments take a list of seeds, those of others a single one
-        return self._encode(self._ask(self.env.reset, seed=list(seeds) if self._own else seeds[0])[0])
+        return self._started(self._ask(self.env.reset, seed=list(seeds) if self._own else seeds[0]))
 
     def step(self, actions: np.ndarray) -> Step:
         """Take one action in each environment.
@@ -134,7 +133,7 @@ class Vector:
         In NEXT_STEP mode the row after an end is an autoreset, and so not valid.
         """
         result = self._ask(self.env.step, np.array(actions))  # a copy: it may write into them
-        if len(result) != 5:
+        if not (isinstance(result, (tuple, list)) and len(result) == 5 and isinstance(result[4], dict)):
             raise ValueError(f"{self._name}: {_not_a_step(result)}")
         raw, rewards, terminated, truncated, info = result
         obs, rewards = self._encode(raw), numbers(rewards, self.num_envs, "the reward", self._name)
@@ -159,6 +158,11 @@ class Vector:
             raw, started = self._ask(self.env.reset, options={"reset_mask": done.copy()})
             obs, over = self._encode(raw), done & (started.get(FRAME, 0) <= self._frames)
         return Step(obs, rewards, terminated, truncated, list(zip(cut.tolist(), last)), valid, over)
+
+    def _started(self, result: Any) -> np.ndarray:
+        if not (isinstance(result, (tuple, list)) and len(result) == 2):
+            raise ValueError(f"{self._name}: {_not_a_start(result)}")
+        return self._encode(result[0])
 
     def _ask(self, method: Callable, *args, **kwargs) -> Any:
         try:
@@ -189,7 +193,7 @@ class EnvPool(Vector):
     def reset(self, seeds: list) -> np.ndarray:
         """Start an episode in each environment; the seeds are not used."""
         self._ended[:] = False
-        return self._encode(self.env.reset()[0])
+        return self._started(self.env.reset())
 
 
 class StableBaselines:
@@ -203,11 +207,22 @@ class StableBaselines:
     def reset(self, seeds: list) -> np.ndarray:
         """Start an episode in each environment, seeded one after the other from the first seed."""
         self.env.seed(seeds[0])
-        return encode(self.observation_space, self.env.reset(), self.num_envs, self._name)
+        obs = self.env.reset()
+        if obs is None or isinstance(obs, tuple) and not isinstance(self.observation_space, spaces.Fields):
+            raise ValueError(f"{self._name}: reset() returned {_shown(obs)}; in the interface of "
+                             "stable-baselines it is the observations, alone")
+        return encode(self.observation_space, obs, self.num_envs, self._name)
 
     def step(self, actions: np.ndarray) -> Step:
         """Take one action in each environment."""
-        raw, rewards, dones, infos = self.env.step(np.array(actions))
+        result = self.env.step(np.array(actions))
+        if not (isinstance(result, (tuple, list)) and len(result) == 4):
+            raise ValueError(f"{self._name}: step() returned {_shown(result)}; the interface of "
+                             "stable-baselines is (observations, rewards, dones, infos)")
+        raw, rewards, dones, infos = result
+        if len(infos) != self.num_envs or not all(isinstance(info, dict) for info in infos):
+            raise ValueError(f"{self._name}: the infos are {infos!r:.200}; a dict for each of the "
+                             f"{self.num_envs} environments is needed")
         obs = encode(self.observation_space, raw, self.num_envs, self._name)
         rewards = numbers(rewards, self.num_envs, "the reward", self._name)
         done = flags(dones, self.num_envs, "done", self._name)
@@ -217,6 +232,9 @@ class StableBaselines:
         return Step(obs, rewards, done & ~cut, cut, final, valid, done)
 
     def _last(self, info: dict, i: int) -> np.ndarray:
+        if info.get("terminal_observation") is None:
+            raise ValueError(f"environment {i} of {self._name} was truncated, but its info lacks "
+                             "'terminal_observation', the episode's last observation")
         return encode(self.observation_space, info["terminal_observation"], None, f"environment {i}")[0]
 
 
@@ -252,12 +270,19 @@ def _misfit(space: spaces.Space, obs: Any, lead: tuple, field: str = "") -> str:
     return f"the observation{field} has shape {given}, but its space declares {declared}"
 
 
+def _not_a_start(result: Any) -> str:
+    """Say why what `reset` returned cannot be used."""
+    return f"reset() returned {_shown(result)}; {API} (observation, info)"
+
+
 def _not_a_step(result: Any) -> str:
     """Say why what `step` returned cannot be used."""
     return f"step() returned {_shown(result)}; {API} (observation, reward, terminated, truncated, info)"
 
 
 def _shown(result: Any) -> str:
+    if result is None:
+        return "None"
     return f"{len(result)} values" if isinstance(result, tuple) else f"one {type(result).__name__}"
 
 
@@ -340,7 +365,8 @@ def adapt(env: Any):
         return EnvList([env])
     if hasattr(env, "step_wait") and hasattr(env, "num_envs"):
         return StableBaselines(env)
-    is_old = type(env).__module__.split(".")[0] == "gym"
-    hint = "; this is one of the old gym, which shimmy converts" if is_old else ""
+    is_old = any(kind.__module__.split(".")[0] == "gym" for kind in type(env).__mro__)
+    hint = ("; this is one of the old gym, which the package shimmy converts: "
+            "GymV26CompatibilityV0(env=env), or GymV21CompatibilityV0 for gym before 0.26" if is_old else "")
     raise ValueError(f"the environment is {env!r}; a gymnasium id, gymnasium.Env, "
                      f"gymnasium.vector.VectorEnv, EnvPool, DummyVecEnv or SubprocVecEnv is needed{hint}")

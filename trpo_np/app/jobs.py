@@ -430,7 +430,8 @@ def main(work, prog: str) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         status = work()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as under pythonw
+            sys.stdout.flush()
         sys.exit(status)  # the handlers below do not catch SystemExit
     except KeyboardInterrupt:
         status = 130
