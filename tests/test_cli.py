@@ -57,6 +57,47 @@ def call(*arguments):
     return caught.value.code
 
 
+# --- environments of one's own ------------------------------------------------------------------------------
+
+OWN = """
+import gymnasium, numpy
+class Own(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), numpy.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        return numpy.zeros(2, numpy.float32), {}
+    def step(self, action):
+        self.t += 1
+        return numpy.zeros(2, numpy.float32), 1.0, False, self.t == 10, {}
+gymnasium.register("Own-v0", Own)
+"""
+
+
+def test_a_module_of_ones_own_from_training_to_evaluation(tmp_path):
+    Path("own_module.py").write_text(OWN)
+    os.mkdir("bin")
+    Path("bin/trpo-np").write_text("from trpo_np.cli import main\nmain()")  # as pip installs it
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def run(*options, **more):
+        command = [sys.executable, "bin/trpo-np", *options]
+        return subprocess.run(command, capture_output=True, text=True, env=environ | more, timeout=100)
+
+    train = "train", "--env", "own_module:Own-v0", "--num-timesteps", "2000", "--eval-episodes", "0"
+    done = run(*train)
+    assert done.returncode == 0, done.stderr
+    file = "trpo_Own-v0_seed0.npz"
+    assert archive.read_archive(file)[0]["env_id"] == "own_module:Own-v0"
+    for options in (["eval", file], ["train", "--load", file]):
+        done = run(*options)
+        assert done.returncode == 1 and done.stderr.endswith("give it by --env own_module:Own-v0\n")
+    done = run("eval", file, "--env", "own_module:Own-v0")
+    assert done.returncode == 0 and "return of 20 episodes: 10.00" in done.stdout
+    if sys.version_info >= (3, 11):  # as with python -m
+        assert "No module named 'own_module'" in run(*train, PYTHONSAFEPATH="1").stderr
+
+
 # --- train --------------------------------------------------------------------------------------------------
 
 def test_train_is_the_job_of_run_mujoco(monkeypatch):

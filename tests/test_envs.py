@@ -1,6 +1,8 @@
 """What `adapt` accepts and refuses; sloppy environments; other people's vector environments."""
 
 import types
+from decimal import Decimal
+from fractions import Fraction
 
 import gymnasium
 import numpy as np
@@ -58,6 +60,9 @@ def test_an_old_gym_environment_is_told_apart():
     old = type("Env", (), {"__module__": "gym.envs.classic", "observation_space": BOX, "action_space": ACT})()
     with pytest.raises(ValueError, match="old gym"):
         adapt(old)
+    own = type("Own", (type(old),), {"__module__": "__main__"})  # a class of the user's own, too
+    with pytest.raises(ValueError, match=r"shimmy converts: GymV26CompatibilityV0\(env=env\)"):
+        adapt(own())
 
 
 @pytest.mark.parametrize("env_id, says", [
@@ -68,6 +73,23 @@ def test_an_unknown_id_gets_the_nearest(env_id, says):
     with pytest.raises(ValueError, match=says) as error:
         adapt(env_id)
     assert repr(env_id) in str(error.value)
+
+
+def test_the_module_stays_in_an_id(tmp_path, monkeypatch):
+    own = "import gymnasium\ngymnasium.register('Own-v0', 'gymnasium.envs.classic_control:CartPoleEnv')"
+    (tmp_path / "trpo_np_test_module.py").write_text(own)
+    monkeypatch.syspath_prepend(tmp_path)
+    full = "trpo_np_test_module:Own-v0"
+    for env in (full, make_env(full), DummyVecEnv([lambda: make_env(full)] * 2)):
+        assert adapt(env).env_id == full
+    again = gymnasium.make(make_env(full).spec)  # the spec serves as before
+    assert again.spec.id == full and gymnasium.spec("Own-v0").id == adapt("Own-v0").env_id == "Own-v0"
+    gymnasium.registry.pop("Own-v0")
+
+
+def test_an_id_that_nobody_knows_may_lack_its_module():
+    with pytest.raises(ValueError, match="'Strange-v0'.*a module of yours registers it: 'module:Strange-v0'"):
+        adapt("Strange-v0")
 
 
 def test_a_missing_package_is_named(monkeypatch):
@@ -143,6 +165,148 @@ def stepped(*outcome):
 def test_a_bad_step_gets_a_sentence(outcome, says):
     with pytest.raises(ValueError, match=says):
         stepped(*outcome)
+
+
+# --- one check of rewards and flags, however the environments are stepped -----------------------------------
+
+class Tensor:
+    """What other libraries give: one number, with Python's conversions and no dtype."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def __float__(self):
+        return float(self.x)
+
+    def __bool__(self):
+        return bool(self.x)
+
+
+class TwoOf:
+    """Two scripted environments behind the interface of stable-baselines."""
+
+    observation_space, action_space, num_envs, step_wait = BOX, ACT, 2, None
+
+    def __init__(self, reward=0.0, end=False, cut=False):
+        self.outcome = reward, end, cut
+
+    def step(self, actions):
+        reward, end, cut = self.outcome
+        info = {"TimeLimit.truncated": bool(cut), "terminal_observation": np.ones(3)}
+        return np.ones((2, 3)), [0.0, reward], [False, end or cut], [info, info]
+
+
+def lists(n, last, first):
+    """What gives n values, of which the last is `last`, as an environment of the user's own may."""
+    values = np.empty(n, object)
+    values[:-1], values[-1] = first, last
+    return values
+
+
+class TwoTogether(VectorEnv):
+    """Two environments behind gymnasium's interface of vector environments."""
+
+    single_observation_space, single_action_space, num_envs = BOX, ACT, 2
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+
+    def __init__(self, reward=0.0, end=False, cut=False):
+        self.reward, self.end, self.cut = lists(2, reward, 0.0), lists(2, end, False), lists(2, cut, False)
+
+    def step(self, actions):
+        return np.ones((2, 3)), self.reward, self.end, self.cut, {}
+
+
+class OwnWay(DummyVecEnv):
+    """A DummyVecEnv that its user has changed: it is stepped as one of stable-baselines'."""
+
+    def step(self, actions):
+        return super().step(actions)
+
+
+def pool(reward=0.0, end=False, cut=False):
+    made = FakePool(2)
+    made.step = TwoTogether(reward, end, cut).step
+    return made
+
+
+def scripted(*outcome):
+    return Scripted(BOX, np.ones(3), (np.ones(3), *outcome, {}))
+
+
+WAYS = {"list": lambda *o: EnvList([scripted(0.0, False, False), scripted(*o)]),
+        "vector": lambda *o: adapt(TwoTogether(*o)), "pool": lambda *o: adapt(pool(*o)),
+        "sb": lambda *o: adapt(TwoOf(*o)),
+        "dummy": lambda *o: adapt(OwnWay([lambda: scripted(0.0, False, False), lambda: scripted(*o)]))}
+
+
+@pytest.fixture(params=WAYS)
+def way(request):
+    return WAYS[request.param]
+
+
+@pytest.mark.parametrize("reward", [
+    2, 2.0, np.float32(2), np.float64(2), np.longdouble(2), np.int8(2), np.array(2.0), np.array([2.0]),
+    np.array([[2]]), [2.0], (2.0,), Decimal(2), Fraction(2), Tensor(2.0)], ids=repr)
+def test_a_reward_is_any_one_number(way, reward):
+    step = way(reward, False, False).step(np.zeros(2, int))
+    assert step.rewards.dtype == np.float64 and step.rewards.tolist() == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("reward", [
+    None, "2", b"2", 2 + 1j, np.complex128(2), np.array([1.0, 2.0]), [], {"agent_0": 1.0}, object(),
+    np.array("2"), np.datetime64("2000-01-01"), 10**400], ids=lambda x: repr(x)[:20])
+def test_a_reward_that_is_no_number_is_named(way, reward):
+    with pytest.raises(ValueError) as error:
+        way(reward, False, False).step(np.zeros(2, int))
+    assert str(error.value).startswith(f"environment 1: the reward is {reward!r}; a number is needed")
+
+
+@pytest.mark.parametrize("value, meant", [
+    (True, True), (np.bool_(True), True), (1, True), (1.0, True), (np.array([True]), True), ([1], True),
+    (Tensor(True), True), (np.array([[1]]), True), (np.bool_(False), False), (0, False), (None, False),
+    (np.array([False]), False), ([False], False), (Tensor(False), False)], ids=repr)
+def test_a_flag_is_any_one_truth_value(way, value, meant):
+    step = way(0.0, value, False).step(np.zeros(2, int))
+    assert step.terminated.dtype == bool and step.terminated.tolist() == [False, meant]
+    assert step.over.tolist() == [False, meant] and not step.truncated.any()
+
+
+@pytest.mark.parametrize("value", [
+    {"a": False, "__all__": False}, {}, "False", np.array([True, False]), [False, False], object(), np.nan,
+    np.array("no"), ()], ids=lambda x: repr(x)[:20])
+@pytest.mark.parametrize("which", ["terminated", "truncated"])
+def test_a_flag_that_is_none_is_named(way, value, which):
+    outcome = (0.0, value, False) if which == "terminated" else (0.0, False, value)
+    stepper = way(*outcome)
+    if isinstance(stepper, StableBaselines) and isinstance(stepper.env, TwoOf):
+        result = np.ones((2, 3)), [0.0, 0.0], [False, value], [{}, {}]
+        which, stepper.env.step = "done", lambda actions: result
+    with pytest.raises(ValueError) as error:
+        stepper.step(np.zeros(2, int))
+    assert str(error.value).startswith(f"environment 1: {which} is {value!r}; True or False is needed")
+
+
+def test_a_word_for_those_of_several_agents():
+    for outcome in ((np.ones(2), False, False), (0.0, {"a": True}, False)):
+        with pytest.raises(ValueError, match="the environment as a whole, not for each of several agents"):
+            stepped(np.zeros(3), *outcome, {})
+
+
+@pytest.mark.parametrize("kind", [TwoTogether, TwoOf])
+@pytest.mark.parametrize("shape", [(2,), (2, 1), (1, 2), (3,), ()])
+def test_rewards_and_flags_of_vector_environments_are_one_for_each(kind, shape):
+    for what in ("the reward", "the flag"):
+        raw, rewards, ends, *more = kind().step(None)
+        ours = np.ones(shape)
+        is_reward, env = what == "the reward", kind()
+        outcome = (raw, ours, ends, *more) if is_reward else (raw, rewards, ours.astype(bool), *more)
+        env.step = lambda actions, outcome=outcome: outcome
+        if shape in ((2,), (2, 1)):
+            step = adapt(env).step(np.zeros(2, int))
+            assert (step.rewards if what == "the reward" else step.terminated).tolist() == [1, 1]
+        else:
+            with pytest.raises(ValueError, match=f"{kind.__name__}: .*one for each of the 2 environments"):
+                adapt(env).step(np.zeros(2, int))
 
 
 def test_an_old_style_reset_gets_a_sentence():
@@ -281,6 +445,28 @@ def test_bad_vector_environments_get_a_sentence():
         adapt(Foreign(AutoresetMode.NEXT_STEP, obs=np.zeros((3, 3)))).step(act)
     with pytest.raises(ValueError, match="NotAMode"):
         adapt(Foreign("NotAMode"))
+
+
+@pytest.mark.parametrize("kind, change, says", [
+    (TwoTogether, dict(reset=None), r"TwoTogether: reset\(\) returned None; .*\(observation, info\)"),
+    (TwoTogether, dict(reset=np.zeros((2, 3))), r"TwoTogether: reset\(\) returned one ndarray"),
+    (TwoTogether, dict(step=None), r"TwoTogether: step\(\) returned None"),
+    (TwoTogether, dict(step=(np.zeros((2, 3)), np.zeros(2), [False] * 2, [{}, {}])), "returned 4 values"),
+    (TwoOf, dict(reset=None), r"TwoOf: reset\(\) returned None; .*the observations, alone"),
+    (TwoOf, dict(reset=(np.zeros((2, 3)), {})), r"TwoOf: reset\(\) returned 2 values"),
+    (TwoOf, dict(step=(np.zeros((2, 3)), np.zeros(2), [False] * 2, [False] * 2, {})),
+     "returned 5 values.*dones"),
+    (TwoOf, dict(step=(np.zeros((2, 3)), np.zeros(2), [False] * 2, {})), "the infos are {}; a dict for each"),
+    (TwoOf, dict(step=(np.zeros((2, 3)), np.zeros(2), [0, 1], [{}, {"TimeLimit.truncated": True}])),
+     "environment 1 of TwoOf was truncated.*lacks 'terminal_observation'")])
+def test_other_vector_environments_get_a_sentence(kind, change, says):
+    env = kind()
+    env.seed = lambda seed: None
+    for name, result in change.items():
+        setattr(env, name, lambda *args, result=result, **kwargs: result)
+    stepper = adapt(env)
+    with pytest.raises(ValueError, match=says):
+        stepper.reset([0, 1]) if "reset" in change else stepper.step(np.zeros(2, int))
 
 
 class FakePool(gymnasium.Env):

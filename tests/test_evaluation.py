@@ -260,3 +260,58 @@ def test_an_environment_that_was_made_here_is_closed(monkeypatch):
     evaluate_policy(Memory(), Planned(), 1)
     assert closed == [1]
     del gymnasium.registry["Closing-v0"]
+
+
+# --- episodes that never end --------------------------------------------------------------------------------
+
+class Endless(gymnasium.Env):
+    """Gives the reward 1, and no end."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self):
+        self.starts = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.starts += 1
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 1.0, False, False, {}
+
+
+class Stays(Memory):
+    def predict(self, obs, state=None, mask=None, deterministic=False):
+        self.starts = getattr(self, "starts", 0) + np.count_nonzero(mask)
+        return np.zeros(len(mask), int), state
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("make", [SyncVectorEnv, Vector], ids=["stepped alone", "stepped together"])
+def test_an_episode_that_never_ends_is_cut_and_counts(n, make, recwarn):
+    env, policy, done = make([Endless] * n), Stays(), []
+    found = evaluate_policy(policy, env, 4, return_episode_rewards=True, max_steps=70,
+                            callback=lambda names, _: done.append(names["done"].sum()))
+    assert found == ([70.0] * 4, [70] * 4) and sum(done) >= 4 and not recwarn.list
+    if make is SyncVectorEnv:  # the next one starts anew, for the environment as for the policy
+        assert policy.starts >= 4 and sum(one.starts for one in env.envs) == 4 + n
+
+
+def test_a_word_comes_while_an_episode_does_not_end():
+    said = []
+    for max_steps, until in ((12_000, "cut after 12,000, and counts then"), (10_001, "cut after 10,001")):
+        with pytest.warns(UserWarning, match=f"not ended in 10,000 steps; it is {until}") as caught:
+            assert evaluate_policy(Stays(), Endless(), 1, max_steps=max_steps) == (max_steps, 0.0)
+        said.append(len(caught))
+        assert caught[0].filename == __file__
+    assert said == [1, 1]
+
+
+def test_an_episode_that_ends_in_time_is_not_cut(recwarn):
+    limited = gymnasium.wrappers.TimeLimit(Endless(), 10_000)
+    for max_steps in (None, 10_000, 10_001, 200_000):
+        assert evaluate_policy(Stays(), limited, 2, max_steps=max_steps) == (10_000.0, 0.0)
+    assert not recwarn.list
+    with pytest.raises(ValueError, match="max_steps is 0"):
+        evaluate_policy(Stays(), limited, 1, max_steps=0)

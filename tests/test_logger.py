@@ -588,3 +588,32 @@ def test_a_progress_whose_terminal_is_gone_can_be_cleared():
     progress = Progress(10, stream=io.StringIO())
     progress.stream, progress.width = Gone(), 3
     progress.clear()
+
+
+# --- streams that lack something ----------------------------------------------------------------------------
+
+class Bare:
+    """A stream that only writes."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+def test_streams_that_are_none_or_no_terminal(monkeypatch):
+    for stream in (None, Bare()):
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stderr", stream)
+        with configure() as logger:
+            logger.record("a", 1)
+            logger.dump(1)
+        progress = Progress(10)
+        progress.update(5)
+        progress.clear()
+        progress.close()
+        assert stream is None or "| a | 1 |" in stream.text and "5/10" in stream.text

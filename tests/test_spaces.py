@@ -186,7 +186,14 @@ def test_composite_action_spaces_are_refused(space, name):
     (gym.Text(5),
      "the observation space is a Text .*one of Box, Discrete, MultiDiscrete, MultiBinary, Dict, Tuple"),
     (gym.Sequence(gym.Discrete(2)), "the observation space is a Sequence"),
-    (gym.Dict({"a": gym.Text(5)}), "the observation space is a Text"),
+    (gym.Dict({"a": gym.Text(5)}), r"the observation space in the field \['a'\] is a Text"),
+    (gym.Dict(image=gym.Box(0, 1, (2,)), mission=gym.Text(5)),
+     r"the observation space in the field \['mission'\] is a Text .*leave the field out"),
+    (gym.Dict(a=gym.Dict(b=gym.Tuple([gym.Discrete(2), gym.Sequence(gym.Discrete(2))]))),
+     r"in the field \['a'\]\['b'\]\[1\] is a Sequence"),
+    (gym.Dict(a=gym.Box(0, 1, (2,)), graph=gym.Graph(gym.Box(0, 1, (2,)), None)), r"\['graph'\] is a Graph"),
+    (gym.Box(0, 1, (0,)), r"observation space Box\(.*\) is empty; at least one number is needed"),
+    (gym.Dict({}), r"observation space Dict\(\) is empty"), (gym.Tuple([gym.Dict({})]), "is empty"),
     (None, "the observation space is a NoneType"),
     (7, "the observation space is a int"),
 ])
@@ -274,3 +281,13 @@ def test_difference_names_the_field(given_space, needed, message):
 def test_every_kind_is_tested():
     kinds = {type(describe(make())) for make in SPACES.values()}
     assert kinds == {spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Fields}
+
+
+@pytest.mark.parametrize("space", [gym.Box(0, 1, (0,)), gym.MultiDiscrete([]), gym.Box(0, 1, (3, 0))])
+def test_an_empty_action_space_is_refused(space):
+    with pytest.raises(ValueError, match="the action space .* is empty; at least one number"):
+        describe(space, "action")
+
+
+def test_an_empty_field_beside_others_is_no_matter():
+    assert describe(gym.Dict(a=gym.Box(0, 1, (0,)), b=gym.Box(0, 1, (2,)))).width == 2

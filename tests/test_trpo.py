@@ -861,3 +861,55 @@ print((pages() - before) * resource.getpagesize())
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([HERE, os.path.dirname(HERE)])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
     assert int(done.stdout) < 2**21
+
+
+# --- environments that fail ---------------------------------------------------------------------------------
+
+class Flaky(gymnasium.Env):
+    """Raises an error in a state that certain actions lead to, as an engine of physics does."""
+
+    observation_space, action_space = gymnasium.spaces.Box(-99, 99, (1,)), gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self.at = self.t = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.t, self.at = self.t + 1, self.at + 2 * int(action) - 1
+        if self.at == 9:
+            raise RuntimeError("simulation diverged")
+        return np.float32([self.at]), 0.0, self.t == 20, False, {}
+
+
+def persistent(model, updates):
+    """Learn, and learn on after each error; return the number of errors."""
+    errors = 0
+    while model.updates < updates and errors < 50:
+        try:
+            model.learn(256 * (updates - model.updates), reset_num_timesteps=False)
+        except RuntimeError as error:
+            assert str(error) == "simulation diverged"
+            errors += 1
+    return errors
+
+
+def test_learning_gets_past_an_error_of_the_environment(tmp_path):
+    def make():
+        return TRPO("MlpPolicy", Flaky(), timesteps_per_batch=256, policy_kwargs=SMALL, seed=3)
+
+    model, again = make(), make()
+    errors = persistent(model, 4)
+    assert 0 < errors < 50 and model.num_timesteps == 4 * 256 and model.failures == 0
+    assert persistent(again, 4) == errors  # and the same each time
+    assert (again.policy.params.flat == model.policy.params.flat).all()
+
+
+def test_a_model_saved_after_an_error_gets_past_it_too(tmp_path):
+    model = TRPO("MlpPolicy", Flaky(), timesteps_per_batch=256, policy_kwargs=SMALL, seed=3)
+    with pytest.raises(RuntimeError, match="diverged"):
+        model.learn(256 * 50)
+    loaded = TRPO.load(model.save(tmp_path / "m"), Flaky())
+    assert loaded.failures == model.failures == 1
+    updates = model.updates + 2
+    assert persistent(model, updates) == persistent(loaded, updates) < 49
+    assert (loaded.policy.params.flat == model.policy.params.flat).all()

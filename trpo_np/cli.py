@@ -6,6 +6,7 @@
 
 import argparse
 import os
+import sys
 from typing import Any
 
 from . import run_atari, run_mujoco
@@ -77,7 +78,8 @@ def acting_options(p: argparse.ArgumentParser) -> None:
     """Add the options that `eval` and `play` share."""
     p.add_argument("file", metavar="FILE", help="a saved model, .npz")
     p.add_argument("--env", metavar="ID",
-                   help="gymnasium id of the environment (default: the one that the file names)")
+                   help="gymnasium id of the environment, or module:ID if that module of yours registers it "
+                        "(default: the one that the file names; never a module)")
     p.add_argument("--seed", type=jobs.count, default=0, metavar="N",
                    help="same seed, same episodes (default: %(default)s)")
     p.add_argument("--stochastic", action="store_true",
@@ -148,7 +150,13 @@ def info(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command and exit with its status."""
+    """Run the command and exit with its status.
+
+    `trpo-np` finds modules in the working folder as `python -m` does, but those that are installed first.
+    """
+    if argv is None and not getattr(sys.flags, "safe_path", False) and not {"", os.getcwd()} & {*sys.path}:
+        sys.path.append(os.getcwd())
+
     def work() -> int:
         args = parser().parse_args(argv)
         return args.work(args)

@@ -22,7 +22,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from . import spaces
 from .promises import declared
 from .settings import check_count, checked_seed, nearest
-from .vec_env import DummyVecEnv, VecEnv, row
+from .vec_env import FLAGS, NUMBERS, DummyVecEnv, VecEnv, flags, number, numbers, outcome, row
 
 FRAME = "episode_frame_number"  # in ALE's infos: falls when a game starts anew, rises where a life was lost
 API = "gymnasium's interface, that of gym 0.26 and later, is"
@@ -67,9 +67,11 @@ class EnvList:
         for i, env in enumerate(self.envs):
             result = env.step(actions[i])
             try:
-                obs, rewards[i], end, cut, info = result
+                obs, reward, end, cut, info = result
             except (TypeError, ValueError):
                 raise ValueError(f"{self._names[i]}: {_not_a_step(result)}") from None
+            if type(reward) not in NUMBERS or type(end) not in FLAGS or type(cut) not in FLAGS:
+                reward, end, cut = outcome(reward, end, cut, self._names[i])
             if type(obs) is not np.ndarray or obs.shape != self._line:
                 obs = encode(self.observation_space, obs, None, self._names[i])
             if end or cut:
@@ -78,10 +80,11 @@ class EnvList:
                 if not end:
                     final.append((i, obs.astype(np.float32) if obs.shape == self._line else obs[0]))
                 obs, started = self._start(i)
-                terminated[i], truncated[i], over[i] = bool(end), bool(cut), not _same_game(info, started)
+                terminated[i], truncated[i], over[i] = end, cut, not _same_game(info, started)
             try:
-                rows[i] = obs
-            except (TypeError, ValueError):  # encode raises the same error with the environment's name
+                rewards[i], rows[i] = reward, obs
+            except (TypeError, ValueError, OverflowError):  # these raise it with the environment's name
+                rewards[i] = number(reward, "the reward", self._names[i])
                 rows[i] = encode(self.observation_space, obs, None, self._names[i])
         if self._line is None:
             rows = rows[0] if len(rows) == 1 else np.concatenate(rows)
@@ -95,8 +98,7 @@ class EnvList:
                 raise
             raise ValueError(f"{self._names[i]}: {error}; {API} reset(seed=None, options=None)") from error
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
-            raise ValueError(f"{self._names[i]}: reset() returned {_shown(result)}; {API} (observation, "
-                             "info)")
+            raise ValueError(f"{self._names[i]}: {_not_a_start(result)}")
         return encode(self.observation_space, result[0], None, self._names[i]), result[1]
 
 
@@ -123,7 +125,7 @@ class Vector:
         """Start an episode in each environment, seeded."""
         self._ended[:] = False
         # gymnasium's own vector environments take a list of seeds, those of others a single one
-        return self._encode(self._ask(self.env.reset, seed=list(seeds) if self._own else seeds[0])[0])
+        return self._started(self._ask(self.env.reset, seed=list(seeds) if self._own else seeds[0]))
 
     def step(self, actions: np.ndarray) -> Step:
         """Take one action in each environment.
@@ -131,11 +133,12 @@ class Vector:
         In NEXT_STEP mode the row after an end is an autoreset, and so not valid.
         """
         result = self._ask(self.env.step, np.array(actions))  # a copy: it may write into them
-        if len(result) != 5:
+        if not (isinstance(result, (tuple, list)) and len(result) == 5 and isinstance(result[4], dict)):
             raise ValueError(f"{self._name}: {_not_a_step(result)}")
         raw, rewards, terminated, truncated, info = result
-        obs, rewards = self._encode(raw), np.array(rewards, np.float64).reshape(self.num_envs)
-        terminated, truncated = np.array(terminated, bool), np.array(truncated, bool)
+        obs, rewards = self._encode(raw), numbers(rewards, self.num_envs, "the reward", self._name)
+        terminated = flags(terminated, self.num_envs, "terminated", self._name)
+        truncated = flags(truncated, self.num_envs, "truncated", self._name)
         valid = np.ones(self.num_envs, bool)
         # a game that does not start anew at an end has lost a life: its score goes on
         before, self._frames = self._frames, np.array(info.get(FRAME, self._frames))
@@ -155,6 +158,11 @@ class Vector:
             raw, started = self._ask(self.env.reset, options={"reset_mask": done.copy()})
             obs, over = self._encode(raw), done & (started.get(FRAME, 0) <= self._frames)
         return Step(obs, rewards, terminated, truncated, list(zip(cut.tolist(), last)), valid, over)
+
+    def _started(self, result: Any) -> np.ndarray:
+        if not (isinstance(result, (tuple, list)) and len(result) == 2):
+            raise ValueError(f"{self._name}: {_not_a_start(result)}")
+        return self._encode(result[0])
 
     def _ask(self, method: Callable, *args, **kwargs) -> Any:
         try:
@@ -185,7 +193,7 @@ class EnvPool(Vector):
     def reset(self, seeds: list) -> np.ndarray:
         """Start an episode in each environment; the seeds are not used."""
         self._ended[:] = False
-        return self._encode(self.env.reset()[0])
+        return self._started(self.env.reset())
 
 
 class StableBaselines:
@@ -199,18 +207,34 @@ class StableBaselines:
     def reset(self, seeds: list) -> np.ndarray:
         """Start an episode in each environment, seeded one after the other from the first seed."""
         self.env.seed(seeds[0])
-        return encode(self.observation_space, self.env.reset(), self.num_envs, self._name)
+        obs = self.env.reset()
+        if obs is None or isinstance(obs, tuple) and not isinstance(self.observation_space, spaces.Fields):
+            raise ValueError(f"{self._name}: reset() returned {_shown(obs)}; in the interface of "
+                             "stable-baselines it is the observations, alone")
+        return encode(self.observation_space, obs, self.num_envs, self._name)
 
     def step(self, actions: np.ndarray) -> Step:
         """Take one action in each environment."""
-        raw, rewards, dones, infos = self.env.step(np.array(actions))
-        obs, done = encode(self.observation_space, raw, self.num_envs, self._name), np.array(dones, bool)
+        result = self.env.step(np.array(actions))
+        if not (isinstance(result, (tuple, list)) and len(result) == 4):
+            raise ValueError(f"{self._name}: step() returned {_shown(result)}; the interface of "
+                             "stable-baselines is (observations, rewards, dones, infos)")
+        raw, rewards, dones, infos = result
+        if len(infos) != self.num_envs or not all(isinstance(info, dict) for info in infos):
+            raise ValueError(f"{self._name}: the infos are {infos!r:.200}; a dict for each of the "
+                             f"{self.num_envs} environments is needed")
+        obs = encode(self.observation_space, raw, self.num_envs, self._name)
+        rewards = numbers(rewards, self.num_envs, "the reward", self._name)
+        done = flags(dones, self.num_envs, "done", self._name)
         cut = done & [bool(info.get("TimeLimit.truncated")) for info in infos]
         final = [(i, self._last(infos[i], i)) for i in np.flatnonzero(cut).tolist()]
         valid = np.ones(self.num_envs, bool)
-        return Step(obs, np.array(rewards, np.float64), done & ~cut, cut, final, valid, done)
+        return Step(obs, rewards, done & ~cut, cut, final, valid, done)
 
     def _last(self, info: dict, i: int) -> np.ndarray:
+        if info.get("terminal_observation") is None:
+            raise ValueError(f"environment {i} of {self._name} was truncated, but its info lacks "
+                             "'terminal_observation', the episode's last observation")
         return encode(self.observation_space, info["terminal_observation"], None, f"environment {i}")[0]
 
 
@@ -246,14 +270,19 @@ def _misfit(space: spaces.Space, obs: Any, lead: tuple, field: str = "") -> str:
     return f"the observation{field} has shape {given}, but its space declares {declared}"
 
 
+def _not_a_start(result: Any) -> str:
+    """Say why what `reset` returned cannot be used."""
+    return f"reset() returned {_shown(result)}; {API} (observation, info)"
+
+
 def _not_a_step(result: Any) -> str:
     """Say why what `step` returned cannot be used."""
-    if isinstance(result, tuple) and len(result) == 5:
-        return f"the reward is {result[1]!r}; a number is needed"
     return f"step() returned {_shown(result)}; {API} (observation, reward, terminated, truncated, info)"
 
 
 def _shown(result: Any) -> str:
+    if result is None:
+        return "None"
     return f"{len(result)} values" if isinstance(result, tuple) else f"one {type(result).__name__}"
 
 
@@ -263,17 +292,25 @@ def _same_game(ended: Any, started: dict) -> bool:
 
 
 def make_env(env_id: str, **kwargs) -> gymnasium.Env:
-    """Make an environment by its id; a ValueError names the known id that is nearest to an unknown one."""
+    """Make an environment by its id; a ValueError names the known id that is nearest to an unknown one.
+
+    An id such as "module:Mine-v0" imports the module first, which registers "Mine-v0". The environment keeps
+    all of the id, since without the module nobody could make it again.
+    """
     if env_id not in gymnasium.registry and importlib.util.find_spec("ale_py"):
         importlib.import_module("ale_py")  # registers the Atari games
     try:
-        return gymnasium.make(env_id, **kwargs)
+        env = gymnasium.make(env_id, **kwargs)
     except gymnasium.error.DependencyNotInstalled as error:
         raise ImportError(f"{env_id} needs a package that is not installed: {error}. For MuJoCo: pip install "
                           "'trpo_np[mujoco]', for Atari: pip install 'trpo_np[atari]'") from None
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         hint = nearest(env_id, gymnasium.registry)
-        raise ValueError(f"there is no environment {env_id!r}{hint}: {error}") from None
+        own = "" if ":" in env_id else f"; if a module of yours registers it: 'module:{env_id}'"
+        raise ValueError(f"there is no environment {env_id!r}{hint}: {error}{own}") from None
+    if ":" in env_id and (spec := env.unwrapped.spec) is not None:
+        spec.id = env_id  # of this environment's own copy
+    return env
 
 
 def make_vec_env(env_id: str | Callable[..., gymnasium.Env], n_envs: int = 1, seed: int | None = None, *,
@@ -328,7 +365,8 @@ def adapt(env: Any):
         return EnvList([env])
     if hasattr(env, "step_wait") and hasattr(env, "num_envs"):
         return StableBaselines(env)
-    is_old = type(env).__module__.split(".")[0] == "gym"
-    hint = "; this is one of the old gym, which shimmy converts" if is_old else ""
+    is_old = any(kind.__module__.split(".")[0] == "gym" for kind in type(env).__mro__)
+    hint = ("; this is one of the old gym, which the package shimmy converts: "
+            "GymV26CompatibilityV0(env=env), or GymV21CompatibilityV0 for gym before 0.26" if is_old else "")
     raise ValueError(f"the environment is {env!r}; a gymnasium id, gymnasium.Env, "
                      f"gymnasium.vector.VectorEnv, EnvPool, DummyVecEnv or SubprocVecEnv is needed{hint}")

@@ -1,6 +1,8 @@
 """Evaluate a policy: the returns of real, whole episodes, with no preference for short ones."""
 
 import math
+import sys
+import warnings
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
@@ -10,9 +12,11 @@ from . import spaces
 from .envs import EnvList, adapt, make_env
 from .settings import check_count
 
+LONG = 10_000  # steps of an episode after which a warning says that it may never end
+
 
 def evaluate_policy(model, env, n_eval_episodes=10, deterministic=True, render=False, callback=None,
-                    reward_threshold=None, return_episode_rewards=False, seed=None):
+                    reward_threshold=None, return_episode_rewards=False, seed=None, max_steps=200_000):
     """Return the mean and the standard deviation of episodes' returns, undiscounted sums of rewards.
 
     model: a TRPO, a policy of `load_policy`, or any object with `predict(obs, state, mask, deterministic)`.
@@ -26,8 +30,13 @@ def evaluate_policy(model, env, n_eval_episodes=10, deterministic=True, render=F
     render: show each step. reward_threshold: raise an AssertionError unless the mean is above it.
     return_episode_rewards: return the lists (returns, lengths) instead.
     seed: seeds the environments and the drawn actions: same seed, same result. None seeds neither.
+    max_steps: an episode that has not ended after so many steps is cut there, and counts; None: never. A
+    warning comes long before, after 10,000 steps. Where several environments step together, the next episode
+    of one that was cut goes on from there.
     """
     check_count("n_eval_episodes", n_eval_episodes)
+    if max_steps is not None:
+        check_count("max_steps", max_steps)
     made = nullcontext(env)
     if isinstance(env, str):
         made = closing(make_env(env, **{"render_mode": "human"} if render else {}))
@@ -42,10 +51,10 @@ def evaluate_policy(model, env, n_eval_episodes=10, deterministic=True, render=F
                 one.set_wrapper_attr("going_on", None, force=False)  # start a game anew: atari.EpisodicLife
                 tap = Tap(one)
                 its = EnvList([tap]), tap, [target], [its_seed]
-                episodes += run(model, *its, deterministic, callback, render)
+                episodes += run(model, *its, deterministic, callback, render, max_steps)
         else:
             stepper.env = tap = Tap(stepper.env)
-            episodes = run(model, stepper, tap, targets, seeds, deterministic, callback, render)
+            episodes = run(model, stepper, tap, targets, seeds, deterministic, callback, render, max_steps)
     returns, lengths = [total for total, _ in episodes], [length for _, length in episodes]
     if bad := [total for total in returns if not math.isfinite(total)]:
         raise ValueError(f"the rewards of an episode add up to {bad[0]}; rewards must be finite numbers")
@@ -81,13 +90,15 @@ class Tap:
 
 
 def run(model, stepper, tap: Tap, targets: list, seeds: list, deterministic: bool, callback,
-        render: bool) -> list:
+        render: bool, max_steps: int | None) -> list:
     """Return (return, length) of the first `targets[i]` episodes of each environment i."""
+    limit = sys.maxsize if max_steps is None else max_steps
     n, episodes, left = stepper.num_envs, [], np.array(targets)
     is_single = isinstance(stepper, EnvList)
     draw = render and tap.render_mode != "human"  # that one draws by itself
     if left.any():
         stepper.reset(seeds)
+    steps, due = 0, min(LONG, limit)
     state, mask, episode_reward, episode_length = None, np.ones(n, bool), np.zeros(n), np.zeros(n, int)
     while left.any():
         obs = tap.obs
@@ -96,6 +107,14 @@ def run(model, stepper, tap: Tap, targets: list, seeds: list, deterministic: boo
         reward, done, info = step.rewards, step.over, tap.last_step[-1]
         episode_reward += reward
         episode_length += step.valid  # a row that only resets an environment is no step
+        steps, cut = steps + 1, None
+        if steps == due:  # before that no episode can have become so long
+            cut = ~done & (episode_length >= limit)
+            done = done | cut
+            longest = int((episode_length * ~done).max())
+            if longest == LONG:
+                warn_of_long_episode(max_steps)
+            due = steps + min([length - longest for length in (LONG, limit) if length > longest], default=1)
         if callback is not None:
             callback(locals(), globals())
         if draw:
@@ -106,7 +125,18 @@ def run(model, stepper, tap: Tap, targets: list, seeds: list, deterministic: boo
                 episodes.append((float(episode_reward[i]), int(episode_length[i])))
             episode_reward[i], episode_length[i] = 0.0, 0
         mask = step.terminated | step.truncated | ~step.valid
+        if is_single and cut is not None and cut.any():
+            stepper.reset([None])
+            mask = cut
     return episodes
+
+
+def warn_of_long_episode(max_steps: int | None) -> None:
+    """Tell that an episode of the evaluation may never end."""
+    until = "it goes on" if max_steps is None else f"it is cut after {max_steps:,}, and counts then"
+    warnings.warn(f"an episode of evaluate_policy has not ended in {LONG:,} steps; {until}. The argument "
+                  "max_steps cuts earlier or later; a time limit of the environment, as "
+                  "gymnasium.wrappers.TimeLimit, does so in training, too", stacklevel=4)
 
 
 def check_spaces(model: Any, stepper: Any) -> None:

@@ -87,6 +87,7 @@ def continue_file(path: str | os.PathLike) -> TextIO:
 class HumanOutput:
     """Print stable-baselines' table to a file given by its path, or to a stream, which `close` leaves open.
 
+    With None in place of a stream, as pythonw has for standard output, nothing is printed.
     The step is not among the rows: record `time/total_timesteps`.
     """
 
@@ -96,6 +97,8 @@ class HumanOutput:
         self.key_width = self.value_width = 0  # they only grow, so that tables below each other align
 
     def write(self, values: dict[str, Any], step: int) -> None:
+        if self.stream is None:
+            return
         rows = {}
         for key, value in sorted(plain(values).items()):  # the keys of a section come together
             section, _, name = key.partition("/")
@@ -287,7 +290,8 @@ class Progress:
         self.total = int(total) if total and 0 < total < math.inf else 0
         self.stream = sys.stderr if stream is None else stream
         self.enabled = enabled and self.stream is not None  # pythonw has no standard error
-        self.on_terminal = self.enabled and self.stream.isatty()
+        is_terminal = getattr(self.stream, "isatty", None)  # which a notebook's or a test's stream may lack
+        self.on_terminal = self.enabled and is_terminal is not None and is_terminal()
         self.bar = _tqdm_bar(self.total, self.stream) if self.on_terminal else None
         self.pause = 0.2 if self.on_terminal else 10.0
         self.clock, self.start = clock, clock()

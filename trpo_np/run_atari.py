@@ -50,7 +50,7 @@ def train(args: argparse.Namespace) -> int:
     from .files.model import load_policy
     from .policies.images import Visual
 
-    args.env = atari.find_game(jobs.find_env(args.env, args.load, OPTIONS["env"])).id
+    jobs.find_start(args, OPTIONS["env"], lambda name: atari.find_game(name).id)
     preset, changes = presets.atari(args.preset)
     if args.load and isinstance(loaded := load_policy(args.load), Visual):
         changes |= atari.seen(loaded.observation_space.shape)

@@ -23,7 +23,7 @@ def work(argv: list[str] | None = None) -> int:
 def train(args: argparse.Namespace) -> int:
     """Run the job of these options; return the exit status."""
     jobs.one_thread()
-    args.env = jobs.find_env(args.env, args.load, OPTIONS["env"])
+    jobs.find_start(args, OPTIONS["env"])
     from . import atari
     from .envs import make_env
     from .presets import PRESETS

@@ -288,12 +288,21 @@ Space = Box | Discrete | MultiDiscrete | MultiBinary | Fields
 
 def describe(space: Any, what: str = "observation") -> Space:
     """Describe a gymnasium space (or pass a description through); `what` is its name in error messages."""
+    described = _describe(space, what, "")
+    if not described.width:
+        raise ValueError(f"the {what} space {space} is empty; at least one number is needed")
+    return described
+
+
+def _describe(space: Any, what: str, field: str) -> Space:
+    """Describe a space; `field` tells, in error messages, where in a Dict or Tuple it stands."""
     if isinstance(space, Space) and not (what == "action" and isinstance(space, Fields)):
         return space
     kind = space.kind if isinstance(space, Fields) else type(space).__name__
     if kind == "Box":
         if np.dtype(space.dtype).kind not in "fiub":
-            raise ValueError(f"the {what} space is a Box of dtype {space.dtype}; a numeric dtype is needed")
+            raise ValueError(f"the {what} space{field} is a Box of dtype {space.dtype}; a numeric dtype is "
+                             "needed")
         low, high = np.asarray(space.low), np.asarray(space.high)
         return Box(tuple(space.shape), np.dtype(space.dtype).name, low, high)
     if kind == "Discrete":
@@ -304,15 +313,18 @@ def describe(space: Any, what: str = "observation") -> Space:
         return MultiDiscrete(tuple(int(n) for n in nvec.ravel()), nvec.shape, tuple(int(s) for s in start))
     if kind == "MultiBinary":
         return MultiBinary(tuple(space.shape))
-    if what == "observation" and kind == "Dict":
-        return Fields("Dict", tuple(space.spaces), tuple(describe(s, what) for s in space.spaces.values()))
-    if what == "observation" and kind == "Tuple":
-        parts = tuple(describe(s, what) for s in space.spaces)
-        return Fields("Tuple", tuple(range(len(parts))), parts)
+    if what == "observation" and kind in ("Dict", "Tuple"):
+        keys = tuple(space.spaces) if kind == "Dict" else tuple(range(len(space.spaces)))
+        where = field or " in the field "
+        parts = (_describe(space.spaces[key], what, f"{where}[{key!r}]") for key in keys)
+        return Fields(kind, keys, tuple(parts))
     hint = ("; join its parts into one, for example by a wrapper that makes a Box or MultiDiscrete of them"
             if kind in ("Tuple", "Dict") else "")
+    if field:
+        hint = ("; leave the field out, or encode it as one of these, by "
+                "gymnasium.wrappers.TransformObservation")
     known = "Box, Discrete, MultiDiscrete, MultiBinary" + ", Dict, Tuple" * (what == "observation")
-    raise ValueError(f"the {what} space is a {kind} ({space}); this can be one of {known}{hint}")
+    raise ValueError(f"the {what} space{field} is a {kind} ({space}); this can be one of {known}{hint}")
 
 
 def as_image(space: Box, channels: str | None = None) -> Image:

@@ -159,6 +159,8 @@ class TRPO:
     def _rng(self, stream: int, update: int, *more: int) -> np.random.Generator:
         """Make a stream's generator for one update; a file then needs the update's number, not a state."""
         rank = 0 if stream == INIT else self.comm.rank
+        if stream in (NOISE, ENVS) and self.failures:  # else the next rollout would meet the same error
+            more += self.failures,
         seed = np.random.SeedSequence(self.seed, spawn_key=(rank, stream, update, *more))
         return np.random.default_rng(seed)
 
@@ -223,9 +225,9 @@ class TRPO:
         """Collect a segment, count the steps and episodes of all ranks; None if a callback stopped one."""
         callback.on_rollout_start()
         self.snapshot = Snapshot(self, between=False)
-        comm, num_envs, more = self.comm, self.stepper.num_envs, (self.failures,) * bool(self.failures)
+        comm, num_envs = self.comm, self.stepper.num_envs
         if self.restart_pending:
-            rngs = [self._rng(ENVS, self.updates, i, *more) for i in range(num_envs)]
+            rngs = [self._rng(ENVS, self.updates, i) for i in range(num_envs)]
             runner.stepper = self.stepper  # `set_env` may have brought another
             runner.restart([int(rng.integers(2**31)) for rng in rngs])
             self.reward_normalizer.restart(num_envs)
@@ -234,7 +236,7 @@ class TRPO:
         # ranks that drifted apart must not go on
         state = comm.size > 1 and fingerprint(self, self.snapshot)
         steps = -(-self.settings.timesteps_per_batch // num_envs)
-        segment = runner.collect(steps, self._rng(NOISE, self.updates, *more), self._step_hook(callback))
+        segment = runner.collect(steps, self._rng(NOISE, self.updates), self._step_hook(callback))
         reports = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes)))
         check_agreement([state for state, _ in reports],
                         "settings, counters, parameters, optimiser and statistics")

@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array
 
+NUMBERS, FLAGS = frozenset({float, int, np.float64, np.float32}), frozenset({bool, np.bool_})  # good types
 EXAMPLE = "for several, [lambda: gymnasium.make('CartPole-v1') for _ in range(4)]"
 
 
@@ -134,7 +135,8 @@ class DummyVecEnv(VecEnv):
         # not by SyncVectorEnv.step: it merges the infos, fails where their shapes differ, and takes longer
         rows, rewards, dones, infos = [], np.empty(self.num_envs), np.empty(self.num_envs, bool), []
         for i, (env, action) in enumerate(zip(self.envs, self._actions)):
-            obs, rewards[i], terminated, truncated, info = env.step(action)
+            obs, reward, terminated, truncated, info = env.step(action)
+            rewards[i], terminated, truncated = outcome(reward, terminated, truncated, f"environment {i}")
             dones[i], info = terminated or truncated, dict(info)
             if dones[i]:
                 info["terminal_observation"] = deepcopy(obs)  # reset may write into the same array
@@ -181,6 +183,83 @@ class SubprocVecEnv(VecEnv):
                 process.kill()
                 process.join()
             self.vector_env.closed = True
+
+
+def outcome(reward: Any, terminated: Any, truncated: Any, who: str) -> tuple[float, bool, bool]:
+    """Return a step's reward and flags as Python's own types; a ValueError names the one that is no such."""
+    return (number(reward, "the reward", who), flag(terminated, "terminated", who),
+            flag(truncated, "truncated", who))
+
+
+def number(value: Any, what: str, who: str) -> float:
+    """Return a real number, or an array or a list of one, as a float; a ValueError refuses the rest."""
+    try:
+        if type(value) in NUMBERS:
+            return float(value)
+        single = _only(value)
+        if isinstance(single, (str, bytes, np.complexfloating, np.datetime64, np.timedelta64)):
+            raise TypeError
+        return float(single)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last: a tensor of several numbers
+        raise ValueError(f"{who}: {what} is {value!r}; a number is needed{_of_agents(value)}") from None
+
+
+def flag(value: Any, what: str, who: str) -> bool:
+    """Return a flag, or an array or a list of one, as a bool; None is no. A ValueError refuses the rest.
+
+    A text, a dict or an object without a truth value of its own would count as true, whatever it holds.
+    """
+    if type(value) in FLAGS:
+        return bool(value)
+    try:
+        single = _only(value)
+        if isinstance(single, (str, bytes)) or not hasattr(type(single), "__bool__") or single != single:
+            raise TypeError
+        return bool(single)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{who}: {what} is {value!r}; True or False is needed{_of_agents(value)}") from None
+
+
+def _only(value: Any) -> Any:
+    """Return the one item of an array or a list; a ValueError if there is not one. Pass all else through."""
+    return np.asarray(value).reshape(()).item() if isinstance(value, (np.ndarray, list, tuple)) else value
+
+
+def _of_agents(value: Any) -> str:
+    several = isinstance(value, dict) or isinstance(value, (np.ndarray, list, tuple)) and np.size(value) > 1
+    return ", for the environment as a whole, not for each of several agents" if several else ""
+
+
+def numbers(values: Any, n: int, what: str, who: str) -> np.ndarray:
+    """Return a vector environment's n rewards, of any type and of shape (n,) or (n, 1), as new float64."""
+    array = _of_each(values, n, what, who)
+    if array.dtype.kind in "biuf":
+        return array.astype(np.float64)
+    return np.array([number(value, what, f"environment {i}") for i, value in enumerate(array)])
+
+
+def flags(values: Any, n: int, what: str, who: str) -> np.ndarray:
+    """Return a vector environment's n flags, of any type and of shape (n,) or (n, 1), as new bools."""
+    array = _of_each(values, n, what, who)
+    if array.dtype.kind in "biu":
+        return array.astype(bool)
+    return np.array([flag(value, what, f"environment {i}") for i, value in enumerate(array)])
+
+
+def _of_each(values: Any, n: int, what: str, who: str) -> np.ndarray:
+    try:
+        if isinstance(values, (list, tuple)) and len(values) == n:  # of any types: np.array would mix them
+            array = np.empty(n, object)
+            for i, value in enumerate(values):
+                array[i] = value
+            return array
+        array = np.asarray(values)
+        if array.ndim and len(array) != n:
+            raise ValueError
+        return array.reshape(n)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{who}: {what} is {values!r:.200}; one for each of the {n} environments is "
+                         "needed") from None
 
 
 def _functions(kind: str, env_fns: Any) -> list:

@@ -210,6 +210,106 @@ def test_a_schedule_goes_on_too():
     assert contents("part.npz") == contents("whole.npz")
 
 
+# --- one command, whenever the job was killed ---------------------------------------------------------------
+
+RESUMED = [*SMALL, "--num-timesteps", "9000", "--save-every", "4000", "--log-interval", "1", "--resume"]
+
+
+def rows(folder, name, columns):
+    """A log without its first line and its times."""
+    return [line.split(",")[:columns] for line in Path(folder, name).read_text().splitlines()[1:]]
+
+
+def test_one_command_goes_on_or_begins_whenever_the_job_was_killed():
+    assert run_mujoco.work([*RESUMED, "--save", "whole", "--log-dir", "whole"]) == 0
+    assert sorted(os.listdir("whole")) == sorted({*jobs.LOGS, *os.listdir("whole")} - {jobs.UNSAVED})
+    command = [*RESUMED, "--save", "killed.npz", "--log-dir", "killed"]
+    for until in ("killed/progress.csv", "killed.npz"):
+        killed = start(*command)
+        wait_for(until, killed)
+        if until != "killed.npz":
+            while len(Path(until).read_text().splitlines()) < 2:  # a row that the run will write again
+                time.sleep(0.005)
+        killed.kill()
+        killed.communicate()
+        assert os.path.exists("killed.npz") == (until == "killed.npz")
+    process = start(*command)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert re.search(r"killed.npz: [48],\d+ steps so far, its own settings", out)
+    assert contents("killed.npz") == contents("whole.npz")
+    for name, columns in [("monitor.csv", 2), ("progress.csv", 12)]:
+        assert rows("killed", name, columns) == rows("whole", name, columns)
+    assert len(rows("killed", "progress.csv", 1)) == 9 and jobs.UNSAVED not in os.listdir("killed")
+    assert run_mujoco.work(command) == 0  # nothing left to do
+    assert contents("killed.npz") == contents("whole.npz")
+
+
+def half_written(folder, save, seed="0"):
+    """Begin a job that is killed after two rows of its logs, before it saves."""
+    command = [*SMALL, "--num-timesteps", "9000", "--save", save, "--log-dir", folder, "--seed", seed]
+    with pytest.MonkeyPatch.context() as patch:
+        def killed(self, *args):
+            if self.num_timesteps == 2 * BATCH:
+                raise SystemExit(9)
+            return real(self, *args)
+        real = TRPO.update
+        patch.setattr(TRPO, "update", killed)
+        with pytest.raises(SystemExit):
+            run_mujoco.work([*command, "--log-interval", "1"])
+    assert not os.path.exists(f"{save}.npz") and len(rows(folder, "progress.csv", 1)) == 1
+    return command
+
+
+def test_only_the_jobs_own_unsaved_logs_are_cleared():
+    os.mkdir("logs")
+    Path("logs/notes.txt").write_text("mine")
+    command = half_written("logs", "a")
+    assert "go on with that run by --load or --resume" in refusal(*command)
+    for other in (["--save", "b"], ["--seed", "1"], ["--env", "Acrobot-v1"]):
+        assert "is the log of a run" in refusal(*command, "--resume", *other)
+    events = len([name for name in os.listdir("logs") if "tfevents" in name])
+    assert run_mujoco.work([*command, "--num-timesteps", "2000", "--resume"]) == 0
+    assert len(rows("logs", "progress.csv", 1)) == 1 and Path("logs/notes.txt").read_text() == "mine"
+    assert len([name for name in os.listdir("logs") if "tfevents" in name]) == events
+    os.remove("a.npz")  # the logs of a run that was saved are never cleared
+    assert "is the log of a run" in refusal(*command, "--resume")
+
+
+def test_resume_begins_from_the_file_of_load_until_its_own_is_there(capsys):
+    run_mujoco.work([*SMALL, "--num-timesteps", "1000", "--seed", "3", "--save", "old"])
+    command = [*SMALL, "--load", "old.npz", "--save", "new", "--resume", "--num-timesteps"]
+    for steps_in_all, source in (("2000", "old.npz: 1,024"), ("3000", "new.npz: 2,048")):
+        capsys.readouterr()
+        assert run_mujoco.work([*command, steps_in_all]) == 0
+        assert f"{source} steps so far" in capsys.readouterr().out
+    assert steps("old.npz") == BATCH and steps("new.npz") == 3 * BATCH
+
+
+def test_resume_finds_the_file_without_save_and_the_environment_in_it(capsys):
+    for steps_in_all, says in (("1000", "CartPole-v1_seed0.npz is not there: the job begins"),
+                               ("2000", "1,024 steps so far")):
+        assert run_mujoco.work([*SMALL, "--resume", "--num-timesteps", steps_in_all]) == 0
+        assert says in capsys.readouterr().out
+    os.rename("trpo_CartPole-v1_seed0.npz", "m.npz")
+    options = ["--save", "m.npz", "--resume", "--num-timesteps", "2000", "--eval-episodes", "0"]
+    assert run_mujoco.work(options) == 0
+    assert "TRPO on CartPole-v1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options, says", [
+    (["--seed", "1"], "its seed is 0, not 1"),
+    (["--env", "Acrobot-v1"], "its environment is CartPole-v1, not Acrobot-v1")])
+def test_resume_does_not_touch_the_file_of_another_job(options, says):
+    run_mujoco.work([*SMALL, "--num-timesteps", "1000", "--save", "m"])
+    before = Path("m.npz").read_bytes()
+    sentence = refusal(*SMALL, "--save", "m", "--resume", *options)
+    assert says in sentence and "name another by --save" in sentence
+    Path("bad.npz").write_bytes(before[:500])
+    assert "bad.npz: " in refusal(*SMALL, "--save", "bad", "--resume")
+    assert Path("m.npz").read_bytes() == before and Path("bad.npz").read_bytes() == before[:500]
+
+
 # --- signals ------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -526,11 +626,13 @@ def test_the_environment_is_the_one_given_or_that_of_the_file_or_the_default():
     archive.write_archive("named.npz", {}, {"env_id": "ALE/Pong-v5"})
     archive.write_archive("nameless.npz", {}, {})
     archive.write_archive("evil.npz", {}, {"env_id": "antigravity:Env-v0"})
+    archive.write_archive("odd.npz", {}, {"env_id": "a b:\n"})
     assert jobs.find_env("A-v0", "named.npz", "B-v0") == jobs.find_env("A-v0", None) == "A-v0"
     assert jobs.find_env(None, "named.npz", "B-v0") == "ALE/Pong-v5"
     assert jobs.find_env(None, None, "B-v0") == "B-v0"
     for path, sentence in [("nameless.npz", "not name its environment; --env ID is needed"),
-                           ("evil.npz", "give it by --env")]:
+                           ("evil.npz", "give it by --env antigravity:Env-v0$"),
+                           ("odd.npz", r"the environment 'a b:\\n'; to use that, give it by --env")]:
         with pytest.raises(ValueError, match=sentence):
             jobs.find_env(None, path, "B-v0")
     assert "antigravity" not in sys.modules

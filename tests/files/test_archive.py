@@ -633,3 +633,19 @@ def test_check_comes_after_the_record_and_before_the_values(path):
         file.write(record('{"format": 2}')())
     with pytest.raises(FileError, match="upgrade"):
         read_archive(path, lambda meta, declared: pytest.fail("checked a record of another format"))
+
+
+@pytest.mark.parametrize("members, owner", [
+    (["data", "policy.pth", "pytorch_variables.pth", "_stable_baselines3_version"], "stable-baselines3"),
+    (["data", "parameter_list", "parameters"], "stable-baselines")])
+def test_a_model_of_stable_baselines_is_called_one(tmp_path, members, owner):
+    with zipfile.ZipFile(tmp_path / "theirs.zip", "w") as file:
+        for name in members:
+            file.writestr(name, b"{}")
+    with pytest.raises(FileError, match=rf"theirs\.zip: is a model of {owner}, which holds pickled objects"):
+        read_archive(tmp_path / "theirs.zip")
+
+
+def test_a_file_object_is_told_why_a_path_is_needed():
+    with pytest.raises(ValueError, match="its path is needed, since a file is replaced whole or not at all"):
+        read_archive(io.BytesIO())

@@ -75,7 +75,8 @@ def test_only_what_a_policy_needs_is_compiled(monkeypatch):
     found: list = []
     monkeypatch.setattr(compile, "available", lambda: True)
     monkeypatch.setattr(compile, "load_blas", lambda: None)
-    monkeypatch.setattr(compile, "compiled_loop", lambda kernel: found.append(kernel.loop) or kernel.plain)
+    monkeypatch.setattr(compile, "compiled_loop",
+                        lambda kernel, announce: found.append(kernel.loop) or kernel.plain)
     for kernel in compile.KERNELS:
         monkeypatch.setattr(kernel, "compiled", None)
     space = Box((2,), "float32", np.zeros(2), np.ones(2))
@@ -233,6 +234,32 @@ def test_a_cache_is_written_and_used(wing, tmp_path):
     runs = [wing.run(NUMBA_CACHE_DIR=str(tmp_path / "cache"))[0] for _ in range(2)]
     assert [lines[:2] for lines in runs] == [["2.0", "0"], ["2.0", "1"]]
     assert list((tmp_path / "cache").rglob("*.nbi")) and not list(wing.folder.rglob("*.nbi"))
+
+
+@needs_numba
+def test_the_word_on_compiling_comes_where_it_compiles(wing, tmp_path):
+    """Not from ranks and processes that load what another one has compiled, however long that takes."""
+    patch = """
+import threading
+class Now:  # a Timer that does not wait
+    ident = None
+    def __init__(self, seconds, function, args, kwargs):
+        self.call = lambda: function(*args, **kwargs)
+    def start(self):
+        self.ident = 1
+        self.call()
+    def cancel(self): ...
+threading.Timer = Now
+"""
+    def said():
+        return wing.run(patch, NUMBA_CACHE_DIR=str(tmp_path / "cache"))[1].count("compiling kernels")
+
+    assert [said(), said(), said()] == [1, 0, 0]
+    (wing.folder / "helpers.py").write_text(HELPERS.format(shift=2))
+    assert [said(), said()] == [1, 0]
+    for path in (tmp_path / "cache").rglob("*.nb[ic]"):
+        path.write_bytes(path.read_bytes()[:50])
+    assert said() == 1
 
 
 @needs_numba

@@ -21,6 +21,7 @@ from contextlib import closing, suppress
 from ..kernels.threads import THREADS
 from .signals import Signals, boundaries
 
+LOGS, UNSAVED = ("progress.csv", "progress.json", "monitor.csv"), "unsaved.json"
 EPILOG = "After an error in your own environment or policy, TRPO_NP_TRACEBACK=1 shows where it came from."
 
 
@@ -63,7 +64,8 @@ def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: l
     """Add the options of a training job. Without --env the parsed `env` is None; see `find_env`."""
     add, shown = p.add_argument, "(default: %(default)s)"
     add("--env", metavar="ID",
-        help=f"gymnasium id of the environment (default: {env}; with --load, the one that the file names)")
+        help="gymnasium id of the environment, or module:ID if that module of yours registers it "
+             f"(default: {env}; with --load, the one that the file names)")
     add("--num-timesteps", type=count, default=timesteps, metavar="N",
         help="environment steps to train for, in whole batches; 1e6 is understood; with 0 nothing is "
              f"trained, the model is only evaluated {shown}")
@@ -83,6 +85,9 @@ def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: l
     add("--load", metavar="FILE",
         help="go on with this model, with its own settings, until --num-timesteps in all; given the same "
              "options, a job that was killed ends exactly as if it had not been (default: a new model)")
+    add("--resume", action="store_true",
+        help="go on with the file of --save if it is there, else begin; so a job that was killed at any time "
+             "is started again by the same command (default: begin, or go on with --load)")
     add("--log-dir", metavar="FOLDER",
         help="also write progress.csv, progress.json, monitor.csv (each episode) and, if tensorboard is "
              "installed, its event files there (default: tables on the terminal only)")
@@ -103,9 +108,56 @@ def find_env(given: str | None, file: str | None, default: str = "") -> str:
     stored = read_archive(file)[0].get("env_id")
     if not isinstance(stored, str):
         raise ValueError(f"{file} does not name its environment; --env ID is needed")
-    if not re.fullmatch(r"[\w./-]+", stored):  # a colon would make gymnasium import the module before it
+    if re.fullmatch(r"[\w.]+:[\w./-]+", stored):
+        raise ValueError(f"{file} names the environment {stored}; a module is not imported because a file "
+                         f"says so: give it by --env {stored}")
+    if not re.fullmatch(r"[\w./-]+", stored):
         raise ValueError(f"{file} names the environment {ascii(stored)}; to use that, give it by --env")
     return stored
+
+
+def find_start(args: argparse.Namespace, default: str, full=str) -> None:
+    """Settle where the job starts: set `args.env`, and `args.load` to its own file if --resume finds that.
+
+    default: the environment's id if no option or file names one. full: a function that completes an id.
+    """
+    from ..files.archive import npz_path
+
+    loaded, own = args.load, args.save or args.load
+    if args.resume and own and os.path.exists(npz_path(own)):
+        args.load = npz_path(own)
+    args.env = full(find_env(args.env, args.load, default))
+    if args.resume and not own and os.path.exists(own_file(args)):
+        args.load = own_file(args)
+    if args.resume and args.load and args.load != loaded:
+        check_same_job(args, has_own_seed=loaded is None)
+
+
+def own_file(args: argparse.Namespace) -> str:
+    """Return the path of the model's file."""
+    from ..files.archive import npz_path
+
+    return npz_path(args.save or args.load or f"trpo_{short(args.env)}_seed{args.seed}")
+
+
+def check_same_job(args: argparse.Namespace, has_own_seed: bool) -> None:
+    """Raise a ValueError if the file that --resume goes on with is of another environment or seed."""
+    from ..files.archive import read_archive
+
+    record = read_archive(args.load)[0]
+    env_id, progress = record.get("env_id"), record.get("progress")
+    seed = progress.get("seed") if isinstance(progress, dict) else None
+    pairs = [("environment", env_id, args.env, isinstance(env_id, str) and short(env_id) != short(args.env)),
+             ("seed", seed, args.seed, has_own_seed and isinstance(seed, int) and seed != args.seed)]
+    for what, found, wanted, differs in pairs:
+        if differs:
+            raise ValueError(f"{args.load} is of another job: its {what} is {found}, not {wanted}; --resume "
+                             "goes on with a job's own file, so name another by --save")
+
+
+def short(env_id: str) -> str:
+    """Return an id without its module and namespace, for the names of files."""
+    return re.split("[:/]", env_id)[-1]
 
 
 def one_thread() -> None:
@@ -164,10 +216,37 @@ def prepare_logs(folder: str, model=None) -> None:
         kept = [line for row, line in enumerate(lines) if wanted(row, line)]
         if model is None and len(kept) < len(lines):
             raise ValueError(f"{path} is the log of a run; "
-                             "give another --log-dir, or go on with that run by --load")
+                             "give another --log-dir, or go on with that run by --load or --resume")
         with open(f"{path}.tmp", "w", encoding="utf-8", newline="") as file:
             file.writelines(kept if model else [])
         os.replace(f"{path}.tmp", path)
+
+
+def begin_logs(folder: str, path: str, args: argparse.Namespace) -> None:
+    """Prepare the logs of a new run; with --resume, clear those of this same job, killed before it saved.
+
+    Until the model is saved a small file in the folder names the job: the model's file, environment, seed.
+    """
+    job = json.dumps({"model": os.path.abspath(path), "env": args.env, "seed": args.seed})
+    mark = os.path.join(folder, UNSAVED)
+    with suppress(FileNotFoundError):
+        with open(mark, encoding="utf-8") as file:
+            is_own = file.read() == job
+        for name in os.listdir(folder) if args.resume and is_own else ():
+            if name in LOGS or name.startswith("events.out.tfevents."):
+                os.remove(os.path.join(folder, name))
+    prepare_logs(folder)
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{mark}.tmp", "w", encoding="utf-8") as file:
+        file.write(job)
+    os.replace(f"{mark}.tmp", mark)
+
+
+def note_saved(folder: str | None) -> None:
+    """Note that the model of the logs in this folder has been saved."""
+    if folder:
+        with suppress(FileNotFoundError):
+            os.remove(os.path.join(folder, UNSAVED))
 
 
 # --- the job ------------------------------------------------------------------------------------------------
@@ -210,12 +289,11 @@ def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs
 
 def prepare(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs, about: str) -> tuple:
     """Make or load the model and check what could fail later; return the model and its file's path."""
-    from ..files.archive import npz_path
     from ..logger import configure
     from ..trpo import TRPO
     from ..vec_env import DummyVecEnv
 
-    path = npz_path(args.save or args.load or f"trpo_{args.env.split('/')[-1]}_seed{args.seed}")
+    path = own_file(args)
     env = make_envs(args.num_envs) if make_envs else DummyVecEnv([make_env] * args.num_envs)
     if args.load:
         model = TRPO.load(args.load, env=env, verbose=1)
@@ -226,7 +304,10 @@ def prepare(args: argparse.Namespace, make_env, policy: str, preset: dict, make_
         if training or args.save:
             check_writable(path)
         if args.log_dir and training:
-            prepare_logs(args.log_dir, model if args.load else None)
+            if args.load:
+                prepare_logs(args.log_dir, model)
+            else:
+                begin_logs(args.log_dir, path, args)
             formats = ["csv", "json"] + ["tensorboard"] * bool(importlib.util.find_spec("tensorboard"))
             model.loggers += configure(args.log_dir, formats).outputs
         introduce(args, model, preset, path, training, about)
@@ -246,6 +327,7 @@ def introduce(args: argparse.Namespace, model, preset: dict, path: str, training
         if not training:
             lines.append("nothing to train: --num-timesteps counts the steps in all")
     else:
+        lines += [f"{path} is not there: the job begins"] * args.resume
         lines.append(f"{args.preset}: " + ", ".join(f"{name} {value}" for name, value in preset.items()))
     if training:
         lines.append(f"model: {path}" + f", saved every {args.save_every:,} steps" * bool(args.save_every))
@@ -258,9 +340,16 @@ def train(model, args: argparse.Namespace, path: str, signals: Signals) -> None:
     """Train, and save the last whole model, also if a signal or an error cuts training short."""
     from ..callbacks import FileCallback, MonitorCallback
 
+    class Save(FileCallback):
+        def _on_update_logged(self):
+            was_due = self.due
+            super()._on_update_logged()
+            if was_due and model.comm.rank == 0:
+                note_saved(args.log_dir)
+
     hooks: list = [boundaries(signals, model)]
     if args.save_every:
-        hooks.append(FileCallback(path, args.save_every))
+        hooks.append(Save(path, args.save_every))
     if args.log_dir:
         hooks.append(MonitorCallback(f"{args.log_dir}/", args.env))
     failure, started, before = None, time.perf_counter(), model.num_timesteps
@@ -272,6 +361,8 @@ def train(model, args: argparse.Namespace, path: str, signals: Signals) -> None:
     seconds, done = time.perf_counter() - started, model.num_timesteps - before
     if model.comm.rank == 0:
         place = f"saved to {model.save(path)}" if done else "nothing to save"
+        if done:
+            note_saved(args.log_dir)
         hint = ", from where --load goes on" if done and (failure or signals.came) else ""
         rate = done / max(seconds, 1e-9)
         print(f"{done:,} steps in {seconds:.1f} s, {rate:,.0f} steps/s; {place}{hint}", flush=True)
@@ -310,7 +401,8 @@ def play(policy, make_env, seed: int, episodes: int | None = None, video: str | 
 
     with closing(recorded(make_env, video, episodes) if video else make_env(render_mode="human")) as env:
         with suppress(*[KeyboardInterrupt] * (episodes is None)):  # without a number, Ctrl-C is the end
-            evaluate_policy(policy, env, episodes or sys.maxsize, deterministic, callback=report, seed=seed)
+            evaluate_policy(policy, env, episodes or sys.maxsize, deterministic, callback=report, seed=seed,
+                            max_steps=None)
 
 
 def recorded(make_env, folder: str, episodes: int | None):
@@ -327,7 +419,7 @@ def recorded(make_env, folder: str, episodes: int | None):
         raise OSError(f"{env.spec.id} cannot be drawn here ({error}); for MuJoCo without a display, set the "
                       "variable MUJOCO_GL to egl or osmesa") from error
     last = sys.maxsize if episodes is None else episodes
-    name = env.spec.id.split("/")[-1]
+    name = short(env.spec.id)
     return RecordVideo(env, folder, name_prefix=name, episode_trigger=lambda i: i < last)
 
 
@@ -336,7 +428,8 @@ def main(work, prog: str) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         status = work()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as under pythonw
+            sys.stdout.flush()
         sys.exit(status)  # the handlers below do not catch SystemExit
     except KeyboardInterrupt:
         status = 130

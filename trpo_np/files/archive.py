@@ -46,7 +46,8 @@ class FileError(ValueError):
 def npz_path(path: str | os.PathLike) -> str:
     """Return a file's path as text that ends in .npz; a ValueError says what is no path."""
     if not isinstance(path, (str, os.PathLike)) or not os.path.basename(path):
-        raise ValueError(f"the file is {path!r}; its path is needed")
+        why = ", since a file is replaced whole or not at all" if hasattr(path, "write") else ""
+        raise ValueError(f"the file is {path!r}; its path is needed{why}")
     text = os.fsdecode(path)
     return text if text.endswith(".npz") else f"{text}.npz"
 
@@ -87,7 +88,7 @@ def read_archive(path: str | os.PathLike, check: Callable[[dict, dict], object] 
         with open(path, "rb") as file:
             return _unpack(file, check, max_bytes)
     except ValueError as error:
-        raise FileError(f"{path}: {error}") from error
+        raise FileError(f"{path}: {_of_others(path) or error}") from error
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -238,6 +239,21 @@ def _unpack(file: BufferedReader, check: Callable | None, max_bytes: int) -> tup
     if digest.hexdigest() != expected:
         raise FileError(f"meta field sha256: is {expected!r:.80}, the arrays give {digest.hexdigest()}")
     return meta, arrays
+
+
+def _of_others(path: str) -> str:
+    """Say what a file is that another library wrote, by the names in a zip's directory; "" if unknown."""
+    if not os.path.isfile(path):                  # to open a pipe would wait for its writer
+        return ""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        file.seek(-min(os.fstat(file.fileno()).st_size, 2**16), os.SEEK_END)
+        end = file.read(2**16)
+        for name, owner in ((b"_stable_baselines3_version", "stable-baselines3"),
+                            (b"parameter_list", "stable-baselines")):
+            if b"PK\1\2" in end and name in end and b"meta.npy" not in end:
+                return (f"is a model of {owner}, which holds pickled objects; such files are never read: "
+                        "train again, or copy the weights by load_parameters")
+    return ""
 
 
 def _members(file: BufferedReader, size: int) -> dict[str, tuple]:

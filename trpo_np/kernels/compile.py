@@ -88,8 +88,8 @@ def available() -> bool:
 def compile_all(files: Container[str] | None = None) -> bool:
     """Compile the kernels of these files, by default of all, once in a process; return whether numba is used.
 
-    `files` are names of this wing's files; `Policy.kernel_files` are those that a policy needs. If it takes
-    long, a line on the terminal says so.
+    `files` are names of this wing's files; `Policy.kernel_files` are those that a policy needs. If compiling
+    takes long, a line on the terminal says so; loading what another process has compiled is silent.
     """
     if not available():
         return False
@@ -101,10 +101,14 @@ def compile_all(files: Container[str] | None = None) -> bool:
                              {"file": sys.stderr, "flush": True})
     notice.daemon = True
     if todo:
-        notice.start()
         load_blas()
+
+    def announce():
+        if notice.ident is None:  # not started yet
+            notice.start()
+
     for one in todo:
-        one.compiled = compiled_loop(one)
+        one.compiled = compiled_loop(one, announce)
     notice.cancel()
     return True
 
@@ -130,8 +134,11 @@ def load_blas() -> None:
         del sys.modules[name]
 
 
-def compiled_loop(one: Kernel) -> Callable:
-    """Compile a kernel's loop, with numba's cache, or without where no folder for it is writable."""
+def compiled_loop(one: Kernel, announce: Callable[[], object] = lambda: None) -> Callable:
+    """Compile a kernel's loop, with numba's cache, or without where no folder for it is writable.
+
+    `announce()` is called before what takes seconds: where the cache does not hold the loop.
+    """
     import numba
 
     # never fastmath=True: it makes isfinite(nan) true
@@ -141,8 +148,11 @@ def compiled_loop(one: Kernel) -> Callable:
             fun.__globals__[fun.__name__] = numba.njit(**options)(fun)
     try:
         compiled = _cached(numba, one.loop, options)
+        if not any(Path(compiled.stats.cache_path).glob(f"*.{one.loop.__name__}-*.nbi")):  # type: ignore
+            announce()
         compiled(*one.example())
     except Exception:  # no place for a cache, or a damaged one, from which pickle raises errors of many kinds
+        announce()
         compiled = numba.njit(**options)(one.loop)
         compiled(*one.example())
     return compiled
