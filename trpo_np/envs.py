@@ -12,7 +12,10 @@ Observations are encoded and copied on receipt, so an environment may reuse its 
 """
 
 import importlib.util
+import pickle
+import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -212,6 +215,29 @@ class StableBaselines:
 
     def _last(self, info: dict, i: int) -> np.ndarray:
         return encode(self.observation_space, info["terminal_observation"], None, f"environment {i}")[0]
+
+
+class Carried:
+    """An environment in a model that is pickled or copied; a pickle holds None if it does not pickle."""
+
+    def __init__(self, env: Any):
+        self.env = env
+
+    def __reduce__(self):
+        try:
+            pickle.dumps(self.env)
+        except Exception as error:  # of any kind: environments hold processes, windows, simulators
+            warnings.warn(f"the model is pickled without its environment, which does not pickle ({error}); "
+                          "give the copy one by set_env", stacklevel=2)
+            return type(None), ()
+        return _itself, (self.env,)
+
+    def __deepcopy__(self, memo):
+        return deepcopy(self.env, memo)
+
+
+def _itself(env: Any) -> Any:
+    return env
 
 
 def id_of(env: Any) -> str | None:

@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 
 from . import callbacks, spaces
-from .comm import check_agreement, connect, guarded
-from .envs import adapt, make_env
+from .comm import OneProcess, check_agreement, connect, guarded
+from .envs import Carried, adapt, make_env
 from .files.model import FileError, read_model, resolve_policy, write_model
 from .files.training import check_training, fingerprint, restore, training_record
 from .logger import Logger, Progress, configure, run_folder
@@ -142,6 +142,19 @@ class TRPO:
             self.settings = replace(self.settings, **{name: value})
         else:
             super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict:
+        """Pickle all but loggers and MPI; without its environment, and a warning, if that does not pickle."""
+        left = {"stepper", "comm", "logger", "loggers"}
+        return {k: v for k, v in vars(self).items() if k not in left} | {"env": Carried(self.env)}
+
+    def __setstate__(self, state):
+        env = state["env"]
+        vars(self).update(state, env=None, comm=OneProcess(), logger=Logger([]), loggers=[])
+        if "adam" in state:  # its moments are written in place, and joblib's arrays may be read-only
+            self.adam.m, self.adam.v = np.array(self.adam.m), np.array(self.adam.v)
+        if env is not None:
+            self.set_env(env.env if isinstance(env, Carried) else env)  # Carried in a shallow copy
 
     def _rng(self, stream: int, update: int, *more: int) -> np.random.Generator:
         """Make a stream's generator for one update; a file then needs the update's number, not a state."""
@@ -371,8 +384,9 @@ class TRPO:
         """Read a model back, ready to predict and to go on training; `changes` replace constructor arguments.
 
         `policy` (the class) and `policy_kwargs` are needed if the model has a policy or a function of your
-        own. Raise FileNotFoundError, or a FileError (a ValueError) that names the field, if the file is
-        damaged, hostile or does not fit.
+        own. Actions are drawn as the saved model would go on to draw them, unless there is a `seed`: give
+        each of several workers another. Raise FileNotFoundError, or a FileError (a ValueError) that names the
+        field, if the file is damaged, hostile or does not fit.
         """
         changed = {name: value for name, value in changes.items() if name in FIELDS}
         others = {name: value for name, value in changes.items() if name not in FIELDS}
@@ -382,6 +396,8 @@ class TRPO:
         given = {"seed": record["progress"]["seed"]} | others | {"policy_kwargs": policy_kwargs}
         model = cls(type(network), None, **vars(settings), **given)
         model._install(network)
+        if "seed" in changes:
+            network.seed(model.seed)
         try:
             restore(model, record, training)
         except ValueError as error:

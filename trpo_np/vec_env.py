@@ -9,6 +9,7 @@ next episode. The last observation of the old one is `infos[i]["terminal_observa
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -120,7 +121,7 @@ class DummyVecEnv(VecEnv):
         if len({id(env.unwrapped) for env in self.envs}) < len(self.envs):
             raise ValueError("DummyVecEnv: the functions must not return the same instance of an "
                              f"environment; {EXAMPLE}")
-        super().__init__(SyncVectorEnv([lambda env=env: env for env in self.envs]))  # type: ignore[misc]
+        super().__init__(SyncVectorEnv([partial(_the, env) for env in self.envs]))
 
     def env_method(self, method_name: str, *method_args, indices=None, **method_kwargs) -> list:
         """Call a method of each environment, or of those with these indices (one or a sequence)."""
@@ -181,6 +182,11 @@ class SubprocVecEnv(VecEnv):
                 process.kill()
                 process.join()
             self.vector_env.closed = True
+
+
+def _the(env: gymnasium.Env) -> gymnasium.Env:
+    """Hand an environment out: a function that pickles, as a lambda does not."""
+    return env
 
 
 def _functions(kind: str, env_fns: Any) -> list:
