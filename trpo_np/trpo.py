@@ -87,6 +87,7 @@ class TRPO:
         self.num_timesteps = self.updates = self.skipped_updates = self.episodes = 0
         self.reward_normalizer = RewardNormalizer(normalize_rewards)
         self.recent = deque(maxlen=100)  # (return, length) of the latest episodes of all ranks
+        self.successes = deque(maxlen=100)  # whether each of these succeeded, or None if it did not say
         self.loggers: list = []  # further outputs of logger.py, which their owner closes
         self.logger = Logger([])
         self.restart_pending = True
@@ -228,15 +229,17 @@ class TRPO:
         state = comm.size > 1 and fingerprint(self)  # ranks that drifted apart must not go on
         steps = -(-self.settings.timesteps_per_batch // num_envs)
         segment = runner.collect(steps, self._rng(NOISE, self.updates), self._step_hook(callback))
-        reports = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes)))
+        reports = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes,
+                                                   segment.successes)))
         check_agreement([state for state, _ in reports],
                         "settings, counters, parameters, optimiser and statistics")
         if not all(collected for _, collected in reports):
             self.num_timesteps = comm.bcast(self.num_timesteps)
             return None
-        self.num_timesteps = before + sum(count for _, (count, _) in reports)
-        new_episodes = [episode for _, (_, episodes) in reports for episode in episodes]
+        self.num_timesteps = before + sum(count for _, (count, *_) in reports)
+        new_episodes = [episode for _, (_, episodes, _) in reports for episode in episodes]
         self.recent.extend(new_episodes)
+        self.successes.extend(success for _, (*_, successes) in reports for success in successes)
         self.episodes += len(new_episodes)
         callback.update_locals(dict(segment=segment, new_episodes=new_episodes))
         return segment
@@ -306,6 +309,8 @@ class TRPO:
             returns, lengths = zip(*self.recent)
             logger.record("rollout/ep_rew_mean", float(np.mean(returns)))
             logger.record("rollout/ep_len_mean", float(np.mean(lengths)))
+        if known := [success for success in self.successes if success is not None]:
+            logger.record("rollout/success_rate", float(np.mean(known)))
         logger.record("rollout/episodes", self.episodes)
         logger.record("time/fps", steps / elapsed)
         logger.record("time/time_elapsed", elapsed)

@@ -215,6 +215,9 @@ def split(merged: dict, n: int) -> list[dict]:
         if name.startswith("_") and name[1:] in merged:
             continue
         values = split(values, n) if isinstance(values, dict) else values
+        of_each = isinstance(values, (list, tuple)) or isinstance(values, np.ndarray) and values.ndim > 0
+        if not of_each or len(values) != n:
+            values = [values] * n  # one for all of them
         for i in np.flatnonzero(merged.get(f"_{name}", np.ones(n, bool))):
             infos[i][name] = values[i]
     return infos
