@@ -7,6 +7,7 @@ arrays that it captured are not overwritten.
 """
 
 from collections.abc import Callable
+from inspect import currentframe
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,7 +66,8 @@ def primitive(fun: Callable, *rules, joint: Callable | None = None,
 
     On plain arrays the op is `fun` itself. Rules run only under trace, on plain arrays, for those arguments
     that depend on the input. `traced` computes the value under trace, if given: a compiled kernel that agrees
-    with `fun` to rounding.
+    with `fun` to rounding. The op pickles by the name of `fun` in the module that calls `primitive`, so bind
+    it to that name there.
     """
     name = getattr(fun, "__name__", repr(fun)).lstrip("_")
 
@@ -90,7 +92,9 @@ def primitive(fun: Callable, *rules, joint: Callable | None = None,
             parents = [((args[i].slot,), rules[i](y, *values, **options)) for i in wanted]
         return Var(y, tape, parents)
 
-    op.__name__, op.__doc__ = name, fun.__doc__
+    op.__name__ = op.__qualname__ = name
+    op.__module__ = currentframe().f_back.f_globals.get("__name__", "__main__")  # type: ignore[union-attr]
+    op.__doc__ = fun.__doc__
     return op
 
 

@@ -39,6 +39,8 @@ class BaseCallback:
     """Hook into training: override `_on_step` (return False to stop) and the other methods named `_on_...`.
 
     During training they find `self.model`, `training_env`, `logger`, `num_timesteps`, `locals` and `globals`.
+    In `_on_step` the locals hold arrays over the environments (`actions`, `rewards`, `dones`, `new_obs`) and
+    `infos`, a list of their dicts; at an episode's end one has "terminal_observation".
     `parent` is the callback whose event calls this one. `n_calls` counts the calls of `on_step`, which are
     made only if some callback overrides `_on_step`.
     """

@@ -7,12 +7,16 @@
     env_id                              gymnasium's id, or None
     reset(seeds)                        observations (n, width)
     step(actions)                       a Step: the observations to act on next, rewards, how each row ended
+    watched, infos                      if `watched` is set: the last step's infos, see Stepper
 Observations are encoded and copied on receipt, so an environment may reuse its buffers. A stepper calls
 `self.env.reset` with keywords only: evaluation puts a function of its own in its place.
 """
 
 import importlib.util
+import pickle
+import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -22,9 +26,10 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from . import spaces
 from .promises import declared
 from .settings import check_count, checked_seed, nearest
-from .vec_env import FLAGS, NUMBERS, DummyVecEnv, VecEnv, flags, number, numbers, outcome, row
+from .vec_env import FLAGS, NUMBERS, DummyVecEnv, VecEnv, flags, number, numbers, outcome, row, split
 
 FRAME = "episode_frame_number"  # in ALE's infos: falls when a game starts anew, rises where a life was lost
+SUCCESS = "is_success"  # in the info of an episode's end: whether it reached its goal
 API = "gymnasium's interface, that of gym 0.26 and later, is"
 
 
@@ -41,7 +46,26 @@ class Step(NamedTuple):
     ordinary: bool = False  # True if no row ended and all are valid; False is always right, only slower
 
 
-class EnvList:
+class Stepper:
+    """What all steppers share.
+
+    If `watched` is set, `infos` are those of the last step, as stable-baselines has them: a list with a dict
+    for each environment. That of an episode's end has its last observation, as the environment gave it, under
+    "terminal_observation", and whether it was only truncated under "TimeLimit.truncated".
+    """
+
+    watched = False
+    infos: Any = None
+    successes: list = []  # (environment, bool) of the episodes that ended in a step and said `is_success`
+
+    def note_success(self, i: int, info: Any) -> None:
+        """Note whether the episode that ended in environment i succeeded, if its last info says so."""
+        said = info.get(SUCCESS) if isinstance(info, dict) else None
+        if said is not None:
+            self.successes.append((i, bool(np.all(said))))
+
+
+class EnvList(Stepper):
     """One or several `gymnasium.Env`, stepped in turn without a vector wrapper and reset when they end."""
 
     def __init__(self, envs: list):
@@ -62,6 +86,7 @@ class EnvList:
     def step(self, actions: np.ndarray) -> Step:
         """Take one action in each environment."""
         rewards, final = np.empty(self.num_envs), []
+        infos: list | None = [] if self.watched else None
         rows: Any = [None] * self.num_envs if self._rows is None else np.empty(self._rows, np.float32)
         terminated = truncated = over = self._none
         for i, env in enumerate(self.envs):
@@ -72,15 +97,19 @@ class EnvList:
                 raise ValueError(f"{self._names[i]}: {_not_a_step(result)}") from None
             if type(reward) not in NUMBERS or type(end) not in FLAGS or type(cut) not in FLAGS:
                 reward, end, cut = outcome(reward, end, cut, self._names[i])
+            if infos is not None:
+                infos.append(_noted(info, obs, end, cut))
             if type(obs) is not np.ndarray or obs.shape != self._line:
                 obs = encode(self.observation_space, obs, None, self._names[i])
             if end or cut:
                 if terminated is self._none:
                     terminated, truncated, over = (self._none.copy() for _ in range(3))
+                    self.successes = []
                 if not end:
                     final.append((i, obs.astype(np.float32) if obs.shape == self._line else obs[0]))
                 obs, started = self._start(i)
                 terminated[i], truncated[i], over[i] = end, cut, not _same_game(info, started)
+                self.note_success(i, info)
             try:
                 rewards[i], rows[i] = reward, obs
             except (TypeError, ValueError, OverflowError):  # these raise it with the environment's name
@@ -88,6 +117,8 @@ class EnvList:
                 rows[i] = encode(self.observation_space, obs, None, self._names[i])
         if self._line is None:
             rows = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        if infos is not None:
+            self.infos = infos
         return Step(rows, rewards, terminated, truncated, final, self._all, over, terminated is self._none)
 
     def _start(self, i: int, **seed) -> tuple[np.ndarray, dict]:
@@ -102,7 +133,7 @@ class EnvList:
         return encode(self.observation_space, result[0], None, self._names[i]), result[1]
 
 
-class Vector:
+class Vector(Stepper):
     """A `gymnasium.vector.VectorEnv` in any autoreset mode."""
 
     def __init__(self, env: VectorEnv):
@@ -154,6 +185,9 @@ class Vector:
         done, cut = terminated | truncated, np.flatnonzero(truncated & ~terminated)
         same_step = self.mode is AutoresetMode.SAME_STEP
         last = [self._final(info, int(i)) for i in cut] if same_step else obs[cut]
+        self._note_successes(info, done & over)
+        if self.watched:
+            self.infos = self._listed(info, raw, done, truncated & ~terminated)
         if self.mode is AutoresetMode.DISABLED and done.any():
             raw, started = self._ask(self.env.reset, options={"reset_mask": done.copy()})
             obs, over = self._encode(raw), done & (started.get(FRAME, 0) <= self._frames)
@@ -163,6 +197,24 @@ class Vector:
         if not (isinstance(result, (tuple, list)) and len(result) == 2):
             raise ValueError(f"{self._name}: {_not_a_start(result)}")
         return self._encode(result[0])
+
+    def _note_successes(self, info: dict, ended: np.ndarray) -> None:
+        said, self.successes = info.get("final_info", info), []  # of SAME_STEP: the others are of the reset
+        if SUCCESS in said and ended.any():
+            each = split({key: said[key] for key in (SUCCESS, f"_{SUCCESS}") if key in said}, self.num_envs)
+            for i in np.flatnonzero(ended).tolist():
+                self.note_success(i, each[i])
+
+    def _listed(self, info: dict, raw: Any, done: np.ndarray, cut: np.ndarray) -> list:
+        """Return a dict for each environment of the info that they share, and of their observations."""
+        same_step = self.mode is AutoresetMode.SAME_STEP
+        infos = split({key: info[key] for key in info if key not in ("final_obs", "_final_obs")},
+                      self.num_envs)
+        for i in np.flatnonzero(done).tolist():
+            last = row(info["final_obs"] if same_step and "final_obs" in info else raw, i)
+            ended = infos[i].get("final_info", {}) if same_step else infos[i]  # the others are of the reset
+            infos[i] = _noted(ended, last, not cut[i], cut[i])
+        return infos
 
     def _ask(self, method: Callable, *args, **kwargs) -> Any:
         try:
@@ -196,7 +248,7 @@ class EnvPool(Vector):
         return self._started(self.env.reset())
 
 
-class StableBaselines:
+class StableBaselines(Stepper):
     """A vector environment of stable-baselines or stable-baselines3."""
 
     def __init__(self, env: Any):
@@ -223,12 +275,16 @@ class StableBaselines:
         if len(infos) != self.num_envs or not all(isinstance(info, dict) for info in infos):
             raise ValueError(f"{self._name}: the infos are {infos!r:.200}; a dict for each of the "
                              f"{self.num_envs} environments is needed")
+        self.infos = infos
         obs = encode(self.observation_space, raw, self.num_envs, self._name)
         rewards = numbers(rewards, self.num_envs, "the reward", self._name)
         done = flags(dones, self.num_envs, "done", self._name)
         cut = done & [bool(info.get("TimeLimit.truncated")) for info in infos]
         final = [(i, self._last(infos[i], i)) for i in np.flatnonzero(cut).tolist()]
         valid = np.ones(self.num_envs, bool)
+        self.successes = []
+        for i in np.flatnonzero(done).tolist():
+            self.note_success(i, infos[i])
         return Step(obs, rewards, done & ~cut, cut, final, valid, done)
 
     def _last(self, info: dict, i: int) -> np.ndarray:
@@ -236,6 +292,29 @@ class StableBaselines:
             raise ValueError(f"environment {i} of {self._name} was truncated, but its info lacks "
                              "'terminal_observation', the episode's last observation")
         return encode(self.observation_space, info["terminal_observation"], None, f"environment {i}")[0]
+
+
+class Carried:
+    """An environment in a model that is pickled or copied; a pickle holds None if it does not pickle."""
+
+    def __init__(self, env: Any):
+        self.env = env
+
+    def __reduce__(self):
+        try:
+            pickle.dumps(self.env)
+        except Exception as error:  # of any kind: environments hold processes, windows, simulators
+            warnings.warn(f"the model is pickled without its environment, which does not pickle ({error}); "
+                          "give the copy one by set_env", stacklevel=2)
+            return type(None), ()
+        return _itself, (self.env,)
+
+    def __deepcopy__(self, memo):
+        return deepcopy(self.env, memo)
+
+
+def _itself(env: Any) -> Any:
+    return env
 
 
 def id_of(env: Any) -> str | None:
@@ -273,6 +352,15 @@ def _misfit(space: spaces.Space, obs: Any, lead: tuple, field: str = "") -> str:
 def _not_a_start(result: Any) -> str:
     """Say why what `reset` returned cannot be used."""
     return f"reset() returned {_shown(result)}; {API} (observation, info)"
+
+
+def _noted(info: Any, obs: Any, terminated, truncated) -> dict:
+    """Copy an environment's info; add at an episode's end what stable-baselines adds."""
+    info = dict(info) if isinstance(info, dict) else {}
+    if terminated or truncated:
+        info["terminal_observation"] = deepcopy(obs)  # reset may write into the same array
+        info["TimeLimit.truncated"] = bool(truncated and not terminated)
+    return info
 
 
 def _not_a_step(result: Any) -> str:

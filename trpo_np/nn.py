@@ -7,13 +7,15 @@ to arrays or traced values.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial, wraps
+from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 
 from . import ops
 from .ops.mlp import tanh_layers
 
+P = ParamSpec("P")
 ACTIVATIONS = {"tanh": ops.tanh, "relu": ops.relu, "elu": ops.elu, "sigmoid": ops.sigmoid}
 
 
@@ -44,6 +46,28 @@ class Layer(NamedTuple):
         """
         return getattr(self.apply, "dense", None)
 
+    def __reduce__(self):
+        init, takes_bytes, call = getattr(self.apply, "made", (None, None, None))
+        if init is self.init and takes_bytes == self.takes_bytes:
+            return call, ()
+        return Layer, tuple(self)  # of functions that pickle by their names, or pickle says which does not
+
+
+def maker(make: Callable[P, Layer]) -> Callable[P, Layer]:
+    """Let the layers that a function makes pickle: as the call that made them, with its arguments.
+
+    The call is noted on the function `apply`, as `Layer.dense` is.
+    """
+    @wraps(make)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Layer:
+        layer = make(*args, **kwargs)
+        # the caller may change a list
+        fixed: Any = [tuple(arg) if isinstance(arg, list) else arg for arg in args]
+        again = partial(call, *fixed, **kwargs)
+        layer.apply.made = layer.init, layer.takes_bytes, again  # type: ignore[attr-defined]
+        return layer
+    return call
+
 
 def of_dense(apply: Callable, layers) -> Callable:
     """Note on the function `apply` of which dense layers it consists, for `Layer.dense`; return it."""
@@ -63,6 +87,7 @@ def orthogonal(rng: np.random.Generator, shape: tuple, gain: float = 1.0) -> np.
     return gain * (q if n_in >= n_out else q.T).reshape(shape)
 
 
+@maker
 def dense(name: str, n_out: int, gain: float = np.sqrt(2)) -> Layer:
     """Map x to x @ w + b, `n_out` numbers; w (n_in, n_out) is drawn orthogonal, b zero."""
     w, b = f"{name}/w", f"{name}/b"
@@ -76,6 +101,7 @@ def dense(name: str, n_out: int, gain: float = np.sqrt(2)) -> Layer:
     return Layer(init, of_dense(apply, [(w, b, None)]))
 
 
+@maker
 def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
     """Make an LSTM of `n_out` cells, with layer norm or without.
 
@@ -109,6 +135,7 @@ def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
     return Layer(init, apply)
 
 
+@maker
 def conv(name: str, n_out: int, size, stride=1, padding: str = "valid", relu: bool = False,
          gain: float = np.sqrt(2)) -> Layer:
     """Convolve images (n, h, w, c) to (n, oh, ow, n_out), see conv2d; draw w orthogonal and b zero.
@@ -139,11 +166,13 @@ def conv(name: str, n_out: int, size, stride=1, padding: str = "valid", relu: bo
     return Layer(init, apply, takes_bytes=True)
 
 
+@maker
 def elementwise(fun: Callable) -> Layer:
     """Apply an op to each number, such as `ops.tanh`; no parameters."""
     return Layer(lambda shape: (shape, {}), lambda params, x: fun(x))
 
 
+@maker
 def function(fun: Callable) -> Layer:
     """Make a layer without parameters of a function of a batch, (n, *shape) to (n, ...), written with ops."""
     def init(shape):
@@ -156,6 +185,7 @@ def function(fun: Callable) -> Layer:
     return Layer(init, lambda params, x: fun(x))
 
 
+@maker
 def named(prefix: str, layer: Layer) -> Layer:
     """Put `prefix/` before the names of a layer's parameters, so that it can be used more than once."""
     def init(shape):
@@ -172,6 +202,7 @@ def named(prefix: str, layer: Layer) -> Layer:
     return Layer(init, of_dense(apply, dense), layer.takes_bytes)
 
 
+@maker
 def flatten() -> Layer:
     """Make one row of each sample."""
     def apply(params, x):
@@ -179,6 +210,7 @@ def flatten() -> Layer:
     return Layer(lambda shape: ((int(np.prod(shape)),), {}), apply)
 
 
+@maker
 def serial(*layers: Layer) -> Layer:
     """Apply layers one after the other."""
     def init(shape):
@@ -200,6 +232,7 @@ def serial(*layers: Layer) -> Layer:
     return Layer(init, of_dense(apply, dense), bool(layers) and layers[0].takes_bytes)
 
 
+@maker
 def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> Layer:
     """Stack dense layers `name0`, `name1`, ... of `widths`, each followed by `activation`.
 

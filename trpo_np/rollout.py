@@ -30,6 +30,7 @@ class Segment:
     final: list  # (t, environment, last observation) of each truncated episode
     memory: dict = field(default_factory=dict)  # a recurrent policy's states (n, width) before the first step
     episodes: list = field(default_factory=list)  # (return, length) of each finished episode
+    successes: list = field(default_factory=list)  # of each of these: its `is_success`, or None
     env_seconds: float = 0.0
     policy_seconds: float = 0.0
 
@@ -71,6 +72,8 @@ class Runner:
                       valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool),
                       starts=np.zeros((steps, n), bool), last_obs=self.obs, final=[], memory=self.memory)
         clock, obs, starts = time.perf_counter, self.obs, self.starts
+        success: dict = {}
+        stepper.watched = on_step is not None
         no_starts, policy_seconds, env_seconds, stepped = np.zeros(n, bool), 0.0, 0.0, clock()
         for t in range(steps):
             seg.obs[t] = obs
@@ -85,22 +88,27 @@ class Runner:
                 seg.terminated[t], seg.truncated[t] = step.terminated, step.truncated
                 seg.valid[t], seg.over[t] = step.valid, step.over
                 seg.final += [(t, i, row) for i, row in step.final]
+                for i, said in stepper.successes:
+                    success[t, i] = said
                 starts = step.terminated | step.truncated | ~step.valid
             if on_step is not None:
                 done = step.terminated | step.truncated
                 if on_step(dict(t=t, steps=int(seg.valid[:t + 1].sum()), actions=env_actions,
-                                rewards=step.rewards, dones=done, new_obs=step.obs)) is False:
+                                rewards=step.rewards, dones=done, new_obs=step.obs,
+                                infos=stepper.infos)) is False:
                     return None
         spaces.check_finite(obs)
         seg.starts[0], seg.starts[1:] = self.starts, (seg.terminated | seg.truncated | ~seg.valid)[:-1]
         self.obs, self.starts, self.memory, seg.last_obs = obs, starts, memory_after, obs.copy()
         seg.policy_seconds, seg.env_seconds = policy_seconds, env_seconds
-        self._count(seg)
+        self._count(seg, success)
         return seg
 
-    def _count(self, seg: Segment) -> None:
-        """Note the episodes that ended, in order of time; carry the returns and lengths of those under
-        way."""
+    def _count(self, seg: Segment, success: dict) -> None:
+        """Note the episodes that ended, in order of time; carry the returns and lengths of those under way.
+
+        `success` maps (t, environment) to what an episode that ended there said of it.
+        """
         if not np.isfinite(seg.rewards).all():
             t, i = np.argwhere(~np.isfinite(seg.rewards))[0]
             raise ValueError(f"environment {i} gave the reward {seg.rewards[t, i]}; rewards must be finite "
@@ -113,6 +121,7 @@ class Runner:
             total = self.returns[i] + seg.rewards[rows, i].sum()
             length = self.lengths[i] + seg.valid[rows, i].sum()
             seg.episodes.append((float(total), int(length)))
+            seg.successes.append(success.get((t, i)))
             self.returns[i], self.lengths[i], first_row[i] = 0.0, 0, t + 1
         for i, first in enumerate(first_row):
             self.returns[i] += seg.rewards[first:, i].sum()

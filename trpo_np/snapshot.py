@@ -20,7 +20,7 @@ class Snapshot:
         policy, adam, returns = model.policy, model.adam, model.reward_normalizer.moments.arrays()
         self.between, self.thread = between, threading.get_ident()
         self.counters = {name: getattr(model, name) for name in COUNTERS}
-        self.recent = list(model.recent)
+        self.recent, self.successes = list(model.recent), list(model.successes)
         self.parameters = policy.params.flat.copy()  # updates write to it
         self.observations = {name: np.array(array) for name, array in policy.normalizer.arrays().items()}
         self.returns = {name: np.array(array) for name, array in returns.items()}
@@ -30,8 +30,9 @@ class Snapshot:
         """Give the model the state of this snapshot; its next rollout starts new episodes."""
         model.restart_pending = True
         vars(model).update(self.counters)
-        model.recent.clear()
-        model.recent.extend(self.recent)
+        for kept, now in ((self.recent, model.recent), (self.successes, model.successes)):
+            now.clear()
+            now.extend(kept)
         model.policy.params.flat[:] = self.parameters
         model.policy.normalizer.restore(self.observations)
         model.reward_normalizer.moments.restore(self.returns)

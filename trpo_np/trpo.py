@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 
 from . import callbacks, spaces
-from .comm import check_agreement, connect, guarded
-from .envs import adapt, make_env
+from .comm import OneProcess, check_agreement, connect, guarded
+from .envs import Carried, adapt, make_env
 from .files.model import FileError, read_model, resolve_policy, write_model
 from .files.training import check_training, fingerprint, restore, training_record
 from .logger import Logger, Progress, configure, run_folder
@@ -95,6 +95,7 @@ class TRPO:
         self.snapshot: Snapshot | None = None  # while the model learns: its last whole state
         self.reward_normalizer = RewardNormalizer(normalize_rewards)
         self.recent = deque(maxlen=100)  # (return, length) of the latest episodes of all ranks
+        self.successes = deque(maxlen=100)  # whether each of these succeeded, or None if it did not say
         self.loggers: list = []
         self.logger = RunLogger([], self)
         self.restart_pending = True
@@ -155,6 +156,20 @@ class TRPO:
                              "it (an output alone goes into `loggers`)")
         else:
             super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict:
+        """Pickle all but loggers and MPI; without its environment, and a warning, if that does not pickle."""
+        left = {"stepper", "comm", "logger", "loggers"}
+        return {k: v for k, v in vars(self).items() if k not in left} | {"env": Carried(self.env)}
+
+    def __setstate__(self, state):
+        env = state["env"]
+        vars(self).update(state, env=None, comm=OneProcess(), loggers=[])
+        self.logger = RunLogger([], self)
+        if "adam" in state:  # its moments are written in place, and joblib's arrays may be read-only
+            self.adam.m, self.adam.v = np.array(self.adam.m), np.array(self.adam.v)
+        if env is not None:
+            self.set_env(env.env if isinstance(env, Carried) else env)  # Carried in a shallow copy
 
     def _rng(self, stream: int, update: int, *more: int) -> np.random.Generator:
         """Make a stream's generator for one update; a file then needs the update's number, not a state."""
@@ -237,15 +252,17 @@ class TRPO:
         state = comm.size > 1 and fingerprint(self, self.snapshot)
         steps = -(-self.settings.timesteps_per_batch // num_envs)
         segment = runner.collect(steps, self._rng(NOISE, self.updates), self._step_hook(callback))
-        reports = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes)))
+        reports = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes,
+                                                   segment.successes)))
         check_agreement([state for state, _ in reports],
                         "settings, counters, parameters, optimiser and statistics")
         if not all(collected for _, collected in reports):
             self.num_timesteps = before  # steps that nothing was learned from do not count
             return None
-        self.num_timesteps = before + sum(count for _, (count, _) in reports)
-        new_episodes = [episode for _, (_, episodes) in reports for episode in episodes]
+        self.num_timesteps = before + sum(count for _, (count, *_) in reports)
+        new_episodes = [episode for _, (_, episodes, _) in reports for episode in episodes]
         self.recent.extend(new_episodes)
+        self.successes.extend(success for _, (*_, successes) in reports for success in successes)
         self.episodes += len(new_episodes)
         callback.update_locals(dict(segment=segment, new_episodes=new_episodes))
         return segment
@@ -315,6 +332,8 @@ class TRPO:
             returns, lengths = zip(*self.recent)
             logger.record("rollout/ep_rew_mean", float(np.mean(returns)))
             logger.record("rollout/ep_len_mean", float(np.mean(lengths)))
+        if known := [success for success in self.successes if success is not None]:
+            logger.record("rollout/success_rate", float(np.mean(known)))
         logger.record("rollout/episodes", self.episodes)
         logger.record("time/fps", steps / elapsed)
         logger.record("time/time_elapsed", elapsed)
@@ -398,8 +417,9 @@ class TRPO:
         """Read a model back, ready to predict and to go on training; `changes` replace constructor arguments.
 
         `policy` (the class) and `policy_kwargs` are needed if the model has a policy or a function of your
-        own. Raise FileNotFoundError, or a FileError (a ValueError) that names the field, if the file is
-        damaged, hostile or does not fit.
+        own. Actions are drawn as the saved model would go on to draw them, unless there is a `seed`: give
+        each of several workers another. Raise FileNotFoundError, or a FileError (a ValueError) that names the
+        field, if the file is damaged, hostile or does not fit.
         """
         changed = {name: value for name, value in changes.items() if name in FIELDS}
         others = {name: value for name, value in changes.items() if name not in FIELDS}
@@ -409,6 +429,8 @@ class TRPO:
         given = {"seed": record["progress"]["seed"]} | others | {"policy_kwargs": policy_kwargs}
         model = cls(type(network), None, **vars(settings), **given)
         model._install(network)
+        if "seed" in changes:
+            network.seed(model.seed)
         try:
             restore(model, record, training)
         except ValueError as error:

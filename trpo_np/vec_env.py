@@ -9,6 +9,7 @@ next episode. The last observation of the old one is `infos[i]["terminal_observa
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -121,7 +122,7 @@ class DummyVecEnv(VecEnv):
         if len({id(env.unwrapped) for env in self.envs}) < len(self.envs):
             raise ValueError("DummyVecEnv: the functions must not return the same instance of an "
                              f"environment; {EXAMPLE}")
-        super().__init__(SyncVectorEnv([lambda env=env: env for env in self.envs]))  # type: ignore[misc]
+        super().__init__(SyncVectorEnv([partial(_the, env) for env in self.envs]))
 
     def env_method(self, method_name: str, *method_args, indices=None, **method_kwargs) -> list:
         """Call a method of each environment, or of those with these indices (one or a sequence)."""
@@ -262,6 +263,11 @@ def _of_each(values: Any, n: int, what: str, who: str) -> np.ndarray:
                          "needed") from None
 
 
+def _the(env: gymnasium.Env) -> gymnasium.Env:
+    """Hand an environment out: a function that pickles, as a lambda does not."""
+    return env
+
+
 def _functions(kind: str, env_fns: Any) -> list:
     """Check that a list of functions was given."""
     if not isinstance(env_fns, Sequence) or not all(map(callable, env_fns)):
@@ -288,6 +294,9 @@ def split(merged: dict, n: int) -> list[dict]:
         if name.startswith("_") and name[1:] in merged:
             continue
         values = split(values, n) if isinstance(values, dict) else values
+        of_each = isinstance(values, (list, tuple)) or isinstance(values, np.ndarray) and values.ndim > 0
+        if not of_each or len(values) != n:
+            values = [values] * n  # one for all of them
         for i in np.flatnonzero(merged.get(f"_{name}", np.ones(n, bool))):
             infos[i][name] = values[i]
     return infos

@@ -91,14 +91,15 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
     return model, kwargs, record, training
 
 
-def load_policy(path, policy: Any = None, policy_kwargs: dict | None = None) -> Policy:
+def load_policy(path, policy: Any = None, policy_kwargs: dict | None = None, seed=None) -> Policy:
     """Return the policy of a file, ready to `predict`; needs nothing but NumPy.
 
     `policy` (the class) and `policy_kwargs` are needed where it is of your own or has functions of your own.
+    `seed` is that of drawn actions: without one, workers that load the same file draw different ones.
     Raise FileNotFoundError, or a FileError (a ValueError) that names the field, if the file is damaged,
     hostile or does not fit.
     """
-    return read_model(path, policy, policy_kwargs)[0]
+    return read_model(path, policy, policy_kwargs)[0].seed(seed)
 
 
 def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Policy, dict]:

@@ -24,6 +24,8 @@ def training_record(model: Any, state: Any) -> tuple[dict, dict]:
     m, v, t = state.adam
     recent = [list(episode) for episode in state.recent]
     progress = {**state.counters, "seed": model.seed, "adam_steps": t, "recent": recent}
+    if any(success is not None for success in state.successes):
+        progress["successes"] = state.successes
     arrays = {"adam_m": m, "adam_v": v}
     arrays |= {f"returns_{name}": array for name, array in state.returns.items()}
     return {"env_id": model.env_id, "algorithm": model.settings.to_json(), "progress": progress}, arrays
@@ -76,6 +78,9 @@ def _check_progress(progress: Any) -> None:
     recent = progress.get("recent")
     if not (isinstance(recent, list) and all(_is_episode(item) for item in recent)):
         raise FileError(f"progress.recent is {recent!r:.100}; a list of [return, length] is needed")
+    said = progress.get("successes", [])
+    if not (isinstance(said, list) and all(success in (True, False, None) for success in said)):
+        raise FileError(f"progress.successes is {said!r:.100}; a list of true, false and null is needed")
 
 
 def restore(model: Any, record: dict, arrays: dict) -> None:
@@ -87,6 +92,7 @@ def restore(model: Any, record: dict, arrays: dict) -> None:
     for name in COUNTERS:
         setattr(model, name, progress.get(name, 0))
     model.recent.extend(map(tuple, progress["recent"]))
+    model.successes.extend(progress.get("successes", [None] * len(model.recent)))
     model.adam.m, model.adam.v, model.adam.t = arrays["adam_m"], arrays["adam_v"], progress["adam_steps"]
     moments = {name: arrays[f"returns_{name}"] for name in ("count", "mean", "m2")}
     model.reward_normalizer.moments.restore(moments)

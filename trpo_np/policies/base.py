@@ -86,8 +86,10 @@ class Policy:
         self._build()
 
     def _build(self) -> None:
+        before = dict(vars(self))
         self.compose(*self._arguments)
         self.policy_weights |= {f"pi/{name}": weight for name, weight in self.dist.weights().items()}
+        self._built = [name for name, value in vars(self).items() if before.get(name, self) is not value]
 
     def __setattr__(self, name, value):
         for known in ("_row_network", "_critic_widths"):  # cached descriptions that depend on attributes
@@ -95,11 +97,12 @@ class Policy:
         vars(self)[name] = value
 
     def __getstate__(self) -> dict:
-        cached = ("_row_network", "_critic_widths")
-        return {name: value for name, value in vars(self).items() if name not in cached}
+        made = {"_row_network", "_critic_widths", "_built", *self._built}
+        return {name: value for name, value in vars(self).items() if name not in made}
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
+        self.params = Params.pack(self.params, self.dtype)  # joblib's arrays may be read-only
         self._build()  # layers of a copy are its own
 
     def make_distribution(self, log_std_init: float) -> Any:
@@ -162,7 +165,12 @@ class Policy:
         weights = self.policy_weights | self.critic_weights
         arrays = {name: weight.draw(rng, weight.shape) for name, weight in weights.items()}
         self.params = Params.pack(arrays, self.dtype)
-        self.rng = np.random.default_rng(rng.integers(2**63))
+        return self.seed(rng.integers(2**63))
+
+    def seed(self, seed=None) -> "Policy":
+        """Seed the sampling of actions in `predict`; None takes a seed that no other process has. Return the
+        policy."""
+        self.rng = np.random.default_rng(seed)
         return self
 
     def install(self, arrays: Mapping) -> "Policy":
