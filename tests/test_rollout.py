@@ -1,6 +1,7 @@
 """Rollouts against a simulation by hand, in every way of stepping; advantages against their definition."""
 
 import math
+import warnings
 
 import gymnasium
 import numpy as np
@@ -331,3 +332,28 @@ def test_an_observation_that_is_not_finite_is_refused_also_as_the_last_of_a_segm
     runner = runner_of(EnvList([Spoilt(0, 12, "observation", np.nan)]))
     with pytest.raises(ValueError, match="environment 0 gave an observation with nan"):
         runner.collect(12, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("low, high, warns", [
+    (20, 200, True), (-1, 1, False), (0.5, 2, False), ([-1, 50], [1, 60], False)])
+def test_a_rollout_whose_actions_are_all_clipped_says_so_once(low, high, warns):
+    class Far(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+        action_space = gymnasium.spaces.Box(np.full(2, low, np.float32), np.full(2, high, np.float32))
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action):
+            return np.zeros(1, np.float32), 0.0, False, False, {}
+
+    env = Far()
+    policy = MlpPolicy(env.observation_space, env.action_space).draw(np.random.default_rng(0))
+    runner = Runner(policy, EnvList([env]))
+    runner.restart([0])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            runner.collect(50, np.random.default_rng(1))
+    assert len(said) == warns
+    assert not warns or "all actions of a rollout, 50, were clipped to the bounds" in str(said[0].message)

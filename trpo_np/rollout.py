@@ -5,6 +5,7 @@ nothing.
 """
 
 import time
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,6 +45,7 @@ class Runner:
     def __init__(self, policy: Policy, stepper):
         self.policy, self.stepper, n = policy, stepper, stepper.num_envs
         self.obs = np.zeros((n, *policy.observation_space.rows), policy.row_dtype)
+        self.warned = False  # that all actions are clipped
         self._forget()
 
     def restart(self, seeds: list) -> None:
@@ -102,7 +104,22 @@ class Runner:
         self.obs, self.starts, self.memory, seg.last_obs = obs, starts, memory_after, obs.copy()
         seg.policy_seconds, seg.env_seconds = policy_seconds, env_seconds
         self._count(seg, success)
+        self._warn_if_all_are_clipped(seg)
         return seg
+
+    def _warn_if_all_are_clipped(self, seg: Segment) -> None:
+        """Warn, once, if no number of a rollout's actions lies within its bounds: nothing can be learned."""
+        space = self.policy.action_space
+        if self.warned or not isinstance(space, spaces.Box):
+            return
+        for actions in (seg.actions[0], seg.actions[seg.valid]):  # the first row tells, nearly always
+            if ((actions >= space.low) & (actions <= space.high)).any():
+                return
+        self.warned = True
+        low, high = float(np.min(space.low)), float(np.max(space.high))
+        warnings.warn(f"all actions of a rollout, {seg.valid.sum():,}, were clipped to the bounds of their "
+                      f"space, {low:g} to {high:g}: a new policy draws about 0. Rescale the space, for "
+                      "example with gymnasium.wrappers.RescaleAction(env, -1.0, 1.0)", stacklevel=4)
 
     def _count(self, seg: Segment, success: dict) -> None:
         """Note the episodes that ended, in order of time; carry the returns and lengths of those under way.

@@ -267,6 +267,13 @@ def test_to_env_clips_what_it_sends_and_not_what_it_is_given():
     np.testing.assert_array_equal(raw, copy)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint8])
+def test_to_env_rounds_where_the_space_holds_integers(dtype):
+    policy = make(gym.Box(0, 3, (4,), dtype))
+    sent = policy.to_env(np.array([[0.4, 0.6, 2.9, 9], [-0.7, 1.2, 1.8, 3.4]], np.float32))
+    assert sent.dtype == dtype and sent.tolist() == [[0, 1, 3, 3], [0, 1, 2, 3]]
+
+
 def test_to_env_counts_from_the_start():
     assert make("Discrete").to_env(np.array([0, 3])).tolist() == [2, 5]
     sent = make("MultiDiscrete").to_env(np.array([[0, 0, 0, 0], [1, 2, 3, 1]]))

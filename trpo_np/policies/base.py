@@ -361,11 +361,13 @@ class Policy:
         return self.normalizer(x), count is None
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
-        """Turn raw actions into the action space's: clipped to the bounds, counted from its start, in
-        its type."""
+        """Turn raw actions into the action space's: clipped to the bounds, rounded where it holds integers,
+        counted from its start, in its type."""
         if self._bounds:
             low, high, dtype = self._bounds
             actions = minimum(maximum(actions, low), high)
+            if dtype.kind in "iub":
+                actions = np.rint(actions)
             return actions if actions.dtype is dtype else actions.astype(dtype, copy=False)
         space = self.action_space
         if isinstance(space, spaces.Discrete):
