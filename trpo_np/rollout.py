@@ -110,7 +110,7 @@ class Runner:
     def _warn_if_all_are_clipped(self, seg: Segment) -> None:
         """Warn, once, if no number of a rollout's actions lies within its bounds: nothing can be learned."""
         space = self.policy.action_space
-        if self.warned or not isinstance(space, spaces.Box):
+        if self.warned or not isinstance(space, spaces.Box) or seg.valid.sum() < 32:  # may be chance
             return
         for actions in (seg.actions[0], seg.actions[seg.valid]):  # the first row tells, nearly always
             if ((actions >= space.low) & (actions <= space.high)).any():

@@ -93,6 +93,7 @@ def python(code, **environment):
     """Run code in a process of its own, where nothing says whether to compile; return its lines and
     stderr."""
     env = {**{key: value for key, value in os.environ.items() if key != "TRPO_NP_NUMBA"}, **environment}
+    env["PYTHONDONTWRITEBYTECODE"] = "1"  # a source that is written twice in a second may seem to be the same
     command = [sys.executable, "-c", f"import sys\nimport numpy as np\n{code}"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
     assert done.returncode == 0, done.stderr
