@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from trpo_np.files import archive
-from trpo_np.files.archive import FileError, read_archive, write_archive
+from trpo_np.files.archive import FileError, read_archive, remove_drafts, write_archive
 
 ARRAYS = {"parameters/pi/fc0/w": np.array([[1.5, -2.0, 0.25], [3.0, -0.0, 1e-40]], np.float32),
           "counts": np.array([1, 2**62]), "done": np.array(True), "none": np.zeros((0, 3))}
@@ -93,14 +93,32 @@ def test_limits_are_told_apart_from_what_fits(path):
 def test_path_may_lack_its_ending(tmp_path, path, monkeypatch):
     write_archive(path, ARRAYS, META)
     assert same(read_archive(tmp_path / "model"), (META, ARRAYS))
-    with pytest.raises(ValueError, match="its path is needed"):
-        read_archive(os.fsencode(path))
+    assert same(read_archive(os.fsencode(path)), (META, ARRAYS))
     with pytest.raises(FileNotFoundError, match=r"no archive.* seen from .*missing") as caught:
         read_archive(tmp_path / "missing")
     assert caught.value.filename == str(tmp_path / "missing")
     monkeypatch.chdir(tmp_path)
     write_archive("relative", ARRAYS, META)
     assert same(read_archive("relative"), (META, ARRAYS))
+
+
+@pytest.mark.parametrize("name", ["model.npz", "a[1].npz", "n" * 80 + ".npz"])
+def test_drafts_that_kills_left_are_removed_and_nothing_else(tmp_path, monkeypatch, name):
+    def killed(*_):
+        raise SystemExit
+    monkeypatch.setattr(archive.os, "remove", lambda path: None)  # a kill runs no `finally`
+    monkeypatch.setattr(archive.os, "replace", killed)
+    for other in (name, f"x{name}"):
+        with pytest.raises(SystemExit):
+            write_archive(tmp_path / other, ARRAYS, META)
+    monkeypatch.undo()
+    write_archive(tmp_path / name, ARRAYS, META)
+    (tmp_path / f".{name[:60]}.mine.tmp").write_text("")
+    assert len(os.listdir(tmp_path)) == 4
+    remove_drafts(tmp_path / name)
+    left = os.listdir(tmp_path)
+    assert len(left) == 3 and name in left and f".{name[:60]}.mine.tmp" in left
+    assert any(entry.startswith(".x") for entry in left)
 
 
 def test_same_content_same_bytes(tmp_path, monkeypatch):

@@ -289,6 +289,7 @@ def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs
 
 def prepare(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs, about: str) -> tuple:
     """Make or load the model and check what could fail later; return the model and its file's path."""
+    from ..files.archive import remove_drafts
     from ..logger import configure
     from ..trpo import TRPO
     from ..vec_env import DummyVecEnv
@@ -303,6 +304,7 @@ def prepare(args: argparse.Namespace, make_env, policy: str, preset: dict, make_
     if model.comm.rank == 0:
         if training or args.save:
             check_writable(path)
+            remove_drafts(path)
         if args.log_dir and training:
             if args.load:
                 prepare_logs(args.log_dir, model)

@@ -12,6 +12,7 @@ check runs before the next one takes memory.
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import math
@@ -76,8 +77,8 @@ def read_archive(path: str | os.PathLike, check: Callable[[dict, dict], object] 
     by a FileError or another ValueError. The arrays are native and writable. Raises FileNotFoundError where
     there is no file, FileError for all else.
     """
-    named, path = npz_path(path), os.fsdecode(path)
-    given = path
+    named = npz_path(os.fsdecode(path) if isinstance(path, bytes) else path)
+    given = path = os.fsdecode(path)
     if not os.path.isfile(path) and (os.path.isfile(named) or not os.path.exists(path)):
         path = named
     if not os.path.exists(path):
@@ -190,10 +191,23 @@ def _pack(arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> list[Any]:
     return [*pieces, directory, _END.pack(b"PK\5\6", 0, 0, n, n, len(directory), offset, 0)]
 
 
+def _draft(path: str, middle: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{os.fsdecode(os.fsencode(name)[:60])}.{middle}.tmp")
+
+
+def remove_drafts(path: str | os.PathLike) -> None:
+    """Remove what kills in the midst of saving to `path` left beside it; nobody may be saving there now."""
+    before, after = map(glob.escape, _draft(os.path.realpath(npz_path(path)), "\0").split("\0"))
+    for draft in glob.glob(before + "[0-9a-f]" * 16 + after):
+        with contextlib.suppress(OSError):
+            os.remove(draft)
+
+
 def _replace(path: str, pieces: list[Any]) -> None:
     """Write beside `path`, force to the disk, rename: a kill leaves the old file or the new one."""
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{os.fsdecode(os.fsencode(name)[:60])}.{os.urandom(8).hex()}.tmp")
+    folder, _ = os.path.split(path)
+    temporary = _draft(path, os.urandom(8).hex())
     try:
         if os.path.exists(path) and not os.path.isfile(path):     # root's rename would replace /dev/null too
             raise OSError(errno.EINVAL, "a folder, pipe or device has this name")

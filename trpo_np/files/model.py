@@ -72,6 +72,7 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
         if check_training is not None:
             check_training(record, entries, built[0][0])
 
+    npz_path(path)  # refuses what is no path
     record, arrays = read_archive(path, check)
     model, kwargs = built[0]
     weights = model.policy_weights | model.critic_weights
