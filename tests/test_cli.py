@@ -360,3 +360,19 @@ def test_a_reader_that_has_had_enough_gets_no_traceback(cartpole):
     command = f"{sys.executable} -m trpo_np.cli info {cartpole} | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT)
     assert done.stderr == ""
+
+
+# --- python -m trpo_np --------------------------------------------------------------------------------------
+
+def test_the_package_runs_as_the_command():
+    done = subprocess.run([sys.executable, "-m", "trpo_np", "--version"], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and done.stdout.startswith("trpo-np ")
+
+
+def test_train_reads_a_config():
+    Path("job.json").write_text('{"env": "CartPole-v1", "num-timesteps": 0, "lam": 0.5, "save": "m",'
+                                ' "eval_episodes": 0}')
+    assert call("train", "--config", "job.json", "--gamma", "0.9") == 0
+    settings = archive.read_archive("m.npz")[0]["algorithm"]
+    assert (settings["lam"], settings["gamma"]) == (0.5, 0.9)

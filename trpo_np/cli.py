@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from . import run_atari, run_mujoco
-from .app import jobs
+from .app import jobs, options
 
 PROG = "trpo-np"
 
@@ -39,13 +39,13 @@ def parser() -> argparse.ArgumentParser:
     p = command("eval", evaluate, "print the mean return of a saved policy",
                 "Run whole episodes with a saved policy; print the mean and the spread of their returns.")
     acting_options(p)
-    p.add_argument("--episodes", type=jobs.positive, default=20, metavar="N",
+    p.add_argument("--episodes", type=options.positive, default=20, metavar="N",
                    help="episodes to run (default: %(default)s)")
 
     p = command("play", play, "show a saved policy in a window, or record a video",
                 "Show a saved policy in the environment's window until Ctrl-C, or record each episode.")
     acting_options(p)
-    p.add_argument("--episodes", type=jobs.positive, metavar="N",
+    p.add_argument("--episodes", type=options.positive, metavar="N",
                    help="episodes to show (default: until Ctrl-C; 1 for a video)")
     p.add_argument("--video", metavar="FOLDER",
                    help="write an .mp4 file of each episode there, which needs moviepy (default: a window)")
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
                    help="picture to write: .png, .svg or .pdf (default: %(default)s)")
     p.add_argument("--x", choices=["steps", "episodes", "time"], default="steps",
                    help="the horizontal axis (default: %(default)s)")
-    p.add_argument("--smooth", type=jobs.positive, metavar="N",
+    p.add_argument("--smooth", type=options.positive, metavar="N",
                    help="plot the mean of the last N episodes, or of N rows of progress.csv, each of which "
                         "is a mean of 100 episodes (default: 20 episodes, or half of the shortest run's, or "
                         "1 row)")
@@ -80,7 +80,7 @@ def acting_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--env", metavar="ID",
                    help="gymnasium id of the environment, or module:ID if that module of yours registers it "
                         "(default: the one that the file names; never a module)")
-    p.add_argument("--seed", type=jobs.count, default=0, metavar="N",
+    p.add_argument("--seed", type=options.count, default=0, metavar="N",
                    help="same seed, same episodes (default: %(default)s)")
     p.add_argument("--stochastic", action="store_true",
                    help="draw actions, as in training (default: the most likely ones)")
@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.path.append(os.getcwd())
 
     def work() -> int:
-        args = parser().parse_args(argv)
+        args = parser().parse_args(options.with_config(argv, ("train", "atari")))
         return args.work(args)
 
     jobs.main(work, PROG)

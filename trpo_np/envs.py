@@ -14,6 +14,7 @@ Observations are encoded and copied on receipt, so an environment may reuse its 
 
 import importlib.util
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
@@ -396,6 +397,11 @@ def make_env(env_id: str, **kwargs) -> gymnasium.Env:
         hint = nearest(env_id, gymnasium.registry)
         own = "" if ":" in env_id else f"; if a module of yours registers it: 'module:{env_id}'"
         raise ValueError(f"there is no environment {env_id!r}{hint}: {error}{own}") from None
+    except TypeError as error:
+        unknown = re.search("unexpected keyword argument '(.*?)'", str(error))
+        if not unknown or unknown[1] not in kwargs:
+            raise
+        raise ValueError(f"{env_id} takes no argument {unknown[1]!r}") from None
     if ":" in env_id and (spec := env.unwrapped.spec) is not None:
         spec.id = env_id  # of this environment's own copy
     return env

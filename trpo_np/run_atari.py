@@ -6,11 +6,12 @@
 import argparse
 from typing import Any
 
-from .app import jobs
+from .app import jobs, options
 
 PROG = "python -m trpo_np.run_atari"
 OPTIONS: dict[str, Any] = {"env": "BreakoutNoFrameskip-v4", "timesteps": "1e7",
-                           "presets": ["tuned", "baselines", "paper"], "num_envs": 8}
+                           "presets": ["tuned", "baselines", "paper"], "num_envs": 8,
+                           "policies": ["CnnPolicy", "CnnLstmPolicy", "CnnLnLstmPolicy"]}
 DESCRIPTION = """Train TRPO on an Atari game, save the model and evaluate it. A short name such as Pong means
 PongNoFrameskip-v4. Progress is shown with steps per second and the time left; Ctrl-C saves before it
 stops."""
@@ -30,9 +31,6 @@ def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--network", choices=["nature_cnn", "cnn_small", "trpo_cnn"],
                    help="nature_cnn: stable-baselines' default; cnn_small: openai/baselines'; trpo_cnn: that "
                         "of the TRPO paper (default: as the preset says)")
-    p.add_argument("--policy", choices=["CnnPolicy", "CnnLstmPolicy", "CnnLnLstmPolicy"], default="CnnPolicy",
-                   help="CnnPolicy sees the last four frames at once; a policy with an LSTM sees single "
-                        "frames, and remembers (default: %(default)s)")
 
 
 def work(argv: list[str] | None = None) -> int:
@@ -40,7 +38,7 @@ def work(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog=PROG, description=DESCRIPTION, epilog=EPILOG,
                                 formatter_class=jobs.layout)
     add_options(p)
-    return train(p.parse_args(argv))
+    return train(p.parse_args(options.with_config(argv)))
 
 
 def train(args: argparse.Namespace) -> int:
@@ -52,15 +50,18 @@ def train(args: argparse.Namespace) -> int:
 
     jobs.find_start(args, OPTIONS["env"], lambda name: atari.find_game(name).id)
     preset, changes = presets.atari(args.preset)
+    policy = args.policy or OPTIONS["policies"][0]
     if args.load and isinstance(loaded := load_policy(args.load), Visual):
         changes |= atari.seen(loaded.observation_space.shape)
-    elif args.policy != "CnnPolicy":
+    elif policy != "CnnPolicy":
         changes["stack"] = 1
+    changes |= dict(args.env_kwargs)
     if args.network:
-        preset["policy_kwargs"] = preset["policy_kwargs"] | {"cnn_extractor": args.network}
-    options = atari.options(args.env, **changes)
-    table = "environment: " + ", ".join(f"{name} {value}" for name, value in options.items())
-    return jobs.run(args, atari.maker(args.env, **changes), args.policy, preset,
+        args.policy_kwargs = [*args.policy_kwargs, ("cnn_extractor", args.network)]
+    every = atari.options(args.env, **changes)
+    args.env_kwargs = list(every.items())
+    table = "environment: " + ", ".join(f"{name} {value}" for name, value in every.items())
+    return jobs.run(args, atari.maker(args.env, **changes), policy, options.replace(preset, args),
                     lambda n: atari.make_atari(args.env, n, **changes), table, deterministic=False)
 
 

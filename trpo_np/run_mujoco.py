@@ -6,10 +6,11 @@
 import argparse
 from typing import Any
 
-from .app import jobs
+from .app import jobs, options
 
 PROG = "python -m trpo_np.run_mujoco"
-OPTIONS: dict[str, Any] = {"env": "Reacher-v5", "timesteps": "1e6", "presets": ["tuned", "baselines"]}
+OPTIONS: dict[str, Any] = {"env": "Reacher-v5", "timesteps": "1e6", "presets": ["tuned", "baselines"],
+                           "policies": ["MlpPolicy", "MlpLstmPolicy", "MlpLnLstmPolicy"]}
 DESCRIPTION = """Train TRPO on a MuJoCo task (or any gymnasium environment with vector observations), save the
 model and evaluate it. Progress is shown with steps per second and the time left; Ctrl-C saves before it
 stops."""
@@ -17,7 +18,7 @@ stops."""
 
 def work(argv: list[str] | None = None) -> int:
     """Parse the options and run the job; return the exit status."""
-    return train(jobs.parser(PROG, DESCRIPTION, **OPTIONS).parse_args(argv))
+    return train(jobs.parser(PROG, DESCRIPTION, **OPTIONS).parse_args(options.with_config(argv)))
 
 
 def train(args: argparse.Namespace) -> int:
@@ -31,8 +32,10 @@ def train(args: argparse.Namespace) -> int:
     if atari.is_atari(args.env):
         raise ValueError(f"{args.env} is an Atari game; "
                          f"python -m trpo_np.run_atari --env {args.env} trains on its pixels")
-    preset = PRESETS[args.preset](args.env)
-    return jobs.run(args, lambda **kwargs: make_env(args.env, **kwargs), "MlpPolicy", preset)
+    preset = options.replace(PRESETS[args.preset](args.env), args)
+    env_kwargs = dict(args.env_kwargs)
+    return jobs.run(args, lambda **kwargs: make_env(args.env, **env_kwargs, **kwargs),
+                    args.policy or OPTIONS["policies"][0], preset)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
-"""Hyperparameters: their defaults, ranges and schedules, and how a file holds them."""
+"""Hyperparameters: their defaults, ranges and schedules, and how a file holds them.
+
+NumPy is not imported at the top: options of the command line are made from this file, and `--help` should not
+wait for it.
+"""
 
 import math
+import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from functools import partial
+from numbers import Integral
 from typing import Any, NamedTuple
-
-import numpy as np
 
 FIXED = ("dtype", "normalize_observations", "normalize_rewards")  # part of a model and its file
 
@@ -26,15 +30,15 @@ class LinearSchedule(NamedTuple):
 
 def check_count(name: str, value: Any, least: int = 1) -> None:
     """Raise a ValueError unless `value` is an integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} is {value!r}; an integer of at least {least} is needed")
 
 
 def checked_seed(seed: Any) -> int:
     """Return a seed as an int; a new one if it is None."""
     if seed is None:
-        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        return secrets.randbits(64)
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise ValueError(f"seed is {seed!r}; an integer of at least 0, or None, is needed")
     return int(seed)
 
@@ -70,24 +74,24 @@ def _check_dtype(name: str, value: Any) -> None:
 
 # --- the settings, each with its default, its range and its meaning -----------------------------------------
 
-def _field(default: Any, check: Callable, **limits: float) -> Any:
-    return field(default=default, metadata={"check": partial(check, **limits), **limits})
+def _field(default: Any, check: Callable, help: str, **limits: float) -> Any:
+    return field(default=default, metadata={"check": partial(check, **limits), "help": help, **limits})
 
 
-def _whole(default: int, least: int = 1) -> Any:
-    return _field(default, check_count, least=least)
+def _whole(default: int, least: int = 1, *, help: str) -> Any:
+    return _field(default, check_count, help, least=least)
 
 
-def _number(default: float, low: float = 0, high: float = math.inf) -> Any:
-    return _field(default, _check_number, low=low, high=high)
+def _number(default: float, low: float = 0, high: float = math.inf, *, help: str) -> Any:
+    return _field(default, _check_number, help, low=low, high=high)
 
 
-def _schedule(default: float, low: float = 0) -> Any:
-    return _field(default, _check_schedule, low=low)
+def _schedule(default: float, low: float = 0, *, help: str) -> Any:
+    return _field(default, _check_schedule, help, low=low)
 
 
-def _switch(default: bool) -> Any:
-    return _field(default, _check_switch)
+def _switch(default: bool, *, help: str) -> Any:
+    return _field(default, _check_switch, help)
 
 
 Scheduled = float | Callable[[float], float]  # a number, or a function of the remaining progress (1 to 0)
@@ -100,26 +104,46 @@ class Settings:
     `dataclasses.replace(settings, gamma=0.9)` makes a changed copy, which is checked too.
     """
 
-    gamma: float = _number(0.99, 0, 1)                   # discount; nearer 1 where rewards come late
-    timesteps_per_batch: int = _whole(1024)              # environment steps per rank and update
-    max_kl: Scheduled = _schedule(0.01, 1e-12)           # trust region; 0.001 to 0.05, the first to try
-    cg_iters: int = _whole(10)                           # Fisher products of the conjugate gradient
-    lam: float = _number(0.98, 0, 1)                     # of GAE: 1 is variance, 0 is bias
-    entcoeff: Scheduled = _schedule(0.0, -math.inf)      # weight of the entropy bonus
-    cg_damping: float = _number(1e-2)                    # added to the Fisher matrix; 0.1 suits control tasks
-    vf_stepsize: Scheduled = _schedule(3e-4)             # of Adam, which fits the critic
-    vf_iters: int = _whole(3, 0)                         # passes of the critic over the batch
-    vf_batch_size: int = _whole(128)                     # samples per minibatch of the critic
-    fvp_subsample: int = _whole(5)                       # curvature from every k-th sample
-    linesearch_steps: int = _whole(10)                   # how many ever shorter steps to try
-    linesearch_shrink: float = _number(0.5, 1e-12, 1)    # each is this times the one before
-    kl_tolerance: float = _number(1.5, 1e-12)            # a step is accepted within this times max_kl
-    normalize_advantage: bool = _switch(True)            # to mean 0 and spread 1
-    normalize_observations: bool = _switch(False)        # by running statistics, which the file keeps
-    normalize_rewards: bool = _switch(False)             # by the running spread of returns
-    bootstrap_truncated: bool = _switch(True)            # value the state where a time limit cut an episode
-    clip_rewards: bool = _switch(False)                  # learn from rewards within -1 .. 1
-    dtype: str = _field("float32", _check_dtype)         # "float64" for checks
+    gamma: float = _number(
+        0.99, 0, 1, help="discount, 0.99 to 0.999; nearer 1 where what counts comes late")
+    timesteps_per_batch: int = _whole(
+        1024, help="environment steps per rank and update; more is slower and steadier")
+    max_kl: Scheduled = _schedule(
+        0.01, 1e-12, help="trust region, 0.001 (pixels) to 0.05; the setting to try first")
+    cg_iters: int = _whole(
+        10, help="Fisher products of the conjugate gradient")
+    lam: float = _number(
+        0.98, 0, 1, help="of GAE: trades variance (1) for bias (0), 0.9 to 1")
+    entcoeff: Scheduled = _schedule(
+        0.0, -math.inf, help="weight of the entropy bonus; 0.01 where rewards are rare")
+    cg_damping: float = _number(
+        1e-2, help="added to the Fisher matrix; 0.1 suits control tasks")
+    vf_stepsize: Scheduled = _schedule(
+        3e-4, help="stepsize of Adam, which fits the critic")
+    vf_iters: int = _whole(
+        3, 0, help="passes of the critic over the batch")
+    vf_batch_size: int = _whole(
+        128, help="samples per minibatch of the critic")
+    fvp_subsample: int = _whole(
+        5, help="curvature from every k-th sample; of a recurrent policy, from every k-th environment")
+    linesearch_steps: int = _whole(
+        10, help="how many ever shorter steps to try")
+    linesearch_shrink: float = _number(
+        0.5, 1e-12, 1, help="each of these is so many times the one before")
+    kl_tolerance: float = _number(
+        1.5, 1e-12, help="a step is accepted up to this multiple of max_kl")
+    normalize_advantage: bool = _switch(
+        True, help="to mean 0 and spread 1")
+    normalize_observations: bool = _switch(
+        False, help="by running statistics, which the model's file keeps")
+    normalize_rewards: bool = _switch(
+        False, help="by the running spread of returns")
+    bootstrap_truncated: bool = _switch(
+        True, help="value the state in which a time limit cut an episode")
+    clip_rewards: bool = _switch(
+        False, help="learn from rewards clipped to -1 .. 1; reports show the real returns")
+    dtype: str = _field(
+        "float32", _check_dtype, "float32, or float64 for checks")
 
     def __post_init__(self) -> None:
         for name, item in FIELDS.items():
@@ -159,6 +183,8 @@ FIELDS = {item.name: item for item in fields(Settings)}  # by name
 
 def _plain(name: str, value: Any) -> Any:
     """Return a setting without NumPy's types, which JSON does not know: 0.5 of np.float32(0.5)."""
+    import numpy as np
+
     if name != "dtype":
         return value.item() if isinstance(value, np.generic) else value
     try:

@@ -16,7 +16,7 @@ import pytest
 from outputs import check_help
 
 from trpo_np import TRPO, envs, evaluation, load_policy, presets, run_mujoco, update
-from trpo_np.app import jobs
+from trpo_np.app import jobs, options
 from trpo_np.app.signals import boundaries
 from trpo_np.callbacks import CallbackList
 from trpo_np.comm import OneProcess
@@ -187,9 +187,10 @@ def test_a_schedule_goes_on_too():
     preset = dict(timesteps_per_batch=256, max_kl=LinearSchedule(0.02, 0.001),
                   vf_stepsize=LinearSchedule(1e-3))
 
-    def job(*options):
-        parser = jobs.parser("job", "", "CartPole-v1", "2048", ["none"])
-        args = parser.parse_args(["--env", "CartPole-v1", "--eval-episodes", "0", *options])
+    def job(*words):
+        parser = jobs.parser("job", "", env="CartPole-v1", timesteps="2048", presets=["none"],
+                             policies=["none"])
+        args = parser.parse_args(["--env", "CartPole-v1", "--eval-episodes", "0", *words])
         return jobs.run(args, lambda **kw: envs.make_env("CartPole-v1", **kw), "MlpPolicy", preset)
 
     assert job("--save", "whole", "--save-every", "1024") == 0
@@ -582,7 +583,7 @@ def test_the_status_of_the_work_is_that_of_the_process():
 @pytest.mark.parametrize("text, value", [("0", 0), ("1000", 1000), ("1e6", 1_000_000), ("2.5e3", 2500),
                                          ("12345678901234567891", 12345678901234567891)])
 def test_count(text, value):
-    assert jobs.count(text) == value
+    assert options.count(text) == value
 
 
 @pytest.mark.parametrize("option, text", [

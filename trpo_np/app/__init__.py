@@ -1,1 +1,2 @@
-"""Shared by the entry points: `signals` (Ctrl-C and its like), `jobs` (one training job), `plots`, `info`."""
+"""Shared by the entry points: `signals` (Ctrl-C and its like), `options`, `jobs` (one training job), `plots`,
+`info`."""

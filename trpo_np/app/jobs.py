@@ -19,6 +19,7 @@ import time
 from contextlib import closing, suppress
 
 from ..kernels.threads import THREADS
+from . import options
 from .signals import Signals, boundaries
 
 LOGS, UNSAVED = ("progress.csv", "progress.json", "monitor.csv"), "unsaved.json"
@@ -27,51 +28,32 @@ EPILOG = "After an error in your own environment or policy, TRPO_NP_TRACEBACK=1 
 
 # --- options ------------------------------------------------------------------------------------------------
 
-def count(text: str) -> int:
-    """Read a whole number, also written like 1e6."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if value < 0 or not value.is_integer():  # which infinity is not
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number such as 1000000 or 1e6")
-    return int(text) if text.isdecimal() else int(value)
-
-
-def positive(text: str) -> int:
-    """Read a whole number of at least 1."""
-    if not (value := count(text)):
-        raise argparse.ArgumentTypeError("at least 1 is needed")
-    return value
-
-
 def layout(prog: str) -> argparse.HelpFormatter:
     """Make argparse's formatter with room for the longest option and with lines that the eye can follow."""
     width = min(shutil.get_terminal_size().columns - 2, 100)
     return argparse.HelpFormatter(prog, max_help_position=26, width=width)
 
 
-def parser(prog: str, description: str, env: str, timesteps: str,
-           presets: list[str]) -> argparse.ArgumentParser:
-    """Make a parser with the options that all training jobs share."""
+def parser(prog: str, description: str, **given) -> argparse.ArgumentParser:
+    """Make a parser with the options that all training jobs share; `given` is for `add_options`."""
     p = argparse.ArgumentParser(prog=prog, description=description, epilog=EPILOG, formatter_class=layout)
-    add_options(p, env, timesteps, presets)
+    add_options(p, **given)
     return p
 
 
 def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: list[str],
-                num_envs: int = 1) -> None:
+                policies: list[str], num_envs: int = 1) -> None:
     """Add the options of a training job. Without --env the parsed `env` is None; see `find_env`."""
     add, shown = p.add_argument, "(default: %(default)s)"
     add("--env", metavar="ID",
         help="gymnasium id of the environment, or module:ID if that module of yours registers it "
              f"(default: {env}; with --load, the one that the file names)")
-    add("--num-timesteps", type=count, default=timesteps, metavar="N",
+    add("--num-timesteps", type=options.count, default=timesteps, metavar="N",
         help="environment steps to train for, in whole batches; 1e6 is understood; with 0 nothing is "
              f"trained, the model is only evaluated {shown}")
-    add("--seed", type=count, default=0, metavar="N",
+    add("--seed", type=options.count, default=0, metavar="N",
         help=f"same seed, same result, on the same machine with the same versions {shown}")
-    add("--num-envs", type=positive, default=num_envs, metavar="N",
+    add("--num-envs", type=options.positive, default=num_envs, metavar="N",
         help=f"environments stepped in turn; the batch is shared out among them {shown}")
     add("--preset", choices=presets, default=presets[0],
         help="tuned: settings that learn fast, chosen for this environment or for its kind; baselines: "
@@ -79,7 +61,7 @@ def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: l
              f"with{'; paper: those of the TRPO paper' * ('paper' in presets)} {shown}")
     add("--save", metavar="FILE",
         help="where the model goes, an .npz file (default: that of --load, or else trpo_ENV_seedN.npz)")
-    add("--save-every", type=count, default="100000", metavar="N",
+    add("--save-every", type=options.count, default="100000", metavar="N",
         help="environment steps between saves to that file, 0 for only at the end; a job that is killed "
              f"loses no more than this {shown}")
     add("--load", metavar="FILE",
@@ -91,12 +73,13 @@ def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: l
     add("--log-dir", metavar="FOLDER",
         help="also write progress.csv, progress.json, monitor.csv (each episode) and, if tensorboard is "
              "installed, its event files there (default: tables on the terminal only)")
-    add("--log-interval", type=positive, default=10, metavar="N", help=f"updates per table {shown}")
-    add("--eval-episodes", type=count, default=20, metavar="N",
+    add("--log-interval", type=options.positive, default=10, metavar="N", help=f"updates per table {shown}")
+    add("--eval-episodes", type=options.count, default=20, metavar="N",
         help="episodes of the evaluation at the end, with the most likely actions, for Atari with drawn "
              f"ones {shown}")
     add("--play", action="store_true",
         help="show the policy in a window at the end, until Ctrl-C (default: no window)")
+    options.add_settings(p, policies)
 
 
 def find_env(given: str | None, file: str | None, default: str = "") -> str:
@@ -297,7 +280,8 @@ def prepare(args: argparse.Namespace, make_env, policy: str, preset: dict, make_
     path = own_file(args)
     env = make_envs(args.num_envs) if make_envs else DummyVecEnv([make_env] * args.num_envs)
     if args.load:
-        model = TRPO.load(args.load, env=env, verbose=1)
+        model = TRPO.load(args.load, env=env, verbose=1, **options.given_settings(args))
+        options.check_policy(args, model)
     else:
         model = TRPO(policy, env, seed=args.seed, verbose=1, **preset)
     training = args.num_timesteps > model.num_timesteps
@@ -312,6 +296,7 @@ def prepare(args: argparse.Namespace, make_env, policy: str, preset: dict, make_
                 begin_logs(args.log_dir, path, args)
             formats = ["csv", "json"] + ["tensorboard"] * bool(importlib.util.find_spec("tensorboard"))
             model.loggers += configure(args.log_dir, formats).outputs
+            options.write_config(f"{args.log_dir}/config.json", args, model)
         introduce(args, model, preset, path, training, about)
     return model, path
 
@@ -325,7 +310,9 @@ def introduce(args: argparse.Namespace, model, preset: dict, path: str, training
              f"{plural(model.get_env().num_envs, 'environment')}, {plural(model.comm.size, 'rank')}, "
              f"OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}"] + [about] * bool(about)
     if args.load:
-        lines.append(f"{args.load}: {plural(model.num_timesteps, 'step')} so far, its own settings")
+        given = ", ".join(f"{name} {value}" for name, value in options.given_settings(args).items())
+        changed = f", but {given}" if given else ""
+        lines.append(f"{args.load}: {plural(model.num_timesteps, 'step')} so far, its own settings" + changed)
         if not training:
             lines.append("nothing to train: --num-timesteps counts the steps in all")
     else:
