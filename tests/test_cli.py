@@ -138,7 +138,25 @@ def test_eval_prints_what_evaluate_policy_finds(cartpole, capsys, options, word,
     returns, lengths = evaluate(policy, env, 6, deterministic, return_episode_rewards=True, seed=5)
     assert capsys.readouterr().out == (
         f"{word} return of 6 episodes: {np.mean(returns):.2f} +- {np.std(returns):.2f} "
-        f"(lowest {min(returns):.2f}, highest {max(returns):.2f}; mean length {np.mean(lengths):.1f})\n")
+        f"(lowest {min(returns):.2f}, highest {max(returns):.2f}; mean length {np.mean(lengths):.1f})\n"
+        f"    percentiles 5 %: {np.percentile(returns, 5):.2f}, 25 %: {np.percentile(returns, 25):.2f}, "
+        f"50 %: {np.median(returns):.2f}, 75 %: {np.percentile(returns, 75):.2f}, "
+        f"95 %: {np.percentile(returns, 95):.2f}\n")
+
+
+def test_eval_compares_files_with_the_first_one(cartpole, capsys):
+    TRPO("MlpPolicy", "CartPole-v1", seed=1).save("new")
+    assert call("eval", cartpole, "new.npz", "--env", "CartPole-v1", "--episodes", 6) == 0
+    lines = capsys.readouterr().out.splitlines()
+    means = [float(re.search(r"episodes: ([\d.]+)", lines[i])[1]) for i in (0, 2)]
+    difference, low, high = map(float, re.findall(r"[-+][\d.]+", lines[4])[:3])
+    assert lines[2].startswith("new.npz: ") and lines[4].endswith(f"against {cartpole}")
+    assert difference == pytest.approx(means[1] - means[0], abs=0.011) and low < difference < high
+
+
+def test_eval_hands_arguments_to_the_environment(cartpole):
+    said = call("eval", cartpole, "--env", "CartPole-v1", "--env-kwargs", "speed=1")
+    assert "CartPole-v1 takes no argument 'speed'" in said
 
 
 def test_eval_takes_the_environment_that_the_file_names(cartpole, capsys):
@@ -329,7 +347,7 @@ def test_help_of_each_command_teaches_each_option_and_its_default():
     parser = cli.parser()
     check_help(parser)
     commands = next(action for action in parser._actions if hasattr(action, "choices") and action.choices)
-    assert list(commands.choices) == ["train", "atari", "eval", "play", "plot", "info"]
+    assert list(commands.choices) == ["train", "atari", "sweep", "eval", "play", "plot", "info"]
     for name, sub in commands.choices.items():
         check_help(sub)
         assert len(sub.description) > 60 and name in parser.format_help()

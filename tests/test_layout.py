@@ -29,7 +29,8 @@ NUMPY_ALONE = {name for name in ROW if ROW[name] <= ROW["files"]}
 # the core, which a newcomer reads in an hour; it names formulas, not how and when they are compiled
 CORE = ["params", "autodiff", "ops/__init__", "nn", "distributions", "optim", "trust_region", "rollout",
         "policies/base", "update", "trpo"]
-MAY_PRINT = {"callbacks", "run_mujoco", "run_atari", "cli", "logger", "kernels/compile", "app/jobs"}
+MAY_PRINT = {"callbacks", "run_mujoco", "run_atari", "cli", "logger", "kernels/compile", "app/jobs",
+             "app/sweep"}
 RANDOM = {"Generator", "default_rng", "SeedSequence", "BitGenerator", "PCG64"}
 NEVER_TRUE = {"allow_pickle", "fastmath", "parallel"}
 NAMEDTUPLES = {"_replace", "_asdict", "_fields"}  # underscored, and public

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from . import run_atari, run_mujoco
-from .app import jobs, options
+from .app import jobs, options, sweep
 
 PROG = "trpo-np"
 
@@ -29,6 +29,14 @@ def parser() -> argparse.ArgumentParser:
         p.set_defaults(work=work)
         return p
 
+    add_training(command)
+    add_acting(command)
+    add_reading(command)
+    return top
+
+
+def add_training(command) -> None:
+    """Add the commands that train; `command` adds one."""
     p = command("train", run_mujoco.train, "train a policy, save it, evaluate it", run_mujoco.DESCRIPTION)
     jobs.add_options(p, **run_mujoco.OPTIONS)
 
@@ -36,9 +44,21 @@ def parser() -> argparse.ArgumentParser:
     p.epilog = run_atari.EPILOG
     run_atari.add_options(p)
 
-    p = command("eval", evaluate, "print the mean return of a saved policy",
-                "Run whole episodes with a saved policy; print the mean and the spread of their returns.")
-    acting_options(p)
+    p = command("sweep", train_many, "train over seeds and lists of settings",
+                "Train a policy for each seed and each combination of settings, in processes side by side; "
+                "print a table of the returns at the end (mean, standard error, worst seed) and draw the "
+                "curves. Takes the options of train. The same command goes on with a sweep that was stopped.")
+    sweep.add_options(p)
+    jobs.add_options(p, **run_mujoco.OPTIONS)
+
+
+def add_acting(command) -> None:
+    """Add the commands that run a saved policy."""
+    p = command("eval", evaluate, "print the mean return of saved policies",
+                "Run whole episodes with saved policies, all from the same seeds; print the mean, the "
+                "spread and percentiles of their returns and, of several policies, how each differs from the "
+                "first one, with its 95 % bootstrap interval.")
+    acting_options(p, several=True)
     p.add_argument("--episodes", type=options.positive, default=20, metavar="N",
                    help="episodes to run (default: %(default)s)")
 
@@ -50,6 +70,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--video", metavar="FOLDER",
                    help="write an .mp4 file of each episode there, which needs moviepy (default: a window)")
 
+
+def add_reading(command) -> None:
+    """Add the commands that read what training wrote."""
     p = command("plot", plot, "draw learning curves of one or several runs",
                 "Draw the learning curves of runs from what train --log-dir wrote there: monitor.csv (each "
                 "episode; that of stable-baselines3's Monitor does as well) or, without it, progress.csv. "
@@ -71,12 +94,16 @@ def parser() -> argparse.ArgumentParser:
                 "Print what a file holds: spaces, network, parameters, settings, and how far its training "
                 "has come. Needs NumPy only.")
     p.add_argument("file", metavar="FILE", help="a saved model, .npz")
-    return top
 
 
-def acting_options(p: argparse.ArgumentParser) -> None:
+def acting_options(p: argparse.ArgumentParser, several: bool = False) -> None:
     """Add the options that `eval` and `play` share."""
-    p.add_argument("file", metavar="FILE", help="a saved model, .npz")
+    if several:
+        p.add_argument("files", metavar="FILE", nargs="+", help="saved models, .npz")
+    else:
+        p.add_argument("file", metavar="FILE", help="a saved model, .npz")
+    p.add_argument("--env-kwargs", metavar="NAME=VALUE", nargs="+", type=options.pair, default=[],
+                   help="arguments of the environment, as in training (default: none)")
     p.add_argument("--env", metavar="ID",
                    help="gymnasium id of the environment, or module:ID if that module of yours registers it "
                         "(default: the one that the file names; never a module)")
@@ -86,34 +113,68 @@ def acting_options(p: argparse.ArgumentParser) -> None:
                    help="draw actions, as in training (default: the most likely ones)")
 
 
-def load(args: argparse.Namespace) -> tuple:
+def load(args: argparse.Namespace, path: str) -> tuple:
     """Return a file's policy and a function that makes its environment."""
     jobs.one_thread()
-    env_id = jobs.find_env(args.env, args.file)
+    env_id = jobs.find_env(args.env, path)
     from . import atari
     from .envs import make_env
     from .files.model import load_policy
     from .policies.images import Visual
 
-    policy = load_policy(args.file)
+    policy, given = load_policy(path), dict(args.env_kwargs)
     space: Any = policy.observation_space
     if isinstance(policy, Visual) and atari.is_atari(env_id):
-        return policy, atari.maker(env_id, **atari.seen(space.shape))
-    return policy, lambda **kwargs: make_env(env_id, **kwargs)
+        return policy, atari.maker(env_id, **atari.seen(space.shape) | given)
+    return policy, lambda **kwargs: make_env(env_id, **given, **kwargs)
+
+
+def train_many(args: argparse.Namespace) -> int:
+    """Run a sweep."""
+    sweep.sweep(args, args.argv[1:], args.num_timesteps)
+    return 0
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    """Print the mean return of a saved policy."""
-    policy, make_env = load(args)
-    print(jobs.score(policy, make_env(), args.episodes, args.seed, not args.stochastic))
+    """Print the mean return of saved policies, and how they differ."""
+    first: list = []
+    for path in args.files:
+        policy, make_env = load(args, path)
+        returns, lengths = jobs.episodes(policy, make_env(), args.episodes, args.seed, not args.stochastic)
+        print(f"{path}: " * (len(args.files) > 1) + jobs.score(returns, lengths, not args.stochastic))
+        print(f"    percentiles {percentiles(returns)}", flush=True)
+        if first:
+            print(f"    {difference(first, returns)} against {args.files[0]}")
+        first = first or returns
     return 0
+
+
+def percentiles(returns: list) -> str:
+    """Return some percentiles of returns as text."""
+    import numpy as np
+
+    levels = (5, 25, 50, 75, 95)
+    values = np.percentile(returns, levels)
+    return ", ".join(f"{level} %: {value:.2f}" for level, value in zip(levels, values))
+
+
+def difference(first: list, second: list) -> str:
+    """Return how much higher the second mean is than the first, with its bootstrap interval, as text."""
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    if min(len(first), len(second)) < 2:
+        return f"{np.mean(second) - np.mean(first):+.2f}"
+    interval = bootstrap((second, first), lambda a, b, axis: a.mean(axis) - b.mean(axis), method="percentile",
+                         random_state=np.random.default_rng(0)).confidence_interval
+    return f"{np.mean(second) - np.mean(first):+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
 
 
 def play(args: argparse.Namespace) -> int:
     """Show a saved policy in a window, or record it."""
     if not args.video:
         jobs.check_display()
-    policy, make_env = load(args)
+    policy, make_env = load(args, args.file)
     episodes = args.episodes or (1 if args.video else None)
     jobs.play(policy, make_env, args.seed, episodes, args.video, not args.stochastic)
     if args.video:
@@ -158,7 +219,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.path.append(os.getcwd())
 
     def work() -> int:
-        args = parser().parse_args(options.with_config(argv, ("train", "atari")))
+        words = options.with_config(argv, ("train", "atari", "sweep"))
+        args = parser().parse_args(words, argparse.Namespace(argv=words))
         return args.work(args)
 
     jobs.main(work, PROG)

@@ -1,2 +1,2 @@
 """Shared by the entry points: `signals` (Ctrl-C and its like), `options`, `jobs` (one training job), `plots`,
-`info`."""
+`sweep` (many), `info`."""

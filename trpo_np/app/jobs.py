@@ -23,6 +23,7 @@ from . import options
 from .signals import Signals, boundaries
 
 LOGS, UNSAVED = ("progress.csv", "progress.json", "monitor.csv"), "unsaved.json"
+SCORE = "evaluation.json"
 EPILOG = "After an error in your own environment or policy, TRPO_NP_TRACEBACK=1 shows where it came from."
 
 
@@ -256,7 +257,10 @@ def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs
                 if args.eval_episodes:
                     seed = args.seed + 1_000_000
                     with closing(make_env()) as env:
-                        print(score(model, env, args.eval_episodes, seed, deterministic), flush=True)
+                        returns, lengths = episodes(model, env, args.eval_episodes, seed, deterministic)
+                    print(score(returns, lengths, deterministic), flush=True)
+                    if args.log_dir:
+                        note_score(args.log_dir, model, returns, lengths)
                 if args.play:
                     play(model, make_env, args.seed, deterministic=deterministic)
         except KeyboardInterrupt:
@@ -364,18 +368,31 @@ def train(model, args: argparse.Namespace, path: str, signals: Signals) -> None:
     signals.release()
 
 
-def score(policy, env, episodes: int, seed: int, deterministic: bool = True) -> str:
-    """Evaluate a policy; return a line about its returns."""
+def episodes(policy, env, count: int, seed: int, deterministic: bool = True) -> tuple[list, list]:
+    """Evaluate a policy; return the returns and lengths of its episodes."""
     from ..evaluation import evaluate_policy
 
-    returns, lengths = evaluate_policy(policy, env, episodes, deterministic, return_episode_rewards=True,
-                                       seed=seed)
-    mean = sum(returns) / episodes
-    std = (sum((x - mean) ** 2 for x in returns) / episodes) ** 0.5
-    kind, plural = "deterministic" if deterministic else "stochastic", "s" * (episodes > 1)
-    length = sum(lengths) / episodes
-    spread = f"lowest {min(returns):.2f}, highest {max(returns):.2f}; mean length {length:.1f}"
-    return f"{kind} return of {episodes} episode{plural}: {mean:.2f} +- {std:.2f} ({spread})"
+    return evaluate_policy(policy, env, count, deterministic, return_episode_rewards=True, seed=seed)
+
+
+def score(returns: list, lengths: list, deterministic: bool = True) -> str:
+    """Return a line about the episodes of an evaluation."""
+    count = len(returns)
+    mean = sum(returns) / count
+    std = (sum((x - mean) ** 2 for x in returns) / count) ** 0.5
+    kind, plural = "deterministic" if deterministic else "stochastic", "s" * (count > 1)
+    spread = f"lowest {min(returns):.2f}, highest {max(returns):.2f}; mean length {sum(lengths) / count:.1f}"
+    return f"{kind} return of {count} episode{plural}: {mean:.2f} +- {std:.2f} ({spread})"
+
+
+def note_score(folder: str, model, returns: list, lengths: list) -> None:
+    """Write the episodes of the evaluation at the end beside the logs: evaluation.json."""
+    os.makedirs(folder, exist_ok=True)
+    record = {"num_timesteps": model.num_timesteps, "returns": [float(x) for x in returns],
+              "lengths": [int(n) for n in lengths]}
+    with open(os.path.join(folder, f"{SCORE}.tmp"), "w", encoding="utf-8") as file:
+        json.dump(record, file)
+    os.replace(os.path.join(folder, f"{SCORE}.tmp"), os.path.join(folder, SCORE))
 
 
 def play(policy, make_env, seed: int, episodes: int | None = None, video: str | None = None,

@@ -104,6 +104,7 @@ def add_settings(p: argparse.ArgumentParser, policies: list[str]) -> None:
                             "preset's)")
     group.add_argument("--normalize", action=argparse.BooleanOptionalAction,
                        help="--normalize-observations and --normalize-rewards (default: the preset's)")
+    readers: dict[Any, Any] = {int: ("N", count), float: ("X", number), str: ("TYPE", str)}
     for name, item in FIELDS.items():
         flag = f"--{name.replace('_', '-')}"
         own = str(item.default) if item.type is not bool else "yes" if item.default else "no"
@@ -111,8 +112,7 @@ def add_settings(p: argparse.ArgumentParser, policies: list[str]) -> None:
         if item.type is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, help=help)
         else:
-            shown, reader = {int: ("N", count), float: ("X", number),
-                             str: ("TYPE", str)}.get(item.type, ("X[:Y]", schedule))
+            shown, reader = readers.get(item.type, ("X[:Y]", schedule))
             group.add_argument(flag, metavar=shown, type=reader, help=help)
 
 
