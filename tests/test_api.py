@@ -1,11 +1,14 @@
 """The interface: stable-baselines' names and defaults, what types come back, and a sentence for bad input."""
 
+import configparser
 import importlib
 import inspect
 import io
+import sys
 import warnings
 from contextlib import redirect_stdout
 from functools import partial
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -77,6 +80,27 @@ def test_stable_baselines_import_paths(path, module, names):
     here = importlib.import_module(f"trpo_np.{module}")
     for name in names:
         assert getattr(there, name) is getattr(here, name)
+
+
+@pytest.mark.parametrize("name", ["TRPO", "make_vec_env", "evaluate_policy"])
+def test_where_gymnasium_is_missing_a_sentence_says_what_to_install(name, monkeypatch):
+    for module in [m for m in sys.modules if m.split(".")[0] == "trpo_np"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    fresh = importlib.import_module("trpo_np")
+    with pytest.raises(ImportError, match=rf"^{name} needs gymnasium.*pip install 'trpo_np\[train\]'.*NumPy"):
+        getattr(fresh, name)
+    assert callable(fresh.load_policy)
+
+
+def test_the_base_needs_numpy_alone_and_every_extra_that_trains_brings_the_rest():
+    config = configparser.ConfigParser()
+    config.read(Path(__file__).parents[1] / "setup.cfg")
+    assert config["options"]["install_requires"].split() == ["numpy>=1.26"]
+    extras = {name: needs.split() for name, needs in config["options.extras_require"].items()}
+    assert [need.split(">")[0] for need in extras["train"]] == ["gymnasium", "numba", "scipy"]
+    for name in ("mujoco", "atari", "mpi", "test", "bench"):
+        assert extras[name][0].startswith("trpo_np[train"), name
 
 
 def test_a_policy_goes_by_its_name_too():

@@ -16,7 +16,14 @@ def __getattr__(name):
     if name not in _HOME:
         raise AttributeError(f"module 'trpo_np' has no attribute {name!r}; its names are "
                              f"{', '.join(__all__)}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "gymnasium":
+            raise
+        command = import_module(f"{__name__}.settings").install("train")
+        raise ImportError(f"{name} needs gymnasium, which is not installed: {command}. To predict, "
+                          "trpo_np.load_policy(path) needs NumPy alone") from None
 
 
 def __dir__():

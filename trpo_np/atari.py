@@ -11,9 +11,9 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AutoresetMode
 
-from .settings import nearest
+from .settings import install, nearest
 
-INSTALL = "Atari games need the package ale-py: pip install 'trpo_np[atari]'"
+INSTALL = f"Atari games need the package ale-py: {install('atari')}"
 
 
 def find_game(name: str) -> gymnasium.envs.registration.EnvSpec:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .kernels.threads import blas_threads, cores
+from .settings import install
 
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 LAUNCHED = (*SIZES, "PMI_RANK", "PMIX_RANK")
@@ -182,7 +183,7 @@ def connect(comm=None):
             if {os.environ[name] for name in SIZES if name in os.environ} == {"1"}:
                 return OneProcess()
             raise ImportError("a launcher started this process as one of several ranks, but mpi4py cannot be "
-                              f"imported ({error}); pip install 'trpo_np[mpi]'") from error
+                              f"imported ({error}); {install('mpi')}") from error
         ranks = Ranks(MPI.COMM_WORLD)
         if ranks.size > 1:
             _end_on_uncaught()

@@ -26,7 +26,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from . import spaces
 from .promises import declared
-from .settings import check_count, checked_seed, nearest
+from .settings import check_count, checked_seed, install, nearest
 from .vec_env import FLAGS, NUMBERS, DummyVecEnv, VecEnv, flags, number, numbers, outcome, row, split
 
 FRAME = "episode_frame_number"  # in ALE's infos: falls when a game starts anew, rises where a life was lost
@@ -391,8 +391,8 @@ def make_env(env_id: str, **kwargs) -> gymnasium.Env:
     try:
         env = gymnasium.make(env_id, **kwargs)
     except gymnasium.error.DependencyNotInstalled as error:
-        raise ImportError(f"{env_id} needs a package that is not installed: {error}. For MuJoCo: pip install "
-                          "'trpo_np[mujoco]', for Atari: pip install 'trpo_np[atari]'") from None
+        raise ImportError(f"{env_id} needs a package that is not installed: {error}. For MuJoCo: "
+                          f"{install('mujoco')}; for Atari, the extra atari") from None
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         hint = nearest(env_id, gymnasium.registry)
         own = "" if ":" in env_id else f"; if a module of yours registers it: 'module:{env_id}'"

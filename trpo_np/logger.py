@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from .settings import nearest
+from .settings import install, nearest
 
 
 class Logger:
@@ -184,7 +184,7 @@ class TensorBoardOutput:
             from tensorboard.summary.writer.record_writer import RecordWriter
         except ImportError as error:
             raise ImportError("writing TensorBoard files needs the tensorboard package: "
-                              "pip install 'trpo_np[tensorboard]'") from error
+                              f"{install('tensorboard')}") from error
         # not its EventFileWriter: that loads TensorFlow if installed, and its thread does not survive a fork
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         Path(folder).mkdir(parents=True, exist_ok=True)

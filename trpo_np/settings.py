@@ -51,6 +51,11 @@ def nearest(name: Any, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def install(extra: str) -> str:
+    """Return the command that installs an extra of this package, for an error message."""
+    return f"pip install 'trpo_np[{extra}]' (or, in the folder of its source, pip install '.[{extra}]')"
+
+
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not low <= value <= high or math.isinf(value):

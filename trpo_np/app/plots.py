@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..settings import install
+
 AXES = {"steps": "environment steps", "episodes": "episodes", "time": "time"}
 WINDOW = 20  # episodes that a point averages, unless told otherwise; more would lag behind a short run
 PER_ROW = 100  # episodes that a row of a table averages, as soon as there are as many
@@ -254,7 +256,7 @@ def interval(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     try:
         from scipy.stats import bootstrap
     except ImportError as error:
-        raise ImportError("averaging several runs needs the scipy package: pip install scipy") from error
+        raise ImportError(f"averaging several runs needs the scipy package: {install('plot')}") from error
     found = bootstrap((rows,), np.mean, axis=0, n_resamples=2000, batch=200, confidence_level=LEVEL,
                       method="percentile", random_state=np.random.default_rng(0)).confidence_interval
     return found.low, found.high
@@ -289,7 +291,7 @@ def draw(curves: list[Curve], axis: str = "steps", title: str = "", what: str = 
     try:
         from matplotlib.figure import Figure  # not pyplot: it looks for a window system
     except ImportError as error:
-        raise ImportError("drawing needs the matplotlib package: pip install 'trpo_np[plot]'") from error
+        raise ImportError(f"drawing needs the matplotlib package: {install('plot')}") from error
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     draw_in(figure.add_subplot(), curves, axis, title, what + f"\n{band(curves)}" * bool(band(curves)))
     return figure

@@ -8,6 +8,7 @@ numba's cache takes tenths of a second. At import nothing is compiled, and numba
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,9 @@ def compile_all(files: Container[str] | None = None) -> bool:
     takes long, a line on the terminal says so; loading what another process has compiled is silent.
     """
     if not available():
+        if os.environ.get("TRPO_NP_NUMBA", "1") != "0":
+            warnings.warn("numba or scipy is not installed: training works, but takes about three times as "
+                          "long; pip install numba scipy", stacklevel=3)
         return False
     import threading
 
