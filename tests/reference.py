@@ -56,7 +56,7 @@ def scaled_rewards(segments, gamma, clip):
                     seen.append(running[i])
                 if done[t, i] or not valid[t, i]:
                     running[i] = 0.0
-        spread = max(np.std(seen), 1e-4)
+        spread = np.std(seen) or 1.0
         results.append(np.array([[min(max(r / spread, -clip), clip) for r in row] for row in rewards]))
     return results
 

@@ -1,5 +1,7 @@
 """Merged statistics are those of all rows at once, whatever the batches and ranks."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import reference
@@ -64,6 +66,46 @@ def test_large_offsets_do_not_cancel():
     np.testing.assert_allclose(moments.std, rows.std(0), rtol=1e-6)
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("offset, spread", [(1.7e9, 1.0), (1.7e9, 1e-3), (1.7e18, 1e5), (-3e15, 40.0),
+                                            (0.1, 1e-9)])
+def test_moments_are_exact_at_any_offset(offset, spread, ranks):
+    rows = offset + spread * np.random.default_rng(0).standard_normal((600, 1))
+    exact = [Fraction(float(x)) for x in rows[:, 0]]
+    mean = sum(exact) / len(exact)
+    m2 = sum((x - mean) ** 2 for x in exact)
+
+    def run(comm):
+        moments = Moments(1)
+        for batch in np.split(rows, 3):
+            moments.merge(np.array_split(batch, ranks)[comm.rank], comm)
+        return moments
+    for moments in reference.on_ranks(ranks, run):
+        assert abs(Fraction(float(moments.mean[0])) - mean) <= 2 * Fraction(float(np.spacing(abs(offset))))
+        rounding = np.spacing(abs(offset)) / spread  # of the mean, between merges, in standard deviations
+        assert float(moments.m2[0]) == pytest.approx(float(m2), rel=1e-9 + 0.1 * rounding)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.7e9, -1e-7 / 3, 1e150, 1.7e18])
+def test_a_constant_has_the_unit_1(value):
+    moments = Moments(1)
+    for n in (2048, 1, 777, 2048):
+        moments.merge(np.full((n, 1), value), ONE)
+        assert moments.unit.tolist() == [1]
+        assert abs(moments.mean[0] - value) <= np.spacing(abs(value))
+
+
+def test_what_varies_by_more_than_rounding_has_its_spread_as_unit():
+    signs = np.array([[-1.0], [1.0]] * 50)
+    for dtype, steps in (("float64", 2.0**-52), ("float32", 2.0**-23)):
+        for mean, spread, counts in [(0, 1e-12, True), (0, 1e-14, True), (0, 5e-16, False),
+                                     (1, 7 * steps, False), (1, 16 * steps, True),
+                                     (-1e9, 2e10 * steps, True)]:
+            moments = Moments(1, dtype)
+            moments.merge(mean + spread * signs, ONE)
+            assert (moments.unit == moments.std if counts else moments.unit == 1).all(), (dtype, mean, spread)
+
+
 def test_float32_rows_are_summed_in_float64():
     rows = np.full((10**5, 1), 0.1, np.float32)
     moments = Moments(1)
@@ -118,13 +160,43 @@ def test_clip_and_nan():
     assert x[:3].tolist() == [0.5, 10, -10] and np.isnan(x[3])
 
 
-def test_a_constant_observation_becomes_zero_and_stays_finite():
-    normalizer = ObservationNormalizer(2, True)
-    rows = np.array([[3.3, 0.0]] * 7, np.float32)
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_constant_observation_becomes_zero_and_is_seen_in_its_own_units_when_it_moves(precision):
+    normalizer = ObservationNormalizer(2, True, precision=precision)
+    rows = np.array([[3.3, 0.0]] * 7, precision)
     normalizer.merge(rows, ONE)
     normalizer.merge(rows, ONE)
-    np.testing.assert_array_equal(normalizer(rows), np.zeros((7, 2)))
-    assert np.isfinite(normalizer(rows + 100)).all() and np.abs(normalizer(rows + 100)).max() == 10
+    np.testing.assert_allclose(normalizer(rows), np.zeros((7, 2)), atol=1e-15)
+    np.testing.assert_allclose(normalizer(rows + 3), np.full((7, 2), 3), rtol=1e-6)
+    assert np.abs(normalizer(rows + 100)).max() == 10
+    normalizer.merge(rows + 1e-3, ONE)  # a third of what was seen
+    np.testing.assert_allclose(normalizer(rows + 1e-3), np.full((7, 2), 2**0.5), rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_float64_rows_are_shifted_and_scaled_before_they_are_cut(dtype):
+    normalizer = ObservationNormalizer(3, True, dtype, precision="float64")
+    rows = np.array([1.7e9, 1e39, 0]) + np.random.default_rng(0).standard_normal((400, 3)) * [1, 1e38, 1e-12]
+    normalizer.merge(rows, ONE)
+    x = normalizer(rows)
+    assert x.dtype == dtype
+    np.testing.assert_allclose(x, (rows - rows.mean(0)) / rows.std(0), atol=1e-6)
+    assert (normalizer(np.array([[1e300, -1e300, 1]])) == [10, -10, 10]).all()
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-12])
+def test_tiny_observations_have_spread_one(scale):
+    rows = (scale * np.random.default_rng(0).standard_normal((500, 1))).astype(np.float32)
+    normalizer = ObservationNormalizer(1, True)
+    normalizer.merge(rows, ONE)
+    assert normalizer(rows).std() == pytest.approx(1, rel=1e-5)
+
+
+def test_what_is_not_normalised_is_cut_to_the_networks_type():
+    rows = np.array([[1 / 3, 1.7e9]])
+    for dtype in ("float32", "float64"):
+        x = ObservationNormalizer(2, False, dtype, precision="float64")(rows)
+        assert x.dtype == dtype and (x == rows.astype(dtype)).all()
 
 
 def test_statistics_are_frozen_between_merges():
@@ -170,6 +242,17 @@ def test_rewards_are_scaled_as_the_loops_do(offset):
         np.testing.assert_array_equal(rewards, copy)
 
 
+@pytest.mark.parametrize("scale", [1e-10, 1e12])
+def test_the_scale_of_rewards_does_not_matter(scale):
+    data, results = segments(np.random.default_rng(1), [(30, 3), (20, 3)]), []
+    for factor in (1.0, scale):
+        normalizer = RewardNormalizer(True)
+        normalizer.restart(3)
+        results.append([normalizer(factor * rewards, *rest, 0.9, ONE) for rewards, *rest in data])
+    for one, other in zip(*results):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+
+
 def test_invalid_rows_do_not_count():
     rng = np.random.default_rng(2)
     (rewards, done, valid), = segments(rng, [(40, 2)])
@@ -207,6 +290,9 @@ def test_constant_and_disabled_rewards():
     rewards, done, valid = np.ones((3, 1)), np.ones((3, 1), bool), np.ones((3, 1), bool)
     normalizer = RewardNormalizer(True)
     normalizer.restart(1)
-    # no spread: clipped, not infinite
-    assert normalizer(rewards, done, valid, 0.9, ONE).tolist() == [[10.0]] * 3
+    # no spread: in their own units, and clipped
+    assert normalizer(3 * rewards, done, valid, 0.9, ONE).tolist() == [[3.0]] * 3
+    normalizer = RewardNormalizer(True)
+    normalizer.restart(1)
+    assert normalizer(30 * rewards, done, valid, 0.9, ONE).tolist() == [[10.0]] * 3
     assert RewardNormalizer(False)(rewards, done, valid, 0.9, ONE) is rewards

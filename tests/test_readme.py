@@ -21,9 +21,11 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from toys import Counting
 
 from trpo_np import TRPO, atari, cli, run_atari, run_mujoco
 from trpo_np.app import jobs
+from trpo_np.comm import OneProcess
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "trpo_np/README.md", ROOT / "bench/README.md", ROOT / "tests/README.md",
@@ -105,6 +107,20 @@ def test_the_predictor_of_the_guide_predicts_as_the_model_does(env_id, normalize
         action = model.predict(obs, deterministic=True)[0]
         np.testing.assert_allclose(act(obs), action, rtol=1e-4, atol=1e-5)
         obs = env.step(action)[0]
+
+
+def test_the_predictor_of_the_guide_sees_as_much_of_float64_as_the_model(tmp_path):
+    model = TRPO("MlpPolicy", Counting(), normalize_observations=True, seed=0)
+    model.policy.params["pi/out/w"][...] *= 100
+    rows = np.array([1.7e9, 0.3]) + np.random.default_rng(0).standard_normal((20, 2)) * [1, 1e-7]
+    model.policy.normalizer.merge(rows * [1, 0] + [0, 0.3], OneProcess())  # the second number: a constant
+    names = {}
+    [(_, code)] = of(ROOT / "trpo_np/docs/file_format.md", "python")
+    exec(code, names)
+    act = names["load"](model.save(tmp_path / "model"))
+    for row in rows:
+        np.testing.assert_allclose(act(row), model.predict(row, deterministic=True)[0], rtol=1e-4, atol=1e-5)
+    assert abs(act(rows[0]) - act(rows[1])).max() > 0.01
 
 
 # --- shell ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trpo_np import spaces
-from trpo_np.spaces import describe, difference, from_json
+from trpo_np.spaces import Box, Discrete, Fields, describe, difference, from_json
 
 SPACES = {
     "Box": lambda: gym.Box(-1, 1, (3,)),
@@ -54,7 +54,10 @@ def code(space, x):
         return np.concatenate([code(s, x[key]) for key, s in space.spaces.items()])
     if isinstance(space, gym.Tuple):
         return np.concatenate([code(s, v) for s, v in zip(space.spaces, x)])
-    return np.ravel(x).astype(np.float32)
+    return np.ravel(x)
+
+
+PRECISE = {"Box float64", "Box int64", "Box int32"}  # of which float32 does not have all numbers
 
 
 # --- encoding -----------------------------------------------------------------------------------------------
@@ -67,7 +70,8 @@ def test_one_observation(name):
         x = space.sample()
         assert described.count(x) is None
         row = described.encode(x, 1)
-        assert row.shape == (1, described.width) and row.dtype == np.float32
+        assert row.shape == (1, described.width) and row.dtype == described.precision
+        assert described.precision == (np.float64 if name in PRECISE else np.float32)
         np.testing.assert_array_equal(row[0], code(space, x))
 
 
@@ -79,8 +83,49 @@ def test_a_batch_as_gymnasium_stacks_it(name, n):
     batch = concatenate(space, single, create_empty_array(space, n))
     assert batch in batch_space(space, n) and described.count(batch) == n
     rows = described.encode(batch, n)
-    assert rows.shape == (n, described.width) and rows.dtype == np.float32
+    assert rows.shape == (n, described.width) and rows.dtype == described.precision
     np.testing.assert_array_equal(rows, [code(space, x) for x in single])
+
+
+@pytest.mark.parametrize("dtype, low, high, precision", [
+    ("float16", -1, 1, "float32"), ("float32", -np.inf, np.inf, "float32"), ("float64", -1, 1, "float64"),
+    ("int8", -128, 127, "float32"), ("uint16", 0, 2**16 - 1, "float32"), ("int64", -2**24, 2**24, "float32"),
+    ("int32", -2**24 - 1, 0, "float64"), ("uint64", 0, 2**64 - 1, "float64"), ("bool", 0, 1, "float32")])
+def test_float64_serves_where_float32_lacks_numbers(dtype, low, high, precision):
+    box = Box((2,), dtype, np.full(2, low, dtype), np.full(2, high, dtype))
+    for space in box, from_json(box.to_json()), Fields("Dict", ("a", "b"), (Discrete(2), box)):
+        assert space.precision == precision and space.encode({"a": 1, "b": high} if space.width > 2 else
+                                                             np.full(2, high, dtype), 1).dtype == precision
+
+
+def test_a_dict_of_many_fields_is_as_precise_as_its_most_precise_one():
+    fields = {f"f{i:03}": gym.Box(-1, 1, (1,)) for i in range(100)}
+    assert describe(gym.Dict(fields)).precision == np.float32
+    space = describe(gym.Dict(fields | {"t": gym.Tuple([gym.Box(0, 1, (1,), np.float64)])}))
+    x = space.encode({key: np.float32([0.1]) for key in fields} | {"t": [np.array([1 / 3])]}, 1)
+    assert x.dtype == np.float64 and x[0, 0] == np.float32(0.1) and x[0, -1] == 1 / 3
+
+
+def test_a_column_has_a_name():
+    space = describe(gym.Dict(a=gym.Discrete(3), b=gym.Tuple([gym.Box(0, 1, (2,)), gym.MultiBinary(2)])))
+    names = [spaces.find(space, column)[1] for column in range(7)]
+    assert names[2:5] == ["number 2 of the observation's field ['a']",
+                          "number 0 of the observation's field ['b'][0]",
+                          "number 1 of the observation's field ['b'][0]"]
+    assert spaces.find(space, 6)[0] is space.spaces[1].spaces[1]
+    assert spaces.find(describe(gym.Box(0, 1, (2,))), 1)[1] == "number 1 of the observation"
+
+
+def test_what_is_finite_in_float64_need_not_be_in_float32():
+    rows = np.array([[1.0, -1e39]])
+    assert spaces.all_finite(rows) and not spaces.all_finite(rows, np.dtype(np.float32))
+    assert spaces.all_finite(rows * 1e-2, np.dtype(np.float32)) and spaces.all_finite(rows * 1e100)
+    for bad in (np.nan, np.inf, -np.inf):
+        for dtype in map(np.dtype, ("float32", "float64")):
+            assert not spaces.all_finite(rows * bad, dtype)
+    with pytest.raises(ValueError, match=r"environment 0 gave .* -1e\+39 in field 1 .* float32 network"):
+        spaces.check_finite(rows, np.dtype(np.float32))
+    spaces.check_finite(rows, np.dtype(np.float64))
 
 
 def test_plain_python_observations():

@@ -115,6 +115,25 @@ def test_equal_advantages_are_no_reason_to_move(seg):
     assert not goals.advantages.any() and np.isnan(goals.explained_variance)
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e9])
+def test_the_scale_of_rewards_and_values_does_not_matter(seg, scale):
+    values = make_values(seg)
+    scaled = Values(*(scale * array for array in values[:3]), {})
+    adv = update.advantage(seg, values, SETTINGS, no_scaling(), ONE).advantages
+    seg.rewards *= scale
+    np.testing.assert_allclose(update.advantage(seg, scaled, SETTINGS, no_scaling(), ONE).advantages, adv,
+                               rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_advantages_that_differ_by_the_rounding_of_values_are_equal(seg, dtype):
+    rounded = 100 * (1 + np.random.default_rng(0).choice([-1, 1], (STEPS, ENVS)) * np.finfo("float32").eps)
+    values = make_values(seg)._replace(steps=rounded.astype(dtype))
+    seg.rewards[:] = 1.0
+    adv = update.advantage(seg, values, Settings(gamma=0.0), no_scaling(), ONE).advantages
+    assert adv.any() == (dtype == "float64")
+
+
 def test_rewards_are_clipped_and_scaled(seg):
     seg.rewards *= 3
     values, clipped = make_values(seg), np.clip(seg.rewards, -1, 1)

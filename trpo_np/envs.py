@@ -77,6 +77,7 @@ class EnvList(Stepper):
         self._names = [f"environment {i}" for i in range(self.num_envs)]
         self._line = self.observation_space.line  # the shape of observations that need no encoding, or None
         self._rows = (self.num_envs, *self._line) if self._line is not None else None
+        self._dtype = self.observation_space.precision
         self._all, self._none = np.ones(self.num_envs, bool), np.zeros(self.num_envs, bool)
         self._all.flags.writeable = self._none.flags.writeable = False  # many steps share them
 
@@ -88,7 +89,7 @@ class EnvList(Stepper):
         """Take one action in each environment."""
         rewards, final = np.empty(self.num_envs), []
         infos: list | None = [] if self.watched else None
-        rows: Any = [None] * self.num_envs if self._rows is None else np.empty(self._rows, np.float32)
+        rows: Any = [None] * self.num_envs if self._rows is None else np.empty(self._rows, self._dtype)
         terminated = truncated = over = self._none
         for i, env in enumerate(self.envs):
             result = env.step(actions[i])
@@ -107,7 +108,7 @@ class EnvList(Stepper):
                     terminated, truncated, over = (self._none.copy() for _ in range(3))
                     self.successes = []
                 if not end:
-                    final.append((i, obs.astype(np.float32) if obs.shape == self._line else obs[0]))
+                    final.append((i, obs.astype(self._dtype) if obs.shape == self._line else obs[0]))
                 obs, started = self._start(i)
                 terminated[i], truncated[i], over[i] = end, cut, not _same_game(info, started)
                 self.note_success(i, info)

@@ -10,10 +10,14 @@ import numpy as np
 
 
 class Moments:
-    """Count, mean and sum of squared deviations of rows, merged as by Chan, Golub & LeVeque (1979)."""
+    """Count, mean and sum of squared deviations of rows, merged as by Chan, Golub & LeVeque (1979).
 
-    def __init__(self, size: int):
+    dtype: the type of the rows. A spread of up to 8 of its rounding steps is nothing but rounding.
+    """
+
+    def __init__(self, size: int, dtype="float64"):
         self.count, self.mean, self.m2 = 0.0, np.zeros(size), np.zeros(size)
+        self.rounding = 8 * float(np.finfo(dtype).eps)
 
     def merge(self, rows: np.ndarray, comm) -> None:
         """Add the rows (n, size) of all ranks."""
@@ -21,9 +25,12 @@ class Moments:
         total = comm.sum(np.concatenate([[len(rows)], rows.sum(0)]))
         if total[0] == 0:
             return
-        n, mean = total[0], total[1:] / total[0]
-        m2 = comm.sum(np.square(rows - mean).sum(0))
-        delta, count = mean - self.mean, self.count + n
+        n, near = total[0], total[1:] / total[0]
+        # `near` is the mean but for what rounding did to a large sum: the deviations from it tell the rest
+        rest = rows - near
+        rest_mean, square = comm.sum(np.concatenate([rest.sum(0), np.square(rest).sum(0)])).reshape(2, -1) / n
+        m2 = n * np.maximum(square - np.square(rest_mean), 0)
+        delta, count = near - self.mean + rest_mean, self.count + n
         self.m2 = self.m2 + m2 + np.square(delta) * (self.count * n / count)
         self.mean = self.mean + delta * (n / count)
         self.count = count
@@ -32,6 +39,12 @@ class Moments:
     def std(self) -> np.ndarray:
         """Return the standard deviation of the rows; 1 as long as there are none."""
         return np.sqrt(self.m2 / self.count) if self.count else np.ones_like(self.m2)
+
+    @property
+    def unit(self) -> np.ndarray:
+        """Return by what to divide to bring the rows to spread 1: the standard deviation, or 1 for a number
+        that was constant until now but for rounding."""
+        return np.where(self.std > 1e-15 + self.rounding * np.abs(self.mean), self.std, 1.0)
 
     def arrays(self) -> dict:
         """Return the state as named arrays."""
@@ -43,27 +56,34 @@ class Moments:
 
 
 class ObservationNormalizer:
-    """Shift and scale rows to mean 0 and spread 1, clipped at `clip`; the identity if not `enabled`."""
+    """Shift and scale rows to mean 0 and spread 1, clipped at `clip`; the identity if not `enabled`.
+
+    Rows come in `precision`; they are shifted and scaled in it, or in `dtype` if that is finer, and returned
+    in `dtype`.
+    """
 
     ready = True  # a policy can learn with it from the first batch on
     affine = True  # __call__ is clip((obs - shift) * factor)
 
-    def __init__(self, size: int, enabled: bool, dtype="float32", clip: float = 10.0):
-        self.moments, self.enabled, self.dtype = Moments(size), enabled, np.dtype(dtype)
-        self.clip = self.dtype.type(clip if enabled else np.inf)
+    def __init__(self, size: int, enabled: bool, dtype="float32", precision="float32", clip: float = 10.0):
+        self.moments, self.enabled = Moments(size, precision), enabled
+        self.dtype, self.precision = np.dtype(dtype), np.result_type(dtype, precision)
+        self.clip = self.precision.type(clip if enabled else np.inf)
         self._freeze()
 
     def _freeze(self):
         # rows (1, size): on one observation, half a microsecond less per operation than broadcasting (size,)
-        self.shift = self.moments.mean.astype(self.dtype)[None]
-        self.factor = (1 / np.maximum(self.moments.std, 1e-4)).astype(self.dtype)[None]
+        self.shift = self.moments.mean.astype(self.precision)[None]
+        self.factor = (1 / self.moments.unit).astype(self.precision)[None]
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         """Normalise rows (n, size)."""
-        if not self.enabled:
-            return obs
-        x = (obs - self.shift) * self.factor
-        return np.minimum(np.maximum(x, -self.clip), self.clip)
+        x = self.scaled(obs) if self.enabled else obs
+        return x if x.dtype is self.dtype else x.astype(self.dtype)
+
+    def scaled(self, obs: np.ndarray) -> np.ndarray:
+        """Normalise rows (n, size) without a last cut to `dtype`, for a caller that cuts them anyway."""
+        return np.minimum(np.maximum((obs - self.shift) * self.factor, -self.clip), self.clip)
 
     def merge(self, rows: np.ndarray, comm) -> None:
         """Take a rollout's rows of all ranks into the statistics."""
@@ -106,8 +126,8 @@ class MeanImage:
         return not self.enabled or self.count > 0
 
     def __call__(self, images):
-        """Return the images as they are."""
-        return images
+        """Return the images as they are, in the policy's type unless they are bytes."""
+        return images if images.dtype in (np.uint8, self.dtype) else images.astype(self.dtype)
 
     def merge(self, images, comm) -> None:
         """Take the mean of the first images (n, h, w, c) of all ranks; later ones change nothing."""
@@ -131,7 +151,7 @@ class MeanImage:
 
 
 class RewardNormalizer:
-    """Divide rewards by the spread of their discounted sums, clipped at `clip`.
+    """Divide rewards by the spread of their discounted sums, if these differ, clipped at `clip`.
 
     Engstrom et al., arXiv:2005.12729.
     """
@@ -159,4 +179,4 @@ class RewardNormalizer:
             sums[t] = self._sums
             self._sums = np.where(done[t] | ~valid[t], 0.0, self._sums)
         self.moments.merge(sums[valid][:, None], comm)
-        return np.clip(rewards / max(float(self.moments.std[0]), 1e-4), -self.clip, self.clip)
+        return np.clip(rewards / self.moments.unit[0], -self.clip, self.clip)

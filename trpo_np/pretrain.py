@@ -77,8 +77,9 @@ def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray,
     except (ValueError, IndexError) as error:
         raise ValueError(f"the expert's actions {actions.dtype} {actions.shape} do not fit the action space "
                          f"{policy.action_space.to_json()}: {error}") from None
-    if not (np.isfinite(logp).all() and np.isfinite(obs).all()):
+    if not np.isfinite(logp).all():
         raise ValueError("the expert data hold numbers that are not finite")
+    spaces.check_given(obs, policy.row_dtype)
     starts = dataset.get("episode_starts")
     if starts is not None and np.shape(starts) != (count,):
         raise ValueError(f"the expert data hold {count} observations, but episode_starts of shape "

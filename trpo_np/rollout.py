@@ -44,14 +44,15 @@ class Runner:
 
     def __init__(self, policy: Policy, stepper):
         self.policy, self.stepper, n = policy, stepper, stepper.num_envs
-        self.obs = np.zeros((n, *policy.observation_space.rows), policy.row_dtype)
-        self.warned = False  # that all actions are clipped
+        self.obs = np.zeros((n, *policy.observation_space.rows), policy.observation_space.precision)
+        self.warned = self.warned_of_coarse = False  # that all actions are clipped; of large observations
         self._forget()
 
     def restart(self, seeds: list) -> None:
         """Start new episodes in all environments."""
         self.obs = self.stepper.reset(seeds)
         self._forget()
+        self._warn_of_coarse_numbers()
 
     def _forget(self) -> None:
         n = self.stepper.num_envs
@@ -78,8 +79,8 @@ class Runner:
         stepper.watched = on_step is not None
         no_starts, policy_seconds, env_seconds, stepped = np.zeros(n, bool), 0.0, 0.0, clock()
         for t in range(steps):
-            seg.obs[t] = obs
             env_actions = act(t, obs, starts)  # raises if an observation is not finite
+            seg.obs[t] = obs
             acted = clock()
             policy_seconds += acted - stepped
             step = stepper.step(env_actions)
@@ -99,13 +100,23 @@ class Runner:
                                 rewards=step.rewards, dones=done, new_obs=step.obs,
                                 infos=stepper.infos)) is False:
                     return None
-        spaces.check_finite(obs)
+        spaces.check_finite(obs, policy.row_dtype)
         seg.starts[0], seg.starts[1:] = self.starts, (seg.terminated | seg.truncated | ~seg.valid)[:-1]
         self.obs, self.starts, self.memory, seg.last_obs = obs, starts, memory_after, obs.copy()
         seg.policy_seconds, seg.env_seconds = policy_seconds, env_seconds
         self._count(seg, success)
         self._warn_if_all_are_clipped(seg)
         return seg
+
+    def _warn_of_coarse_numbers(self) -> None:
+        """Warn, once, if the observations that episodes start with are so large that changes of them are
+        lost."""
+        policy = self.policy
+        if self.warned_of_coarse or self.obs.dtype == np.uint8:
+            return
+        if told := spaces.coarse(policy.observation_space, self.obs, policy.row_dtype):
+            self.warned_of_coarse = True
+            warnings.warn(told, stacklevel=4)
 
     def _warn_if_all_are_clipped(self, seg: Segment) -> None:
         """Warn, once, if no number of a rollout's actions lies within its bounds: nothing can be learned."""
@@ -131,7 +142,7 @@ class Runner:
             raise ValueError(f"environment {i} gave the reward {seg.rewards[t, i]}; rewards must be finite "
                              "numbers")
         for _, i, last in seg.final:
-            spaces.check_finite(last[None], i)
+            spaces.check_finite(last[None], self.policy.row_dtype, i)
         first_row = np.zeros(len(self.returns), int)  # of each environment's episode
         for t, i in np.argwhere(seg.over):
             rows = slice(first_row[i], t + 1)

@@ -3,17 +3,24 @@
 `describe` reads a gymnasium space by its attributes. Every description has
     width               number of numbers that the network sees of one observation
     rows                their shape: (width,), or (h, w, c) of an image
-    encode(x, n)        n observations as (n, *rows), float32 or an image's bytes; x is stacked as gymnasium
-                        stacks them, or, for n = 1, may be one observation
+    precision           the type of encoded observations: float32, or float64 where float32 would lose some of
+                        them, or an image's bytes
+    encode(x, n)        n observations as (n, *rows); x is stacked as gymnasium stacks them, or, for n = 1,
+                        may be one observation
     count(x)            None if x is one observation, n if it is a batch of n; a ValueError if it is neither
     to_json()           a dict that `from_json` reads back
 """
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+EXACT = {FLOAT32: 2**24, FLOAT64: 2**53}  # integers up to these are numbers of the type
+LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in (FLOAT32, FLOAT64)}
 
 
 def _leaf_count(space, x) -> int | None:
@@ -32,30 +39,69 @@ def _leaf_count(space, x) -> int | None:
                      f"a batch (n{', ' + want if want else ','})")
 
 
-def all_finite(x: np.ndarray) -> bool:
-    """Say whether all of an array's real numbers are finite."""
-    flat = x.ravel()
-    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())  # the product can also overflow
+def all_finite(x: np.ndarray, dtype: Any = FLOAT64) -> bool:
+    """Say whether all of an array's real numbers are finite, also in `dtype`."""
+    flat, largest = x.ravel(), LARGEST[dtype]
+    # the product can also overflow
+    return float(flat.dot(flat)) < largest * largest or bool((abs(flat) <= largest).all())
 
 
-def check_finite(obs: np.ndarray, env: int | None = None) -> None:
-    """Raise a ValueError if observations (n, ...) hold a number that is not finite.
+def check_finite(obs: np.ndarray, dtype: Any, env: int | None = None) -> None:
+    """Raise a ValueError if environments' observations (n, ...) hold a number that is not finite in `dtype`.
 
     Check before they are acted on: actions made of NaN must not reach a machine.
     """
-    if obs.dtype == np.uint8 or all_finite(obs):
-        return
-    rows = obs.reshape(len(obs), -1)
-    i, field = np.argwhere(~np.isfinite(rows))[0]
-    raise ValueError(f"environment {i if env is None else env} gave an observation with {rows[i, field]} in "
-                     f"field {field} (counted over the flattened observation); "
-                     "observations must be finite numbers")
+    if obs.dtype != np.uint8 and not all_finite(obs, dtype):
+        i, field, bad, needed = _first_bad(obs, dtype)
+        raise ValueError(f"environment {i if env is None else env} gave an observation with {bad} in field "
+                         f"{field} (counted over the flattened observation); {needed}")
 
 
-def first_bad(rows: np.ndarray) -> str:
-    """Return the first number of a batch of rows that is not finite, and its place, for an error message."""
-    row, column = np.argwhere(~np.isfinite(rows))[0][:2]
-    return f"{rows[row, column]} in row {row}, field {column}"
+def check_given(rows: np.ndarray, dtype: Any) -> None:
+    """Raise a ValueError if a user's observations (n, ...) hold a number that is not finite in `dtype`."""
+    if rows.dtype != np.uint8 and not all_finite(rows, dtype):
+        row, field, bad, needed = _first_bad(rows, dtype)
+        raise ValueError(f"the observation holds {bad} in row {row}, field {field}; {needed}")
+
+
+def _first_bad(rows, dtype) -> tuple:
+    """Return row, field and value of the first number that is not finite in `dtype`, and what is needed."""
+    rows = rows.reshape(len(rows), -1)
+    row, field = np.argwhere(~(abs(rows) <= LARGEST[dtype]))[0]
+    needed = "observations must be finite numbers"
+    if np.isfinite(bad := rows[row, field]):
+        needed = ("a float32 network sees no number beyond 3.4e+38: pass normalize_observations=True, which "
+                  'makes observations small first, or dtype="float64"')
+    return row, field, bad, needed
+
+
+def find(space: "Space", column: int, field: str = "") -> tuple["Space", str]:
+    """Return the space of which a column of encoded rows is a number, and a name for the number."""
+    if not isinstance(space, Fields):
+        return space, f"number {column} of the observation" + f"'s field {field}" * bool(field)
+    ends = np.cumsum([part.width for part in space.spaces])
+    i = int(np.searchsorted(ends, column, side="right"))
+    part = space.spaces[i]
+    return find(part, column - int(ends[i]) + part.width, f"{field}[{space.keys[i]!r}]")
+
+
+def coarse(space: "Space", rows: np.ndarray, dtype: Any) -> str | None:
+    """Say which number of encoded rows (n, ...) is so large that `dtype`, in which a policy takes them, shows
+    no changes of 1, and what helps; None if there is none, or the environment itself has it no finer."""
+    largest, seen = abs(rows.reshape(len(rows), -1)).max(0), min(rows.dtype, dtype, key=EXACT.__getitem__)
+    for column in np.flatnonzero((largest > EXACT[seen]) & (largest <= LARGEST[seen])):
+        part, name = find(space, int(column))
+        step = np.spacing(largest[column].astype(seen))
+        told = (f"an environment gave {largest[column]:.16g} as {name}; so large, {seen} shows no changes "
+                f"smaller than {step:g}")
+        if rows.dtype == FLOAT32:
+            return f"{told}: if the environment has it in float64, its space should say so"
+        if seen == FLOAT32:
+            return (f"{told}: pass normalize_observations=True, which subtracts the mean in float64, or "
+                    'dtype="float64"')
+        if isinstance(part, Box) and np.dtype(part.dtype).kind in "iu":
+            return f"{told}: the environment may subtract an offset from its integers"
+    return None
 
 
 def count_from_zero(x, sizes, starts, what: str = "observation") -> np.ndarray:
@@ -82,6 +128,7 @@ class Rows:
     """The base of all descriptions: an observation is one row of float32, if a subclass says nothing else."""
 
     width: Any
+    precision: Any = FLOAT32  # the type of encoded observations
     is_bytes: Any = False  # whether encoded observations are bytes
     line: Any = None  # the shape of an observation, if that is a row of numbers already, else None
     frames: Any = 1  # number of frames that one observation stacks
@@ -93,12 +140,24 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Box(Rows):
-    """Arrays of numbers within bounds (either may be infinite)."""
+    """Arrays of numbers within bounds (either may be infinite).
+
+    Integers beyond 2^53 are rounded to numbers of float64: a time of 1.7e18 ns to multiples of 256 ns.
+    """
 
     shape: tuple
     dtype: str
     low: np.ndarray
     high: np.ndarray
+
+    @cached_property
+    def precision(self):
+        """The type of encoded observations: float32 if it has all numbers of the space, else float64."""
+        kind, size = np.dtype(self.dtype).kind, np.dtype(self.dtype).itemsize
+        if kind in "iu":
+            largest = max(-int(np.min(self.low, initial=0)), int(np.max(self.high, initial=0)))
+            return FLOAT64 if largest > EXACT[FLOAT32] else FLOAT32
+        return FLOAT64 if kind == "f" and size > 4 else FLOAT32
 
     @property
     def width(self):
@@ -113,8 +172,8 @@ class Box(Rows):
 
     def encode(self, x, n):
         if len(self.shape) == 1:  # one call less
-            return np.array(x, np.float32, ndmin=2)
-        return np.array(x, np.float32).reshape(n, -1)
+            return np.array(x, self.precision, ndmin=2)
+        return np.array(x, self.precision).reshape(n, -1)
 
     def to_json(self):
         return {"kind": "Box", "shape": list(self.shape), "dtype": self.dtype,
@@ -143,6 +202,11 @@ class Image(Box):
     @property
     def is_bytes(self):
         return self.dtype == "uint8"
+
+    @cached_property
+    def precision(self):
+        """The type of encoded images."""
+        return np.dtype(np.uint8) if self.is_bytes else super().precision
 
     @property
     def frames(self):
@@ -175,7 +239,7 @@ class Image(Box):
         if not (low <= np.min(x, initial=low) and np.max(x, initial=high) <= high):  # also false for NaN
             raise ValueError(f"the image holds numbers from {np.min(x)} to {np.max(x)}; "
                              f"its space declares {low:g} to {high:g}")
-        return (x / high).astype(np.float32)
+        return (x / high).astype(self.precision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,6 +325,11 @@ class Fields(Rows):
     def width(self):
         return sum(space.width for space in self.spaces)
 
+    def __post_init__(self):
+        # not later: by now the parts know theirs, and however deep they are nested, nothing recurs
+        exact = any(space.precision == FLOAT64 for space in self.spaces)
+        vars(self)["precision"] = FLOAT64 if exact else FLOAT32
+
     def _values(self, x):
         try:
             return [x[key] for key in self.keys]
@@ -276,7 +345,7 @@ class Fields(Rows):
 
     def encode(self, x, n):
         parts = [space.encode(value, n) for space, value in zip(self.spaces, self._values(x))]
-        return np.concatenate([part.reshape(n, -1) for part in parts], axis=1, dtype=np.float32)
+        return np.concatenate([part.reshape(n, -1) for part in parts], axis=1, dtype=self.precision)
 
     def to_json(self):
         return {"kind": self.kind, "keys": list(self.keys),

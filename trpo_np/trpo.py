@@ -47,7 +47,9 @@ class TRPO:
         there is nothing to learn from, the bonus then outweighs the noise.
     vf_stepsize, vf_iters, vf_batch_size: Adam's stepsize, passes over the batch, and minibatch of the critic.
     normalize_observations, normalize_rewards: by running statistics, which are part of the model and its file
-        (for images, the mean of the first batch).
+        (for images, the mean of the first batch). Observations in float64 or large integers are normalised in
+        float64, so that a large offset, such as a time stamp's, hides nothing; without it they are cut to
+        `dtype`.
     normalize_advantage: to mean 0 and spread 1.
     clip_rewards: learn from rewards clipped to -1 .. 1, as is usual for Atari; reports show the real returns.
     bootstrap_truncated: value the state in which a time limit cut an episode; False treats it as an end, as

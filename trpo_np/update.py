@@ -102,8 +102,9 @@ def advantage(seg: Segment, values: Values, settings: Settings, reward_normalize
     squares = comm.sum(np.array([np.sum(np.square(array)) for array in centred]))
     adv_spread, spread = np.sqrt(squares / count)
     if s.normalize_advantage:
-        # advantages that are equal up to rounding are no reason to move
-        adv = np.zeros_like(adv) if adv_spread <= 1e-8 else centred[0] / adv_spread
+        # advantages that are equal but for the rounding of values are no reason to move
+        rounding = 4 * np.finfo(values.steps.dtype).eps * (np.abs(sums).sum() / count + spread)
+        adv = np.zeros_like(adv) if adv_spread <= rounding else centred[0] / adv_spread
     explained = 1 - float((adv_spread / spread) ** 2) if spread > 0 else math.nan
     return Goals(adv, targets, count, explained)
 

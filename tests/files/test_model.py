@@ -630,6 +630,19 @@ def test_golden_file_of_format_1(name, tmp_path):
         assert state(TRPO.load(model.save(tmp_path / "again"))) == state(model)
 
 
+def test_a_policy_of_the_first_versions_sees_no_spread_below_1e_4(tmp_path):
+    """As while it learned."""
+    model = trained(normalize_observations=True)
+    mean, std = np.zeros(3), np.array([2.0, 1e-6, 0.0])
+    model.policy.normalizer.restore({"count": np.array(9.0), "mean": mean, "m2": 9 * std**2})
+    path, x = model.save(tmp_path / "model"), np.full(3, 1e-4, np.float32)
+    small = path, *read_archive(path)
+    old = spoiled(small, meta("policy.least_std", ...), tmp_path / "old.npz")
+    for file, seen in (path, [5e-5, 10, 1e-4]), (old, [5e-5, 1, 1]):
+        for policy in load_policy(file), TRPO.load(TRPO.load(file).save(tmp_path / "again")).policy:
+            np.testing.assert_allclose(policy.observe(x)[0][0], seen, rtol=1e-6)
+
+
 @pytest.mark.parametrize("path", [5, None, b"model", "", io.BytesIO(), "folder/"])
 def test_what_is_no_path_is_refused(path, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

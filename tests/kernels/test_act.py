@@ -2,7 +2,17 @@
 
 import numpy as np
 import pytest
-from kernel_checks import bodies, body, check_agreement, check_nan, kernels_of, network, weights_of, with_nan
+from kernel_checks import (
+    bodies,
+    body,
+    check_agreement,
+    check_nan,
+    kernels_of,
+    network,
+    results,
+    weights_of,
+    with_nan,
+)
 
 from trpo_np import nn, ops
 from trpo_np.kernels import act
@@ -47,6 +57,28 @@ def test_all_kernels_are_here():
 
 def test_bodies_are_what_is_composed(rng):
     check_agreement(act.draw, cases(rng), 2e-6, oracle=composed_draw, fills=FILLS)
+
+
+@pytest.mark.parametrize("name", bodies(act.draw))
+def test_float64_observations_are_shifted_in_float64(name, rng):
+    for args in cases(rng):
+        t, x, flat, widths, scale, clip, *rest = args
+        far = np.array([[1.7e9], [0]])  # float32 has steps of 128 there
+        given = t, x + far[0], flat, widths, scale + far, np.float64(clip), *rest
+        near, found = composed_draw(*args), results(act.draw, name, given, FILLS)
+        assert found[0] and found[1].dtype == np.float32
+        np.testing.assert_allclose(found[1], near[1], rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", bodies(act.draw))
+def test_a_number_beyond_float32_is_finite_only_where_it_is_clipped(name, rng):
+    (t, x, flat, widths, scale, clip, *rest), *_ = cases(rng)
+    x = x.astype(np.float64)
+    x[-1, 0] = 1e39
+    with np.errstate(over="ignore"):  # in the loop as plain Python
+        for clip, finite in (2.0, True), (np.inf, False):
+            given = t, x, flat, widths, scale.astype(np.float64), np.float64(clip), *rest
+            assert results(act.draw, name, given, FILLS)[0] == finite
 
 
 def test_nan_stays_nan_where_it_is(rng):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from kernel_checks import NUMBA
 
-from trpo_np.kernels import compile
+from trpo_np.kernels import act, compile
 from trpo_np.policies import MlpLstmPolicy, MlpPolicy
 from trpo_np.spaces import Box, Discrete
 
@@ -69,6 +69,12 @@ def test_a_kernel_without_a_twin_is_its_loop_until_it_is_compiled(monkeypatch):
     assert (total.__name__, total.__doc__) == ("total", "Add up.") and compile.KERNELS == [total]
     total.compiled = lambda x: "compiled"
     assert total(np.ones(3, np.float32)) == "compiled" and total(np.ones(3)) == 3
+
+
+@needs_numba
+def test_a_loop_is_compiled_for_each_of_its_examples():
+    compiled = compile.compiled_loop(act.draw)
+    assert {str(types[1].dtype) for types in compiled.signatures} == {"float32", "float64"}
 
 
 def test_only_what_a_policy_needs_is_compiled(monkeypatch):

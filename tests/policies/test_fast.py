@@ -25,7 +25,7 @@ def draw(cls, actions=BOX, **options):
     return policy
 
 
-def check_acts_as_composed(policy):
+def check_acts_as_composed(policy, X=X):
     """Compare the actions of a rollout and of `predict` with the policy's own `distribution`."""
     memory = {"pi": np.zeros((6, 16), np.float32)} if isinstance(policy, RecurrentPolicy) else {}
     noise = policy.dist.noise(np.random.default_rng(2), 2, 6).astype(np.float32)
@@ -117,6 +117,21 @@ def test_recurrent_policies_act_as_composed(cls):
     policy = draw(cls, n_lstm=8)
     assert policy.is_fast == (cls is not OwnUnroll)
     check_acts_as_composed(policy)
+
+
+@pytest.mark.parametrize("cls", [MlpPolicy, MlpLstmPolicy, MlpLnLstmPolicy, OwnPi, OwnUnroll])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_observations_in_float64_act_as_composed(cls, normalize):
+    offset = np.array([1.7e9, 0, -1e12]) * normalize
+    options = dict(n_lstm=8) if issubclass(cls, RecurrentPolicy) else {}
+    policy = cls(gym.Box(-np.inf, np.inf, (3,), np.float64), BOX, normalize=normalize, **options)
+    policy.draw(np.random.default_rng(0)).params["pi/out/w"][...] *= 100
+    policy.normalizer.merge(X + offset, OneProcess())
+    assert policy.is_fast == (cls not in OWN + [OwnUnroll])
+    if normalize:
+        x = (X - X.mean(0)) / X.std(0)
+        np.testing.assert_allclose(policy.observe(X + offset)[0], x, atol=1e-3)  # -1e12 has steps of 1e-4
+    check_acts_as_composed(policy, X + offset)
 
 
 def test_the_critics_loss_is_that_of_an_own_critic():
@@ -266,4 +281,4 @@ def test_a_distribution_of_ones_own_is_drawn_as_it_says(cls, actions):
     check_acts_as_composed(policy)
     if act.draw.is_compiled:
         noise = np.zeros((1, 6, policy.dist.noise(np.random.default_rng(0), 1).size), np.float32)
-        assert fast.actor(policy._network(), policy.drawing(noise)) is not None
+        assert fast.actor(policy._network(), policy.drawing(noise), policy.row_dtype) is not None

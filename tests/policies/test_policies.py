@@ -15,7 +15,6 @@ from trpo_np.files.model import resolve_policy
 from trpo_np.nn import parse_activation, parse_net_arch
 from trpo_np.normalize import ObservationNormalizer
 from trpo_np.policies import MlpPolicy, Policy
-from trpo_np.spaces import first_bad
 
 OBS = gym.Box(-np.inf, np.inf, (3,))
 ACTIONS = {
@@ -402,7 +401,6 @@ def test_observations_must_be_finite(bad):
     obs[4, 1] = bad
     with pytest.raises(ValueError, match=f"the observation holds {bad} in row 4, field 1"):
         make().predict(obs)
-    assert first_bad(obs) == f"{bad} in row 4, field 1"
 
 
 def test_observations_of_another_shape():

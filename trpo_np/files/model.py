@@ -22,6 +22,8 @@ from .archive import FileError, check_entries, check_not_negative, npz_path, rea
 
 __all__ = ["FileError", "load_policy", "read_model", "resolve_policy", "write_model"]
 
+OLD_LEAST_STD = 1e-4  # by no less did the first versions, whose files lack `least_std`, divide observations
+
 
 def resolve_policy(policy: Any) -> type[Policy]:
     """Return the class of a policy given by class or by name."""
@@ -49,7 +51,7 @@ def write_model(path, policy: Policy, policy_kwargs: dict, parameters: np.ndarra
     own = cls.__name__ in NAMES and getattr(policies, cls.__name__) is cls
     about = {"class": cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}",
              "kwargs": {key: _to_json(value) for key, value in policy_kwargs.items()},
-             "normalize": policy.normalizer.enabled, "dtype": policy.dtype.name,
+             "normalize": policy.normalizer.enabled, "least_std": 0.0, "dtype": policy.dtype.name,
              "observation_space": policy.observation_space.to_json(),
              "action_space": policy.action_space.to_json(),
              "rng": policy.rng.bit_generator.state}
@@ -82,6 +84,8 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
         for name, array in statistics.items():
             if name != "mean":
                 check_not_negative(f"{path}: observations/{name}", array)
+        if "m2" in statistics and "least_std" not in record["policy"]:  # its policy was taught with 1e-4
+            statistics["m2"] = np.maximum(statistics["m2"], statistics["count"] * OLD_LEAST_STD**2)
         model.normalizer.restore(statistics)
     try:
         model.rng.bit_generator.state = record["policy"]["rng"]

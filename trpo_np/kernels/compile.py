@@ -20,12 +20,13 @@ HELPERS: list[Callable] = []
 class Kernel:
     """A loop that numba can compile, and its twin: a NumPy function that computes the same.
 
-    `example()` returns arguments to compile the loop for. Arrays of other types than theirs go to the twin.
+    Each of `examples` returns arguments to compile the loop for. Arrays of other types than those of the
+    first go to the twin.
     """
 
-    def __init__(self, loop: Callable, plain: Callable, example: Callable):
-        self.loop, self.plain, self.example = loop, plain, example
-        self.dtypes = [(i, a.dtype) for i, a in enumerate(example()) if hasattr(a, "dtype") and a.ndim]
+    def __init__(self, loop: Callable, plain: Callable, *examples: Callable):
+        self.loop, self.plain, self.examples = loop, plain, examples
+        self.dtypes = [(i, a.dtype) for i, a in enumerate(examples[0]()) if hasattr(a, "dtype") and a.ndim]
         self.compiled: Callable | None = None
         self.__name__, self.__doc__ = plain.__name__, plain.__doc__
         KERNELS.append(self)
@@ -59,9 +60,9 @@ def twin(loop: Callable, example: Callable) -> Callable:
     return lambda plain: Kernel(loop, plain, example)
 
 
-def kernel(example: Callable) -> Callable:
+def kernel(*examples: Callable) -> Callable:
     """Decorate a loop without a twin: callers compose the same of ops unless the kernel `is_compiled`."""
-    return lambda loop: Kernel(loop, loop, example)
+    return lambda loop: Kernel(loop, loop, *examples)
 
 
 def helper(fun: Callable) -> Callable:
@@ -154,12 +155,18 @@ def compiled_loop(one: Kernel, announce: Callable[[], object] = lambda: None) ->
         compiled = _cached(numba, one.loop, options)
         if not any(Path(compiled.stats.cache_path).glob(f"*.{one.loop.__name__}-*.nbi")):  # type: ignore
             announce()
-        compiled(*one.example())
+        _call(compiled, one)
     except Exception:  # no place for a cache, or a damaged one, from which pickle raises errors of many kinds
         announce()
         compiled = numba.njit(**options)(one.loop)
-        compiled(*one.example())
+        _call(compiled, one)
     return compiled
+
+
+def _call(compiled: Callable, one: Kernel) -> None:
+    """Compile a function for the types of a kernel's examples, or load it for them."""
+    for example in one.examples:
+        compiled(*example())
 
 
 def _cached(numba: Any, loop: Callable, options: dict) -> Callable:

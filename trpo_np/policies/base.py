@@ -76,7 +76,11 @@ class Policy:
         if isinstance(box := self.action_space, spaces.Box):  # one row: NumPy takes twice as long for (k,)
             self._bounds = box.low[None], box.high[None], np.dtype(box.dtype)
         self.dtype = np.dtype(dtype)
-        self.row_dtype = np.dtype(np.uint8) if self.observation_space.is_bytes else self.dtype
+        precision = self.observation_space.precision
+        # in which rollouts keep observations: the networks' own type, if these see them as they are
+        self.row_dtype = self.dtype if not normalize else np.result_type(precision, self.dtype)
+        if self.observation_space.is_bytes:
+            self.row_dtype = precision
         self.normalizer: Any = self.make_normalizer(normalize)
         self.extractor = extractor
         self._arguments = net_arch, layers, nn.parse_activation(act_fun), share_features
@@ -119,7 +123,8 @@ class Policy:
     def make_normalizer(self, enabled: bool) -> Any:
         """Make the normaliser, which brings encoded observations to about the same size and keeps the
         statistics for it."""
-        return ObservationNormalizer(self.observation_space.width, enabled, self.dtype)
+        space = self.observation_space
+        return ObservationNormalizer(space.width, enabled, self.dtype, space.precision)
 
     def compose(self, net_arch, layers, fun: Callable, share_features: bool) -> None:
         """Build the networks from the arguments of the same names; list the parameters that they need."""
@@ -241,12 +246,12 @@ class Policy:
         """
         if (network := self._network()) is not None:
             draws = self.drawing(noise)
-            if (step := fast.actor(network, draws)) is not None:
+            if (step := fast.actor(network, draws, self.row_dtype)) is not None:
                 return step, draws.actions, memory
         actions = self.raw_actions(noise)
 
         def composed(t, obs, starts):
-            spaces.check_finite(obs)
+            spaces.check_finite(obs, self.row_dtype)
             actions[t] = drawn = self.dist.sample(self.pi(self.params, self.normalizer(obs)), noise[t])
             return self.to_env(drawn)
         return composed, actions, memory
@@ -354,10 +359,7 @@ class Policy:
         one."""
         count = self.observation_space.count(obs)
         x = self.observation_space.encode(obs, 1 if count is None else count)
-        x = x.astype(self.row_dtype, copy=False)
-        if self.row_dtype != np.uint8 and not spaces.all_finite(x):
-            raise ValueError(f"the observation holds {spaces.first_bad(x)}; only finite numbers can be "
-                             "predicted from")
+        spaces.check_given(x, self.row_dtype)
         return self.normalizer(x), count is None
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
@@ -423,7 +425,7 @@ class Policy:
         """The policy's network on one observation, if it is standard and draws are sums."""
         if (network := self._network()) is None or not declared(self.dist, "additive"):
             return None
-        return fast.Row(network, self.normalizer if self.normalizer.enabled else None)
+        return fast.Row(network, self.normalizer.scaled if self.normalizer.enabled else None)
 
     def _outputs(self, obs: Any, network: fast.Row) -> tuple[np.ndarray, bool]:
         """Return the network's outputs (n, k) for observations, and whether it was a single one."""

@@ -30,12 +30,12 @@ def warm_up(files: set[str]) -> None:
 # --- networks as arrays -------------------------------------------------------------------------------------
 
 class TanhNetwork(NamedTuple):
-    """Dense layers with tanh between them, on clip((x - scale[0]) * scale[1]); float32."""
+    """Dense layers in float32 with tanh between them, on clip((x - scale[0]) * scale[1])."""
 
     flat: np.ndarray  # each layer's matrix (n, m) and bias (m,), one after the other
     widths: np.ndarray  # of the inputs, the hidden layers and the outputs
-    scale: np.ndarray  # (2, inputs)
-    clip: np.float32
+    scale: np.ndarray  # (2, inputs), in the type of x
+    clip: np.floating  # of the same type
 
 
 def widths_of(dense: Sequence | None, params: Params) -> np.ndarray | None:
@@ -87,6 +87,7 @@ class Row:
     def __init__(self, network: TanhNetwork, normalize: Callable | None):
         self.widths, self.normalize, self.layers, at = [int(n) for n in network.widths], normalize, [], 0
         self.idle: list = []
+        self.precision = network.scale.dtype
         for n, m in zip(self.widths, self.widths[1:]):
             self.layers.append(network.flat[at:at + (n + 1) * m].reshape(n + 1, m))
             at += (n + 1) * m
@@ -94,7 +95,8 @@ class Row:
     def _rows(self):
         rows = [np.ones((1, n + 1), np.float32) for n in self.widths[:-1]]
         first, hidden = rows[0][0], [(x, w, y[:, :-1]) for x, w, y in zip(rows, self.layers, rows[1:])]
-        return first, first[:-1], hidden, rows[-1], self.layers[-1]
+        raw = np.empty(self.widths[0], self.precision)
+        return raw, first, first[:-1], hidden, rows[-1], self.layers[-1]
 
     def outputs(self, x: np.ndarray, normalize: bool) -> np.ndarray | None:
         """Return the outputs (1, k) for x (n,), to be normalised or not; None if x is not finite, or its
@@ -103,12 +105,16 @@ class Row:
             rows = self.idle.pop()
         except IndexError:
             rows = self._rows()
-        first, given, hidden, last, weights = rows
-        given[...] = x
-        if not isfinite(first.dot(first)):
-            return None
+        raw, first, given, hidden, last, weights = rows
         if normalize and self.normalize is not None:
-            given[...] = self.normalize(given[None])[0]
+            raw[...] = x
+            if not isfinite(raw.dot(raw)):
+                return None
+            given[...] = self.normalize(raw[None])[0]
+        else:
+            given[...] = x
+            if not isfinite(first.dot(first)):
+                return None
         for x, w, y in hidden:
             x.dot(w, y)
             tanh(y, y)
@@ -162,16 +168,16 @@ def drawing(dist, own: Mapping, noise: np.ndarray, bounds: np.ndarray | None,
     return Drawing(arguments, lambda t: to_env(actions[t]), actions)
 
 
-def actor(network: TanhNetwork, draws: Drawing) -> Callable | None:
+def actor(network: TanhNetwork, draws: Drawing, dtype: np.dtype) -> Callable | None:
     """Return (t, observations, starts) -> the environment's actions at step t; None where nothing is
-    compiled."""
+    compiled. Observations must be finite in `dtype`."""
     if not act.draw.is_compiled:
         return None
     draw, arguments, take = act.draw.now, (*network, *draws.arguments), draws.take
 
     def step(t, obs, starts):
         if not draw(t, obs, *arguments):
-            spaces.check_finite(obs)
+            spaces.check_finite(obs, dtype)
         return take(t)
     return step
 
@@ -212,9 +218,9 @@ def _of_arrays(layers: list, scale: np.ndarray, clip: np.float32) -> TanhNetwork
     return TanhNetwork(flat, np.array([len(layers[0][0]), *(b.size for _, b in layers)]), scale, clip)
 
 
-def recurrent_actor(network: RecurrentNetwork, draws: Drawing, n: int) -> Callable | None:
+def recurrent_actor(network: RecurrentNetwork, draws: Drawing, n: int, dtype: np.dtype) -> Callable | None:
     """Return (t, observations, starts, state) -> (what n environments take at step t, state); None if nothing
-    is compiled."""
+    is compiled. Observations must be finite in `dtype`."""
     if not act.draw.is_compiled:
         return None
     draw, lstm = act.draw.now, network.lstm
@@ -231,7 +237,7 @@ def recurrent_actor(network: RecurrentNetwork, draws: Drawing, n: int) -> Callab
 
     def step(t, obs, starts, state):
         if not draw(0, obs, *before):
-            spaces.check_finite(obs)
+            spaces.check_finite(obs, dtype)
         if layer_norm:
             normed = (standardize(xw)[0] * gain + shift).reshape(1, n, 4, cells)
             state = run_ln_now(normed, starts[None], state, *weights, norm, False)[0]

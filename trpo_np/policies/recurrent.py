@@ -136,12 +136,13 @@ class RecurrentPolicy(Policy):
         after, step = dict(memory), None
         if (network := self._network()) is not None:
             draws = self.drawing(noise)
-            step, actions = fast.recurrent_actor(network, draws, noise.shape[1]), draws.actions
+            step = fast.recurrent_actor(network, draws, noise.shape[1], self.row_dtype)
+            actions = draws.actions
         if step is None:
             actions = self.raw_actions(noise)
 
             def step(t, obs, starts, state):
-                spaces.check_finite(obs)
+                spaces.check_finite(obs, self.row_dtype)
                 seq = Sequence(self.normalizer(obs)[None], starts[None], state)
                 out, states = self.unroll(self.params, seq)
                 actions[t] = drawn = self.dist.sample(out, noise[t])
