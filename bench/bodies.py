@@ -21,19 +21,17 @@ import numpy as np
 
 
 def bodies_of_layers():
-    """Return name -> (replacements that take the body away, others that hold with and without it)."""
+    """Return name -> the replacements that take the body away."""
     from trpo_np.kernels import blas, mlp, scalar
     from trpo_np.ops import mlp as fused
     from trpo_np.policies import fast
-    composed = [(mlp.values, "compiled", None)]
     return {
-        "the Jacobian's rows": ([(fused, "jacobian_pays", lambda n, widths: False)], []),
-        "small products": ([(blas, "small", lambda: 0)], []),
-        "fused tanh layers": (composed, []),
-        "compiled tanh of layers that are not fused": ([(scalar.tanh32, "compiled", None)], composed),
-        "compiled value loss": ([(fast, "value_loss", lambda *args: None)], []),
-        "compiled Adam": ([(scalar.adam, "compiled", None)], []),
-        "compiled discounted sum": ([(scalar.discounted_sum, "compiled", None)], []),
+        "the Jacobian's rows": [(fused, "jacobian_pays", lambda n, widths: False)],
+        "small products": [(blas, "small", lambda: 0)],
+        "fused tanh layers": [(mlp.values, "compiled", None)],
+        "compiled value loss": [(fast, "value_loss", lambda *args: None)],
+        "compiled Adam": [(scalar.adam, "compiled", None)],
+        "compiled discounted sum": [(scalar.discounted_sum, "compiled", None)],
     }
 
 
@@ -49,11 +47,11 @@ def images(batch):
 def bodies_of_images():
     from trpo_np.kernels import blas, image
     kernels = [image.col2im, image.add_blocks, image.spread_blocks, image.interleave, image.where_positive]
-    found = {f"compiled {kernel.__name__}": ([(kernel, "compiled", None)], []) for kernel in kernels}
-    return {**found, "small products": ([(blas, "small", lambda: 0)], [])}
+    found = {f"compiled {kernel.__name__}": [(kernel, "compiled", None)] for kernel in kernels}
+    return {**found, "small products": [(blas, "small", lambda: 0)]}
 
 
-def pairs(learner, segment, without, always, rounds):
+def pairs(learner, segment, without, rounds):
     """Return the seconds of pairs of updates, with a body and without it, all from the same parameters."""
     adam, flat = learner.adam, learner.policy.params.flat
     start = flat.copy(), (adam.m, adam.v, adam.t), learner.updates
@@ -69,9 +67,9 @@ def pairs(learner, segment, without, always, rounds):
             return time.process_time() - started
     for i in range(rounds + 1):  # the first pair does not count
         if i % 2:
-            with_body, without_body = seconds(always), seconds(always + without)
+            with_body, without_body = seconds([]), seconds(without)
         else:
-            without_body, with_body = seconds(always + without), seconds(always)
+            without_body, with_body = seconds(without), seconds([])
         found.append((with_body, without_body))
     return found[1:]
 
@@ -91,8 +89,8 @@ def main():
         learner, segment = make()
         print(case)
         results[case] = {}
-        for body, (without, always) in bodies().items():
-            found = pairs(learner, segment, without, always, times)
+        for body, without in bodies().items():
+            found = pairs(learner, segment, without, times)
             gains = [100 * (slow / fast - 1) for fast, slow in found]
             low, median, high = statistics.quantiles(gains, n=4, method="inclusive")
             milliseconds = 1e3 * statistics.median(fast for fast, _ in found)

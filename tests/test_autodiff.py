@@ -192,12 +192,6 @@ def test_joint_rule(fun, xs):
     check_linear(fun, *xs)
 
 
-def test_traced_computes_the_value_under_trace_alone():
-    op = primitive(np.sin, lambda y, x: scale(np.cos(x), y, x), traced=lambda x: np.sin(x) + 1)
-    np.testing.assert_array_equal(op(X), np.sin(X))
-    np.testing.assert_array_equal(linearize(op, X)[0], np.sin(X) + 1)
-
-
 # --- Python's operators -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("fun", [

@@ -55,8 +55,7 @@ class Var:
         raise TypeError("a NumPy function was given a Var; use the function of the same name in trpo_np.ops")
 
 
-def primitive(fun: Callable, *rules, joint: Callable | None = None,
-              traced: Callable | None = None) -> Callable:
+def primitive(fun: Callable, *rules, joint: Callable | None = None) -> Callable:
     """Make an op from a NumPy function and its derivative in each argument.
 
     `rules[i](y, *args, **options)` returns the Linear (or a pair of functions) of argument i. Instead,
@@ -65,9 +64,8 @@ def primitive(fun: Callable, *rules, joint: Callable | None = None,
     is one).
 
     On plain arrays the op is `fun` itself. Rules run only under trace, on plain arrays, for those arguments
-    that depend on the input. `traced` computes the value under trace, if given: a compiled kernel that agrees
-    with `fun` to rounding. The op pickles by the name of `fun` in the module that calls `primitive`, so bind
-    it to that name there.
+    that depend on the input. The op pickles by the name of `fun` in the module that calls `primitive`, so
+    bind it to that name there.
     """
     name = getattr(fun, "__name__", repr(fun)).lstrip("_")
 
@@ -82,7 +80,7 @@ def primitive(fun: Callable, *rules, joint: Callable | None = None,
         if any(args[i].tape is not tape for i in wanted):
             raise ValueError(f"{name}: its arguments come from different linearize calls")
         values = [arg.value if isinstance(arg, Var) else arg for arg in args]
-        y = (traced or fun)(*values, **options)
+        y = fun(*values, **options)
         if joint is not None:
             parents = [(tuple(args[i].slot for i in wanted), joint(wanted, y, *values, **options))]
         else:

@@ -24,20 +24,6 @@ def tanh1(v):
     return v * p / q
 
 
-def _tanh_loop(x):
-    out = np.empty_like(x)
-    flat, y = x.ravel(), out.ravel()
-    for i in range(flat.size):
-        y[i] = tanh1(flat[i])
-    return out
-
-
-@twin(_tanh_loop, lambda: (np.zeros((2, 2), np.float32),))
-def tanh32(x):
-    """Hyperbolic tangent of a C-contiguous float32 array of two dimensions."""
-    return np.tanh(x)
-
-
 def _discounted_sum_loop(delta, cut, decay):
     steps, n = delta.shape
     out = np.empty_like(delta)

@@ -25,7 +25,6 @@ from ..autodiff import (
     subtract,
     transpose,
 )
-from ..kernels import scalar
 
 __all__ = ["abs", "add", "affine", "broadcast_to", "clip", "concatenate", "cos", "divide", "elu", "exp",
            "expand_dims", "expm1", "getitem", "log", "log1p", "log_softmax", "logsumexp", "matmul", "maximum",
@@ -59,13 +58,6 @@ def _abs(x):
     return np.where(np.real(x) < 0, -x, x)
 
 
-def _traced_tanh(x):
-    """Compute tanh under trace: of a batch in float32 by the compiled approximation, else NumPy's."""
-    if x.dtype == np.float32 and x.ndim == 2 and x.flags.c_contiguous:
-        return scalar.tanh32(x)
-    return np.tanh(x)
-
-
 # --- elementwise, one argument ------------------------------------------------------------------------------
 
 exp = primitive(np.exp, lambda y, x: scale(y, y, x))
@@ -76,7 +68,7 @@ sin = primitive(np.sin, lambda y, x: scale(np.cos(x), y, x))
 cos = primitive(np.cos, lambda y, x: scale(-np.sin(x), y, x))
 sqrt = primitive(np.sqrt, lambda y, x: scale(0.5 / y, y, x))
 square = primitive(np.square, lambda y, x: scale(2 * x, y, x))
-tanh = primitive(np.tanh, lambda y, x: scale(1 - y * y, y, x), traced=_traced_tanh)
+tanh = primitive(np.tanh, lambda y, x: scale(1 - y * y, y, x))
 sigmoid = primitive(_sigmoid, lambda y, x: scale(y * (1 - y), y, x))
 softplus = primitive(_softplus, lambda y, x: scale(_sigmoid(x), y, x))
 relu = primitive(_relu, lambda y, x: scale((np.real(x) > 0).astype(np.real(x).dtype), y, x))
