@@ -31,14 +31,23 @@ class Logger:
     def __init__(self, outputs: Iterable[Any]):
         self.outputs = list(outputs)
         self.values: dict[str, Any] = {}
+        self.counts: dict[str, int] = {}  # of the numbers in a mean
 
     def record(self, key: str, value: Any) -> None:
         """Keep a number, a string or an array of them for the next dump, in place of an earlier value."""
         self.values.update(plain({key: value}))
+        self.counts.pop(key, None)
+
+    def record_mean(self, key: str, value: float) -> None:
+        """Keep the mean of the numbers given under this key since the last dump."""
+        count = self.counts.get(key, 0)
+        before = self.values[key] if count else 0.0
+        self.record(key, before + (float(value) - before) / (count + 1))
+        self.counts[key] = count + 1
 
     def dump(self, step: int) -> None:
         """Write everything recorded since the last dump under this number of environment steps; forget it."""
-        values, self.values = self.values, {}
+        values, self.values, self.counts = self.values, {}, {}
         for output in self.outputs if values else ():
             output.write(values, int(step))
 

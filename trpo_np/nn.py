@@ -274,6 +274,8 @@ def parse_net_arch(net_arch, layers) -> tuple[list, list, list]:
     if net_arch is None:
         widths = [64, 64] if layers is None else listed(layers, "layers")
         net_arch = [dict(pi=widths, vf=widths)]
+    if isinstance(net_arch, dict):
+        net_arch = [net_arch]
     shared, split = [], {}
     for i, item in enumerate(listed(net_arch, "net_arch")):
         if isinstance(item, dict):

@@ -17,6 +17,7 @@ from .files.training import check_training, fingerprint, restore, training_recor
 from .logger import Logger, Progress, configure, run_folder
 from .normalize import RewardNormalizer
 from .optim import Adam
+from .peers import StableBaselines, answer, warn_of_position
 from .policies import construct
 from .policies.fast import warm_up
 from .pretrain import expert_arrays, imitate
@@ -25,11 +26,12 @@ from .settings import FIELDS, FIXED, Settings, checked_seed
 from .snapshot import Snapshot, all_or_nothing, state_of
 from .trust_region import fisher_operator
 from .update import improve
+from .vec_wrappers import VecNormalize
 
 NOISE, SHUFFLE, ENVS, INIT = range(4)  # independent streams of random numbers
 
 
-class TRPO:
+class TRPO(StableBaselines):
     """Train a policy by trust region policy optimization; stable-baselines' interface.
 
     policy: a policy class or its name, such as "MlpPolicy".
@@ -60,6 +62,8 @@ class TRPO:
     tensorboard_log: a folder.
     dtype: "float32", or "float64" for checks.
     comm: an mpi4py communicator; by default that of the launcher.
+    others: words of stable-baselines for what goes without saying here are taken with a warning, and those
+        that have another name here are answered with it (peers.py).
 
     max_kl, vf_stepsize and entcoeff may be functions of the remaining progress, which falls from 1 to 0. The
     file keeps a `presets.LinearSchedule(start, end)`; any other function must be given to `load` again.
@@ -76,7 +80,11 @@ class TRPO:
                  policy_kwargs=None, seed=None, *, vf_batch_size=128, fvp_subsample=5, linesearch_steps=10,
                  linesearch_shrink=0.5, kl_tolerance=1.5, normalize_advantage=True,
                  normalize_observations=False, normalize_rewards=False, bootstrap_truncated=True,
-                 clip_rewards=False, dtype="float32", comm=None):
+                 clip_rewards=False, dtype="float32", comm=None, **others):
+        answer("TRPO", others, FIELDS)
+        if isinstance(env, VecNormalize):
+            normalize_observations |= env.norm_obs
+            normalize_rewards |= env.norm_reward
         self.settings = Settings(
             gamma=gamma, timesteps_per_batch=timesteps_per_batch, max_kl=max_kl, cg_iters=cg_iters, lam=lam,
             entcoeff=entcoeff, cg_damping=cg_damping, vf_stepsize=vf_stepsize, vf_iters=vf_iters,
@@ -183,10 +191,11 @@ class TRPO:
 
     # --- training -------------------------------------------------------------------------------------------
 
+    @warn_of_position
     @guarded
     @all_or_nothing
     def learn(self, total_timesteps, callback=None, seed=None, log_interval=1, tb_log_name="TRPO",
-              reset_num_timesteps=True, progress_bar=False):
+              reset_num_timesteps=True, progress_bar=False, **others):
         """Train for at least `total_timesteps` environment steps, in whole batches; return the model.
 
         Steps count over all ranks. Episodes start anew. callback: a BaseCallback, a list of them, or a
@@ -194,6 +203,7 @@ class TRPO:
         log_interval: updates per table. tb_log_name: the folder within `tensorboard_log`.
         reset_num_timesteps: False continues the count and the logs. progress_bar: on the terminal.
         """
+        answer("learn", others)
         comm, runner, callback = self.comm, Runner(self.policy, self.stepper), callbacks.as_callback(callback)
         seed = self.seed if seed is None else checked_seed(seed)
         _check_number("total_timesteps", total_timesteps, 0)
@@ -285,13 +295,14 @@ class TRPO:
         return stats, memory
 
     @guarded
-    def pretrain(self, dataset, n_epochs=10, learning_rate=1e-4, val_interval=None):
+    def pretrain(self, dataset, n_epochs=10, learning_rate=1e-4, val_interval=None, **others):
         """Imitate an expert before training: raise the likelihood of its actions; return the model.
 
         dataset: a path, a dict with "obs" and "actions", or a pair (obs, actions), as made by
         `pretrain.generate_expert_data`. val_interval: epochs between the printed losses on the held-out 30 %
         (with verbose=1; by default a tenth of the epochs).
         """
+        answer("pretrain", others)
         data, rng = expert_arrays(dataset, self.policy), self._rng(SHUFFLE, self.updates)
         losses = imitate(self.policy, *data, n_epochs, learning_rate, rng, self.comm)
         every = val_interval or max(1, n_epochs // 10)
@@ -345,13 +356,15 @@ class TRPO:
 
     # --- acting ---------------------------------------------------------------------------------------------
 
-    def predict(self, obs, state=None, mask=None, deterministic=False):
+    def predict(self, obs, state=None, mask=None, deterministic=False, **others):
         """Return (actions, state) for one observation or a batch (n, ...).
 
         Actions are the likeliest ones if `deterministic`, else drawn. `state` and `mask` are for recurrent
         policies (None for others): the state that the last `predict` returned, (n, 2 * n_lstm), and a mask
         (n,) that is True where an episode starts.
         """
+        if others:
+            answer("predict", others)
         return self.policy.predict(obs, state, mask, deterministic)
 
     def action_probability(self, obs, state=None, mask=None, actions=None, logp=False):
@@ -405,11 +418,12 @@ class TRPO:
         if statistics:
             policy.normalizer.restore(statistics)
 
-    def save(self, path) -> str:
+    def save(self, path, **others) -> str:
         """Write the model to `path`.npz, whole or not at all; return the file's path.
 
         While the model learns, the file holds its state after the last update, also if another thread saves.
         """
+        answer("save", others)
         state = state_of(self)
         return write_model(path, self.policy, self.policy_kwargs, state.parameters, state.observations,
                            *training_record(self, state))

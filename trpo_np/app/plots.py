@@ -297,6 +297,19 @@ def draw(curves: list[Curve], axis: str = "steps", title: str = "", what: str = 
     return figure
 
 
+def draw_in_pyplot(curves: list[Curve], axis: str, title: str, what: str, figsize: tuple,
+                   last: float | None) -> Any:
+    """Draw the curves into a new figure of pyplot, up to `last` on the horizontal axis; return the figure."""
+    from matplotlib import pyplot
+
+    figure = pyplot.figure(figsize=figsize, layout="constrained")
+    ax = figure.add_subplot()
+    draw_in(ax, curves, axis, title, what)
+    if last is not None and axis == "steps":
+        ax.set_xlim(right=last)
+    return figure
+
+
 def draw_in(ax: Any, curves: list[Curve], axis: str = "steps", title: str = "", what: str = "return") -> None:
     """Draw the curves into matplotlib's axes; without a legend if a title says what the only curve is."""
     from matplotlib.ticker import EngFormatter

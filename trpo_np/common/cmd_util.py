@@ -1,5 +1,55 @@
-"""`trpo_np.make_vec_env` at stable-baselines' path."""
+"""Environments and arguments of scripts at stable-baselines' path."""
 
-from ..envs import make_vec_env
+import argparse
+from collections.abc import Callable
+from typing import Any
 
-__all__ = ["make_vec_env"]
+import gymnasium
+
+from ..atari import make_atari
+from ..envs import make_vec_env as _make_vec_env
+from ..vec_env import VecEnv
+from .monitor import Monitor
+
+__all__ = ["arg_parser", "make_atari_env", "make_vec_env", "mujoco_arg_parser"]
+
+
+def make_vec_env(env_id: Any, n_envs: int = 1, seed: int | None = None, start_index: int = 0,
+                 monitor_dir: str | None = None, wrapper_class: Callable | None = None,
+                 env_kwargs: dict | None = None, vec_env_cls: Callable[..., VecEnv] | None = None,
+                 vec_env_kwargs: dict | None = None) -> VecEnv:
+    """Make environments as `trpo_np.make_vec_env` does; with `monitor_dir`, each logs its episodes there."""
+    numbers = iter(range(start_index, start_index + n_envs))
+
+    def wrapped(env: gymnasium.Env) -> gymnasium.Env:
+        if monitor_dir is not None:
+            env = Monitor(env, f"{monitor_dir}/{next(numbers)}")
+        return env if wrapper_class is None else wrapper_class(env)
+
+    def of_class(functions: list) -> VecEnv:
+        from ..vec_env import DummyVecEnv
+
+        return (vec_env_cls or DummyVecEnv)(functions, **(vec_env_kwargs or {}))
+    return _make_vec_env(env_id, n_envs, seed, start_index=start_index, wrapper_class=wrapped,
+                         env_kwargs=env_kwargs, vec_env_cls=of_class)
+
+
+def make_atari_env(env_id: str, num_env: int, seed: int | None, wrapper_kwargs: dict | None = None,
+                   **_: Any) -> gymnasium.vector.VectorEnv:
+    """Make games that are stepped together, as `trpo_np.atari.make_atari`; a model seeds them itself."""
+    return make_atari(env_id, num_env, **(wrapper_kwargs or {}))
+
+
+def arg_parser() -> argparse.ArgumentParser:
+    """Make an empty parser that shows defaults."""
+    return argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+
+
+def mujoco_arg_parser() -> argparse.ArgumentParser:
+    """Make the parser of stable-baselines' MuJoCo scripts."""
+    p = arg_parser()
+    p.add_argument("--env", default="Reacher-v5", help="environment ID")
+    p.add_argument("--seed", type=int, default=0, help="RNG seed")
+    p.add_argument("--num-timesteps", type=int, default=int(1e6), help="environment steps")
+    p.add_argument("--play", action="store_true", help="show the policy at the end")
+    return p

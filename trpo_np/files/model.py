@@ -29,8 +29,12 @@ def resolve_policy(policy: Any) -> type[Policy]:
     """Return the class of a policy given by class or by name."""
     if isinstance(policy, type) and issubclass(policy, Policy):
         return policy
-    if isinstance(policy, str) and policy in NAMES:
-        return getattr(policies, policy)
+    if isinstance(policy, str):
+        policy = {"MultiInputPolicy": "MlpPolicy"}.get(policy, policy)  # an MlpPolicy takes a Dict
+        if policy in NAMES:
+            return getattr(policies, policy)
+        if policy in policies.NAMED:
+            return policies.NAMED[policy]
     raise ValueError(f"policy is {policy!r}; it can be {', '.join(map(repr, NAMES))}" + nearest(policy, NAMES)
                      + ", or a subclass of trpo_np.policies.Policy")
 

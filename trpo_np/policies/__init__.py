@@ -9,6 +9,7 @@ LSTM), `images`.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ..peers import ELSEWHERE
 from ..settings import nearest
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = ["CnnLnLstmPolicy", "CnnLstmPolicy", "CnnPolicy", "MlpLnLstmPolicy", "
 _HOME = {"Policy": "base", "MlpPolicy": "base", "RecurrentPolicy": "recurrent", "MlpLstmPolicy": "recurrent",
          "MlpLnLstmPolicy": "recurrent", "CnnPolicy": "images", "CnnLstmPolicy": "images",
          "CnnLnLstmPolicy": "images"}
+NAMED: dict = {}  # further policies by the names that their owners gave them, see common/policies.py
 NAMES = [name for name in _HOME if name not in ("Policy", "RecurrentPolicy")]  # that a model can be given
 
 
@@ -55,6 +57,9 @@ def construct(cls: "type[Policy]", observation_space, action_space, policy_kwarg
         if unknown[1] in own:
             raise ValueError(f"{cls.__name__} does not take {unknown[1]!r}, as a policy must: let its "
                              "__init__ take **kwargs and hand them on") from error
+        if (name := unknown[1]) in ELSEWHERE["policy_kwargs"]:
+            here = ELSEWHERE["policy_kwargs"][name]
+            raise ValueError(f"policy_kwargs holds {name!r}; write {here}") from error
         known = {name for c in cls.__mro__[:-1] for name in inspect.signature(c).parameters}
         raise ValueError(f"policy_kwargs holds {unknown[1]!r}, which {cls.__name__} does not take"
                          + nearest(unknown[1], known)) from error

@@ -1,0 +1,81 @@
+"""stable-baselines' Monitor, an environment that logs its episodes, and `load_results`, which reads them."""
+
+import time
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from ..app.plots import logs, read_monitors
+from ..logger import EpisodeLog
+
+
+class Monitor(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
+    """Log each episode of an environment to a Monitor file; put its return into the last info.
+
+    Training does not need it: a model keeps the statistics of whole episodes of raw rewards, and
+    `trpo_np.callbacks.MonitorCallback` writes the same file. filename: as for `trpo_np.logger.EpisodeLog`;
+    None writes no file. The other arguments of stable-baselines are taken and change nothing.
+    """
+
+    def __init__(self, env: gymnasium.Env, filename: str | None = None, allow_early_resets: bool = True,
+                 reset_keywords: tuple = (), info_keywords: tuple = ()):
+        gymnasium.utils.RecordConstructorArgs.__init__(self, filename=filename)
+        gymnasium.Wrapper.__init__(self, env)
+        name = env.spec.id if env.spec else None
+        self.log = None if filename is None else EpisodeLog(filename, name)
+        self.rewards: list[float] = []
+        self.episodes: list[tuple[float, int, float]] = []  # return, length, seconds since the start
+        self.began = time.time()
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict]:
+        """Start an episode."""
+        self.rewards = []
+        return self.env.reset(**kwargs)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
+        """Take a step; log the episode if it ends."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        self.rewards.append(float(reward))
+        if terminated or truncated:
+            episode = sum(self.rewards), len(self.rewards), round(time.time() - self.began, 6)
+            self.episodes.append(episode)
+            info = info | {"episode": dict(zip("rlt", episode))}
+            if self.log:
+                self.log.write(*episode[:2])
+        return obs, reward, terminated, truncated, info
+
+    def get_episode_rewards(self) -> list[float]:
+        """Return the returns of all episodes."""
+        return [episode[0] for episode in self.episodes]
+
+    def get_episode_lengths(self) -> list[int]:
+        """Return the lengths of all episodes."""
+        return [episode[1] for episode in self.episodes]
+
+    def get_episode_times(self) -> list[float]:
+        """Return when the episodes ended, in seconds since the start."""
+        return [episode[2] for episode in self.episodes]
+
+    def get_total_steps(self) -> int:
+        """Return the number of steps of all episodes."""
+        return sum(self.get_episode_lengths())
+
+    def close(self) -> None:
+        """Close the environment and the file."""
+        super().close()
+        if self.log:
+            self.log.close()
+
+
+def load_results(path: str) -> np.recarray:
+    """Return the episodes in a folder's Monitor files, by when they ended, as records of r, l and t.
+
+    r is the return, l the length, t the time in seconds. Raise a ValueError if there is no Monitor file.
+    """
+    found = [file for file in logs(path) if file.name.endswith("monitor.csv")]
+    if not found:
+        raise ValueError(f"{path} holds no monitor.csv")
+    run = read_monitors(path, found)
+    lengths = np.diff(run.x["steps"], prepend=0.0).astype(int)
+    return np.rec.fromarrays([run.returns, lengths, run.x["time"]], names=["r", "l", "t"])  # type: ignore

@@ -1,0 +1,125 @@
+"""What users of stable-baselines (2 and 3) write, and what to write here: the table behind the messages.
+
+`answer` is called with what a function of this package does not take. An argument that has nothing to say
+here is taken, with a warning; one that goes by another name is refused by a sentence that says that name.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .settings import checked_seed, nearest
+
+# Arguments that change nothing here, and why, by the function that takes them.
+WITHOUT_EFFECT = {
+    "TRPO": {
+        "_init_setup_model": "the network is made as soon as there is an environment",
+        "full_tensorboard_log": "TensorBoard gets all that the tables show",
+        "n_cpu_tf_sess": "OMP_NUM_THREADS is the number of threads; the same seed gives the same bits",
+        "device": "the CPU is the one device",
+        "custom_objects": "a file holds no objects, only arrays and JSON",
+        "print_system_info": "`trpo-np info FILE` prints what a file holds",
+        "force_reset": "a loaded model starts new episodes if the file does not hold the running ones"},
+    "save": {
+        "cloudpickle": "a file holds arrays and JSON, no pickles",
+        "include": "a file holds all that training needs", "exclude": "a file holds no environment"},
+    "pretrain": {"adam_epsilon": "Adam's epsilon is 1e-8"},
+    "CheckpointCallback": {
+        "save_replay_buffer": "there is none", "save_vecnormalize": "the statistics are in the model's file"},
+}
+
+# Arguments that go by another name here.
+ELSEWHERE = {
+    "TRPO": {
+        "learning_rate": "vf_stepsize, which is the critic's; max_kl sets the policy's step",
+        "n_steps": "timesteps_per_batch, which counts the steps of all environments together",
+        "target_kl": "max_kl", "gae_lambda": "lam", "batch_size": "vf_batch_size, the critic's minibatch",
+        "cg_max_steps": "cg_iters", "n_critic_updates": "vf_iters", "ent_coef": "entcoeff",
+        "sub_sampling_factor": "fvp_subsample", "line_search_max_iter": "linesearch_steps",
+        "line_search_shrinking_factor": "linesearch_shrink",
+        "policy_base": "policy", "monitor_wrapper": "nothing: the model keeps statistics of whole episodes",
+        "use_sde": "policy_kwargs=dict(log_std_init=...): noise is drawn anew at each step",
+        "sde_sample_freq": "policy_kwargs=dict(log_std_init=...): noise is drawn anew at each step",
+        "rollout_buffer_class": "timesteps_per_batch", "rollout_buffer_kwargs": "timesteps_per_batch",
+        "stats_window_size": "model.recent, which holds the latest 100 episodes",
+        "callback": "learn(total_timesteps, callback=...)"},
+    "learn": dict.fromkeys(("eval_env", "eval_freq", "n_eval_episodes", "eval_log_path"),
+                           "callback=EvalCallback(eval_env, eval_freq=..., log_path=...)"),
+    "predict": {"episode_start": "mask", "observation": "obs"},
+    "policy_kwargs": {
+        "activation_fn": 'act_fun: "tanh", "relu", "elu", "sigmoid" or a function of trpo_np.ops',
+        "features_extractor_class": "extractor: an nn.Layer or a function of trpo_np.ops; for images "
+                                    "cnn_extractor",
+        "features_extractor_kwargs": "extractor: an nn.Layer or a function of trpo_np.ops",
+        "share_features_extractor": "share_features", "lstm_hidden_size": "n_lstm",
+        "feature_extraction": "the class: MlpPolicy or CnnPolicy",
+        "ortho_init": "nothing: weights are orthogonal", "normalize_images": "nothing: bytes become 0 to 1",
+        "squash_output": "nothing: actions are clipped to their space",
+        "optimizer_class": "vf_stepsize of TRPO, Adam's for the critic",
+        "optimizer_kwargs": "vf_stepsize of TRPO, Adam's for the critic"},
+}
+
+
+def answer(where: str, given: Iterable[str], known: Iterable[str] = ()) -> None:
+    """Answer what `where`, a function or a dict of arguments, does not take: a warning or an error.
+
+    known: what it does take. Raise a ValueError that says what to write here, or, for a word that no relative
+    of this package knows either, a TypeError with the nearest known one.
+    """
+    for name in given:
+        if why := WITHOUT_EFFECT.get(where, {}).get(name):
+            warnings.warn(f"{where}: {name} has no effect here: {why}", stacklevel=4)
+        elif here := ELSEWHERE.get(where, {}).get(name):
+            raise ValueError(f"{where} takes no {name}; write {here}")
+        else:
+            raise TypeError(f"{where}() got an unexpected keyword argument {name!r}{nearest(name, known)}")
+
+
+def warn_of_position(learn: Callable) -> Callable:
+    """Decorate `learn`: warn if its third argument is given by position.
+
+    It is the seed, as on the page of stable-baselines; in later versions it is log_interval.
+    """
+    @functools.wraps(learn)
+    def inner(model, *args, **kwargs):
+        if len(args) > 2:
+            warnings.warn(f"learn: the third argument by position, {args[2]!r}, is the seed here; some "
+                          "versions of stable-baselines have log_interval there. Write seed=... or "
+                          "log_interval=...", stacklevel=2)
+        return learn(model, *args, **kwargs)
+    return inner
+
+
+class StableBaselines:
+    """Names of stable-baselines' models for what TRPO has anyway."""
+
+    seed: int
+    env: Any
+    policy: Any
+    logger: Any
+
+    @property
+    def n_envs(self) -> int:
+        """The number of environments."""
+        return getattr(self, "stepper").num_envs
+
+    def setup_model(self) -> None:
+        """Do nothing: the network is made as soon as there is an environment."""
+
+    def set_random_seed(self, seed: int | None) -> None:
+        """Seed what `learn` and `predict` draw from now on."""
+        self.seed = checked_seed(seed)
+        self.policy.seed(self.seed)
+
+    def get_parameter_list(self) -> list:
+        """Return copies of the parameters, in the order of `get_parameters`."""
+        return [array.copy() for array in self.policy.params.values()]
+
+    def get_vec_normalize_env(self) -> Any:
+        """Return the environment if it is a VecNormalize, else None."""
+        return self.env if hasattr(self.env, "norm_obs") else None
+
+    def set_logger(self, logger: Any) -> None:
+        """Log to this logger from the next dump on; see `trpo_np.logger.configure`."""
+        self.logger = logger
