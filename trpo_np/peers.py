@@ -102,7 +102,7 @@ class StableBaselines:
     @property
     def n_envs(self) -> int:
         """The number of environments."""
-        return getattr(self, "stepper").num_envs
+        return self.stepper.num_envs
 
     def setup_model(self) -> None:
         """Do nothing: the network is made as soon as there is an environment."""
