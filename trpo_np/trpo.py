@@ -418,10 +418,12 @@ class TRPO(StableBaselines):
         if statistics:
             policy.normalizer.restore(statistics)
 
-    def save(self, path, **others) -> str:
+    def save(self, path, **others):
         """Write the model to `path`.npz, whole or not at all; return the file's path.
 
-        While the model learns, the file holds its state after the last update, also if another thread saves.
+        A binary file object in place of the path, such as io.BytesIO(), gets the same bytes at its position
+        by one `write`, and is returned. While the model learns, the file holds its state after the last
+        update, also if another thread saves.
         """
         answer("save", others)
         state = state_of(self)
@@ -432,6 +434,7 @@ class TRPO(StableBaselines):
     def load(cls, path, env=None, policy=None, **changes) -> "TRPO":
         """Read a model back, ready to predict and to go on training; `changes` replace constructor arguments.
 
+        `path` may be a binary file object that can seek: the model is what it holds from its position on.
         `policy` (the class) and `policy_kwargs` are needed if the model has a policy or a function of your
         own. Actions are drawn as the saved model would go on to draw them, unless there is a `seed`: give
         each of several workers another. Raise FileNotFoundError, or a FileError (a ValueError) that names the

@@ -1,6 +1,8 @@
 """The archive: what goes in comes out, a kill loses nothing, and a bad file gets a no and nothing else."""
 import base64
+import contextlib
 import errno
+import gzip
 import hashlib
 import io
 import json
@@ -11,6 +13,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import tracemalloc
 import zipfile
@@ -664,6 +667,102 @@ def test_a_model_of_stable_baselines_is_called_one(tmp_path, members, owner):
         read_archive(tmp_path / "theirs.zip")
 
 
-def test_a_file_object_is_told_why_a_path_is_needed():
-    with pytest.raises(ValueError, match="its path is needed, since a file is replaced whole or not at all"):
-        read_archive(io.BytesIO())
+# ---- file objects
+
+def test_an_archive_stands_in_a_file_object_from_its_position_to_its_end(path):
+    write_archive(path, ARRAYS, META)
+    with open(path, "rb") as file:
+        data = file.read()
+    file = io.BytesIO(b"ahead")
+    file.seek(5)
+    write_archive(file, ARRAYS, META)
+    assert file.getvalue() == b"ahead" + data and file.tell() == len(data) + 5
+    file.seek(5)
+    assert same(read_archive(file), (META, ARRAYS))
+    assert file.tell() == len(data) + 5 and not file.closed
+    with pytest.raises(FileError, match=f"holds nothing behind its position, {len(data) + 5}; seek"):
+        read_archive(file)
+
+
+@pytest.mark.parametrize("make", [
+    lambda folder: open(folder / "file", "w+b"), lambda folder: open(folder / "file", "w+b", buffering=0),
+    lambda folder: open(folder / "file", "wb"), lambda folder: tempfile.TemporaryFile(),
+    lambda folder: tempfile.NamedTemporaryFile(), lambda folder: gzip.open(folder / "file", "wb"),
+    lambda folder: zipfile.ZipFile(folder / "file", "w").open("member", "w")])
+def test_file_objects_of_any_kind_are_taken(tmp_path, make):
+    with make(tmp_path) as file:
+        write_archive(file, ARRAYS, META)
+        if file.seekable() and not isinstance(file, gzip.GzipFile):
+            file.seek(0)
+            assert same(read_archive(file), (META, ARRAYS))  # opened by "wb": by its name
+            return
+    if isinstance(file, gzip.GzipFile):
+        file = gzip.open(tmp_path / "file")
+    else:
+        file._zipfile.close()
+        file = zipfile.ZipFile(tmp_path / "file").open("member")
+    with file:
+        assert same(read_archive(file), (META, ARRAYS))
+
+
+def closed(file):
+    file.close()
+    return file
+
+
+def by_pipe(folder):
+    read, write = os.pipe()
+    os.write(write, b"x" * 100)
+    os.close(write)
+    return os.fdopen(read, "rb")
+
+
+def by_another_name(folder):
+    file = open(folder / "moved", "wb")
+    os.replace(folder / "moved", folder / "new")
+    (folder / "moved").touch()
+    return file
+
+
+@POSIX
+@pytest.mark.parametrize("make, why", [
+    (lambda folder: io.StringIO("text"), "open in text mode"), (lambda folder: open(__file__), "open in text"),
+    (lambda folder: closed(io.BytesIO()), "closed file"), (by_pipe, "seek"),
+    (by_another_name, "open for writing only, and no longer found by its name")])
+def test_a_file_object_that_cannot_be_read_gets_a_sentence(tmp_path, make, why):
+    with contextlib.closing(make(tmp_path)) as file:
+        with pytest.raises(FileError, match=rf"^<_io.*>: cannot be read \(.*{why}.*\); need an open binary "
+                                            r"file that can seek, such as open\(path, 'rb'\) or io\.BytesIO"):
+            read_archive(file)
+
+
+@pytest.mark.parametrize("make, why", [
+    (lambda: io.StringIO(), "bytes"), (lambda: closed(io.BytesIO()), "closed file"),
+    (lambda: open(__file__, "rb"), "write")])
+def test_a_file_object_that_cannot_be_written_gets_a_sentence(make, why):
+    with pytest.raises(ValueError, match=f"one that is open for writing, in binary mode, is needed .*{why}"):
+        write_archive(make(), ARRAYS, META)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full disk")
+@pytest.mark.parametrize("buffering", [0, 2**20])
+def test_a_full_disk_behind_a_file_object_is_an_error_of_saving(buffering):
+    file = open("/dev/full", "wb", buffering=buffering)
+    with pytest.raises(OSError, match="No space left"):
+        write_archive(file, ARRAYS, META)
+    with contextlib.suppress(OSError):
+        file.close()
+
+
+def test_file_objects_pass_all_checks_of_files(path, small):
+    for i in range(0, len(small), 7):
+        file = io.BytesIO(small[:i] + bytes([small[i] ^ 1]) + small[i + 1:])
+        with pytest.raises(FileError, match=r"^<_io\.BytesIO"):
+            read_archive(file)
+    for data in (small[:-1], small + b"\0", b"", b"\0" + small):
+        with pytest.raises(FileError):
+            read_archive(io.BytesIO(data))
+    with pytest.raises(FileError, match="need at most max_bytes = 100"):
+        read_archive(io.BytesIO(small), max_bytes=100)
+    with pytest.raises(FileError, match="no thanks"):
+        read_archive(io.BytesIO(small), lambda meta, arrays: (_ for _ in ()).throw(FileError("no thanks")))

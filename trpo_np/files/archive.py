@@ -14,6 +14,7 @@ import contextlib
 import errno
 import glob
 import hashlib
+import io
 import json
 import math
 import os
@@ -22,8 +23,7 @@ import struct
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Container
-from io import BufferedReader
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,54 +44,69 @@ class FileError(ValueError):
     """Something in an archive is not as needed; the message names the file and the member or field."""
 
 
-def npz_path(path: str | os.PathLike) -> str:
+def npz_path(path: str | bytes | os.PathLike) -> str:
     """Return a file's path as text that ends in .npz; a ValueError says what is no path."""
-    if not isinstance(path, (str, os.PathLike)) or not os.path.basename(path):
-        why = ", since a file is replaced whole or not at all" if hasattr(path, "write") else ""
+    if not isinstance(path, (str, bytes, os.PathLike)) or not os.path.basename(path):
+        why = ", since a file is replaced whole or not at all" if is_file_object(path) else ""
         raise ValueError(f"the file is {path!r}; its path is needed{why}")
     text = os.fsdecode(path)
     return text if text.endswith(".npz") else f"{text}.npz"
 
 
-def write_archive(path: str | os.PathLike, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+def is_file_object(file: Any) -> bool:
+    """Say whether something is an open file, or acts as one, and not a path."""
+    is_path = isinstance(file, (str, bytes, os.PathLike))  # some of which can read and write, too
+    return not is_path and (hasattr(file, "read") or hasattr(file, "write"))
+
+
+def write_archive(path: Any, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
     """Write `arrays` and the JSON record `meta`, whole or not at all; same content, same bytes.
 
     Names are letters, digits, `_`, `-`, `.`, in parts joined by `/`; arrays are bool, int, uint or finite
     float, of any shape and memory order. Makes missing folders. Raises FileError for what `read_archive`
     would refuse, OSError where nothing can be written; an older file at `path` then stays as it was. A kill
     may leave a `.<name>.<random>.tmp` in the folder, to be deleted.
+
+    `path` may be a binary file object: it gets the archive at its position, by one `write`.
     """
-    path = os.fsdecode(path)
+    path = path if is_file_object(path) else os.fsdecode(path)
     try:
         pieces = _pack(arrays, meta)
     except FileError as error:
         raise FileError(f"{path}: {error}") from error
-    _replace(os.path.realpath(path), pieces)      # realpath: a link stays, the file it points to is replaced
+    if is_file_object(path):
+        _write(path, b"".join(pieces))
+    else:
+        _replace(os.path.realpath(path), pieces)  # realpath: a link stays, the file it points to is replaced
 
 
-def read_archive(path: str | os.PathLike, check: Callable[[dict, dict], object] | None = None,
+def read_archive(path: Any, check: Callable[[dict, dict], object] | None = None,
                  max_bytes: int = 2**32) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return `(meta, arrays)` as `write_archive` was given them, from `path` or `path.npz`.
 
     `check(meta, {name: (dtype, shape)})` is called before memory is taken for the arrays; it refuses the file
     by a FileError or another ValueError. The arrays are native and writable. Raises FileNotFoundError where
     there is no file, FileError for all else.
+
+    `path` may be a binary file object that can seek: the archive is what it holds from its position on.
     """
-    named = npz_path(os.fsdecode(path) if isinstance(path, bytes) else path)
-    given = path = os.fsdecode(path)
-    if not os.path.isfile(path) and (os.path.isfile(named) or not os.path.exists(path)):
-        path = named
-    if not os.path.exists(path):
-        raise FileNotFoundError(errno.ENOENT, f"no archive, nor with .npz, seen from {os.getcwd()}", given)
+    path = path if is_file_object(path) else _find(path)
     try:
-        if not os.path.isfile(path):              # asked before open, which would wait for a pipe's writer
-            raise FileError("is a folder, pipe or device; need a regular file")
-        with open(path, "rb") as file:
-            return _unpack(file, check, max_bytes)
+        with _opened(path) as source:
+            return _unpack(source, check, max_bytes)
     except ValueError as error:
-        raise FileError(f"{path}: {_of_others(path) or error}") from error
+        raise FileError(f"{path}: {error}") from error
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _find(path: str | bytes | os.PathLike) -> str:
+    """Return which is there, `path` or `path.npz`; raise FileNotFoundError if neither is."""
+    named, given = npz_path(path), os.fsdecode(path)
+    is_named = not os.path.isfile(given) and (os.path.isfile(named) or not os.path.exists(given))
+    if not os.path.exists(found := named if is_named else given):
+        raise FileNotFoundError(errno.ENOENT, f"no archive, nor with .npz, seen from {os.getcwd()}", given)
+    return found
 
 
 def check_entries(declared: dict, needed: dict, owner: str) -> None:
@@ -231,13 +246,82 @@ def _replace(path: str, pieces: list[Any]) -> None:
             os.close(handle)
 
 
+def _write(file: Any, data: bytes) -> None:
+    """Write to a file object; a ValueError says what is wrong with it, and then nothing is written."""
+    try:
+        file.write(b"")                           # finds text mode, closed files, files open for reading only
+    except (TypeError, ValueError, AttributeError, io.UnsupportedOperation) as error:
+        raise ValueError(f"the file is {file!r}; one that is open for writing, in binary mode, is needed "
+                         f"({error})") from None
+    if file.write(data) not in (len(data), None):  # None: of objects that do not count
+        raise OSError(errno.EIO, f"cannot save: {file!r} took less than {len(data)} bytes")
+    if hasattr(file, "flush"):
+        file.flush()                              # errors belong here, not to a `close` much later
+
+
 # ---- reading
 
-def _unpack(file: BufferedReader, check: Callable | None, max_bytes: int) -> tuple[dict, dict]:
-    size = os.fstat(file.fileno()).st_size
-    if size > max_bytes:
-        raise FileError(f"has {size} bytes; need at most max_bytes = {max_bytes}")
-    members = _members(file, size)
+class _Source:
+    """A file object from its position on; bytes are counted from there."""
+
+    def __init__(self, file: Any):
+        self.file, self.start, self._into = file, file.tell(), file.readinto
+        self.size = file.seek(0, os.SEEK_END) - self.start
+
+    def read(self, start: int, n: int) -> bytes:
+        self.file.seek(self.start + start)
+        data = self.file.read(n)
+        if len(data) != n:
+            raise FileError(f"has {len(data)} bytes from byte {start} on; need {n}: no archive, or cut short")
+        return data
+
+    def fill(self, array: np.ndarray, start: int) -> bool:
+        """Read an array's bytes into its memory; say whether there were enough."""
+        self.file.seek(self.start + start)
+        return self._into(array.data) == array.nbytes
+
+
+@contextlib.contextmanager
+def _opened(path: Any) -> Iterator[_Source]:
+    """Open a file, or take the user's file object, which stays open."""
+    if not is_file_object(path):
+        if not os.path.isfile(path):              # asked before open, which would wait for a pipe's writer
+            raise FileError("is a folder, pipe or device; need a regular file")
+        with open(path, "rb") as file:
+            yield _Source(file)
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            file = path if path.readable() else stack.enter_context(_open_again(path))
+            if file.read(0) != b"":
+                raise ValueError("open in text mode")
+            source = _Source(file)
+        except (TypeError, ValueError, AttributeError, OSError) as error:  # closed, a pipe, no file at all
+            raise FileError(f"cannot be read ({error}); need an open binary file that can seek, such as "
+                            "open(path, 'rb') or io.BytesIO(data)") from None
+        if source.start and not source.size:
+            raise FileError(f"holds nothing behind its position, {source.start}; seek(0) leads back to its beginning")
+        yield source
+        file.seek(0, os.SEEK_END)
+
+
+def _open_again(file: Any) -> Any:
+    """Open for reading, at the same position, what a file object has open for writing only."""
+    again = open(file.name, "rb")
+    if not os.path.samestat(os.fstat(file.fileno()), os.fstat(again.fileno())):
+        again.close()
+        raise ValueError("open for writing only, and no longer found by its name")
+    again.seek(file.tell())
+    return again
+
+
+def _unpack(file: _Source, check: Callable | None, max_bytes: int) -> tuple[dict, dict]:
+    if file.size > max_bytes:
+        raise FileError(f"has {file.size} bytes; need at most max_bytes = {max_bytes}")
+    try:
+        members = _members(file)
+    except FileError as error:
+        raise FileError(_of_others(file) or str(error)) from error
     dtype, shape, *_ = members.get("meta", (None, ()))
     if next(iter(members)) != "meta" or dtype != np.uint8 or len(shape) != 1 or shape[0] > _MAX_JSON:
         raise FileError(f"member meta: is {dtype} of shape {shape}; need it first, at most {_MAX_JSON} uint8")
@@ -255,13 +339,11 @@ def _unpack(file: BufferedReader, check: Callable | None, max_bytes: int) -> tup
     return meta, arrays
 
 
-def _of_others(path: str) -> str:
+def _of_others(file: _Source) -> str:
     """Say what a file is that another library wrote, by the names in a zip's directory; "" if unknown."""
-    if not os.path.isfile(path):                  # to open a pipe would wait for its writer
-        return ""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        file.seek(-min(os.fstat(file.fileno()).st_size, 2**16), os.SEEK_END)
-        end = file.read(2**16)
+    with contextlib.suppress(OSError):
+        length = min(file.size, 2**16)
+        end = file.read(file.size - length, length)
         for name, owner in ((b"_stable_baselines3_version", "stable-baselines3"),
                             (b"parameter_list", "stable-baselines")):
             if b"PK\1\2" in end and name in end and b"meta.npy" not in end:
@@ -270,16 +352,16 @@ def _of_others(path: str) -> str:
     return ""
 
 
-def _members(file: BufferedReader, size: int) -> dict[str, tuple]:
+def _members(file: _Source) -> dict[str, tuple]:
     """Return what `_body` needs to know of each member; reads the zip's structure and 1 KB of a member."""
-    end = _read(file, max(size - 22, 0), 22)
+    size, end = file.size, file.read(max(file.size - 22, 0), 22)
     n, length, start = struct.unpack_from("<HLL", end, 10)
     if end != _END.pack(b"PK\5\6", 0, 0, n, n, length, start, 0):
         raise FileError("does not end with a zip's end record of 22 bytes: no archive, cut short or added to")
     if not 0 < n <= _MAX_MEMBERS or start + length + 22 != size or length > n * (50 + _MAX_NAME):
         raise FileError(f"has {n} members and its directory at bytes {start} to {start + length}; need 1 to "
                         f"{_MAX_MEMBERS}, and up to byte {size - 22}")
-    directory, at, offset = _read(file, start, length), 0, 0
+    directory, at, offset = file.read(start, length), 0, 0
     members: dict[str, tuple] = {}
     while at < length:
         crc, _, size, n_name = struct.unpack_from("<3LH", directory[at:at + 46].ljust(46), 16)
@@ -287,12 +369,12 @@ def _members(file: BufferedReader, size: int) -> dict[str, tuple]:
         _check_name(name, taken=members)
         local, entry = _zip_headers(name, offset, size, crc)
         body, at = offset + len(local), at + len(entry)
-        if (directory[at - len(entry):at] != entry or _read(file, offset, len(local)) != local
+        if (directory[at - len(entry):at] != entry or file.read(offset, len(local)) != local
                 or body + size > start):
             raise FileError(f"member {name}: does not have the headers of {size} plain bytes at {offset}; "
                             "need it as write_archive writes: uncompressed, no extras, behind the one before "
                             "(what np.savez wrote, with or without pickled objects, is never read)")
-        members[name] = _npy_member(name, _read(file, body, min(size, 1024)), body, size, crc)
+        members[name] = _npy_member(name, file.read(body, min(size, 1024)), body, size, crc)
         offset = body + size
     if len(members) != n or offset != start:
         raise FileError(f"has {len(members)} members up to byte {offset}; need {n}, and up to byte {start}")
@@ -310,22 +392,13 @@ def _npy_member(name: str, peek: bytes, start: int, size: int, crc: int) -> tupl
     return dtype, shape, match[0], start + match.end(), crc
 
 
-def _body(file: BufferedReader, name: str, dtype: np.dtype, shape: tuple, head: bytes, start: int,
+def _body(file: _Source, name: str, dtype: np.dtype, shape: tuple, head: bytes, start: int,
           crc: int) -> np.ndarray:
     """Return the array at byte `start`; `head` is what was parsed, so the CRC must cover those very bytes."""
     array = np.empty(shape, dtype)
-    file.seek(start)
-    if file.readinto(array.data) != array.nbytes or zlib.crc32(array.data, zlib.crc32(head)) != crc:
+    if not file.fill(array, start) or zlib.crc32(array.data, zlib.crc32(head)) != crc:
         raise FileError(f"member {name}: does not have its CRC-32, {crc:#010x}: the file is damaged")
     return array
-
-
-def _read(file: BufferedReader, start: int, n: int) -> bytes:
-    file.seek(start)
-    data = file.read(n)
-    if len(data) != n:
-        raise FileError(f"has {len(data)} bytes from byte {start} on; need {n}: no archive, or cut short")
-    return data
 
 
 def _parse(text: bytes) -> dict[str, Any]:

@@ -18,7 +18,15 @@ from .. import nn, ops, policies, spaces
 from ..policies import NAMES, construct
 from ..policies.base import Policy
 from ..settings import nearest
-from .archive import FileError, check_entries, check_not_negative, npz_path, read_archive, write_archive
+from .archive import (
+    FileError,
+    check_entries,
+    check_not_negative,
+    is_file_object,
+    npz_path,
+    read_archive,
+    write_archive,
+)
 
 __all__ = ["FileError", "load_policy", "read_model", "resolve_policy", "write_model"]
 
@@ -40,13 +48,15 @@ def resolve_policy(policy: Any) -> type[Policy]:
 
 
 def write_model(path, policy: Policy, policy_kwargs: dict, parameters: np.ndarray, observations: dict,
-                record: dict, training: dict) -> str:
+                record: dict, training: dict) -> Any:
     """Write a policy with the `record` and the arrays of its training; return the path, with its .npz.
+
+    A file object in place of the path is written to at its position, and returned.
 
     `parameters` (the flat vector) and `observations` (the statistics) are those to write, arrays that nothing
     changes meanwhile: another thread may be training the policy.
     """
-    path = npz_path(path)
+    path = path if is_file_object(path) else npz_path(path)
     arrays = {f"parameters/{name}": array for name, array in policy.params.like(parameters).items()}
     if policy.normalizer.enabled:
         arrays |= {f"observations/{name}": array for name, array in observations.items()}
@@ -78,7 +88,6 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
         if check_training is not None:
             check_training(record, entries, built[0][0])
 
-    npz_path(path)  # refuses what is no path
     record, arrays = read_archive(path, check)
     model, kwargs = built[0]
     weights = model.policy_weights | model.critic_weights
@@ -101,7 +110,7 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
 
 
 def load_policy(path, policy: Any = None, policy_kwargs: dict | None = None, seed=None) -> Policy:
-    """Return the policy of a file, ready to `predict`; needs nothing but NumPy.
+    """Return the policy of a file (a path or a binary file object), ready to `predict`; needs NumPy only.
 
     `policy` (the class) and `policy_kwargs` are needed where it is of your own or has functions of your own.
     `seed` is that of drawn actions: without one, workers that load the same file draw different ones.
