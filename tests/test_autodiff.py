@@ -1,13 +1,14 @@
 """linearize: one pass, two products; what it must get right, and what it must refuse."""
 
 import gc
+import math
 import weakref
 
 import numpy as np
 import pytest
 from checks import check_linear, complex_step, hessian
 
-from trpo_np import ops
+from trpo_np import TRPO, ops
 from trpo_np.autodiff import Linear, Var, linearize, primitive, scale, value_and_grad
 from trpo_np.params import Params
 
@@ -251,10 +252,11 @@ def test_branching_on_a_var(fun):
 
 
 def test_branching_on_a_var_says_what_to_do():
-    with pytest.raises(TypeError, match="branch on its .value, or use ops.where"):
-        linearize(lambda v: v if v else -v, X)
-    with pytest.raises(TypeError, match="compare its .value"):
-        linearize(lambda v: v == X, X)
+    for fun in (lambda v: v if v else -v, lambda v: v == X, lambda v: v if v > 0 else -v, lambda v: X <= v,
+                lambda v: max(v[0, 0], 0)):
+        with pytest.raises(TypeError, match=r"nor compare it; branch on ops\.stop_gradient\(x\), its"):
+            linearize(fun, X)
+    check_linear(lambda v: ops.where(ops.stop_gradient(v) > 0, v, -v), X)
 
 
 @pytest.mark.parametrize("fun", [
@@ -267,9 +269,34 @@ def test_numpy_functions_refuse_a_var(fun):
         linearize(fun, X)
 
 
-def test_a_numpy_function_given_a_var_says_what_to_use():
-    with pytest.raises(TypeError, match="the function of the same name in trpo_np.ops"):
-        linearize(np.mean, X)
+@pytest.mark.parametrize("fun, words", [
+    (np.tanh, r"numpy\.tanh was given a Var, a value under trace; use trpo_np\.ops\.tanh$"),
+    (lambda v: np.maximum(0, v), r"use trpo_np\.ops\.maximum$"), (np.sum, r"use trpo_np\.ops\.sum$"),
+    (np.abs, r"use trpo_np\.ops\.abs$"),
+    (np.arctan, r"numpy\.arctan was .*; see trpo_np\.ops for .*, or make an op of it by trpo_np\.ops\.prim"),
+    (np.mean, r"use the function of the same name in trpo_np\.ops"),
+    (lambda v: np.concatenate([v, v]), r"use the function of the same name in trpo_np\.ops"),
+    (math.exp, r"no Python number; use trpo_np\.ops, as ops\.exp in place of math\.exp"),
+    (float, "no Python number"), (abs, "no Python number"), (lambda v: [1, 2][v], "no Python number"),
+    (lambda v: v.__setitem__(0, 1), r"cannot be written to; make a new one by ops\.where")])
+def test_a_function_that_is_no_op_says_what_to_use(fun, words):
+    with pytest.raises(TypeError, match=words):
+        linearize(fun, X)
+
+
+@pytest.mark.parametrize("fun, words", [
+    (lambda v: v.sum(), "has no 'sum'; use trpo_np.ops.sum"), (lambda v: v.mean(1), "use trpo_np.ops.mean"),
+    (lambda v: v.astype(float), "has no 'astype'; see trpo_np.ops for what there is instead")])
+def test_a_method_of_arrays_says_what_to_use(fun, words):
+    with pytest.raises(AttributeError, match=words):
+        linearize(fun, X)
+
+
+def test_a_custom_network_of_numpy_functions_gets_the_word_where_it_learns():
+    model = TRPO("MlpPolicy", "CartPole-v1", timesteps_per_batch=16, seed=0, policy_kwargs=dict(
+        act_fun=lambda x: np.tanh(x)))
+    with pytest.raises(TypeError, match="use trpo_np.ops.tanh"):
+        model.learn(16)
 
 
 def test_mixing_tapes():

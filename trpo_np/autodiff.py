@@ -14,6 +14,8 @@ import numpy as np
 
 from .params import Params
 
+OPS: set[str] = set()  # the names that ops/ offers, for messages
+
 
 class Linear(NamedTuple):
     """A linear map J: `push(dx)` is J dx, tangents forward; `pull(g)` is J' g, cotangents back."""
@@ -26,7 +28,6 @@ class Var:
     """A value under trace: an array and its slot on the tape. It lives while `linearize` runs its program."""
 
     __slots__ = ("value", "tape", "slot")
-    __array_ufunc__ = None  # so that `ndarray @ Var` reaches Var.__rmatmul__
 
     def __init__(self, value, tape: list, parents=()):
         self.value, self.tape, self.slot = value, tape, len(tape)
@@ -44,15 +45,45 @@ class Var:
     def __repr__(self):
         return f"Var({self.value!r})"
 
-    def __bool__(self):
-        raise TypeError("a program under trace cannot branch on a Var; "
-                        "branch on its .value, or use ops.where")
-
-    def __eq__(self, _other):
-        raise TypeError("a Var cannot be compared under trace; compare its .value")
+    def __array_ufunc__(self, ufunc, method, *args, **options):
+        """Compute `ndarray @ Var`, which comes as np.matmul(ndarray, Var); refuse all else of NumPy."""
+        op = _OPERATORS.get(ufunc)
+        if op is not None and method == "__call__" and type(args[0]) is not Var and not options:
+            return op(*args)
+        if ufunc in _COMPARISONS:
+            return self._no_branch()
+        name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+        raise TypeError(f"numpy.{name} was given a Var, a value under trace{_instead(name)}")
 
     def __array__(self, *_args, **_kwargs):
-        raise TypeError("a NumPy function was given a Var; use the function of the same name in trpo_np.ops")
+        raise TypeError("a NumPy function was given a Var, a value under trace; "
+                        "use the function of the same name in trpo_np.ops")
+
+    def __getattr__(self, name):
+        raise AttributeError(f"a Var, a value under trace, has no {name!r}{_instead(name)}")
+
+    def _no_branch(self, *_):
+        raise TypeError("a program under trace cannot branch on a Var, nor compare it; branch on "
+                        "ops.stop_gradient(x), its value, or use ops.where, ops.maximum, ops.clip")
+
+    def _no_number(self):
+        raise TypeError("a Var, a value under trace, is no Python number; use trpo_np.ops, as ops.exp in "
+                        "place of math.exp, or its value, ops.stop_gradient(x)")
+
+    def __setitem__(self, index, value):
+        raise TypeError("a Var, a value under trace, cannot be written to; make a new one by ops.where or "
+                        "ops.concatenate")
+
+    __bool__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _no_branch
+    __float__ = __int__ = __complex__ = __index__ = __abs__ = __round__ = _no_number
+
+
+def _instead(name: str) -> str:
+    """Say what a custom network takes in place of a function or method of NumPy's."""
+    name = {"add.reduce": "sum", "absolute": "abs"}.get(name, name)
+    if name in OPS:
+        return f"; use trpo_np.ops.{name}"
+    return "; see trpo_np.ops for what there is instead, or make an op of it by trpo_np.ops.primitive"
 
 
 def primitive(fun: Callable, *rules, joint: Callable | None = None) -> Callable:
@@ -257,6 +288,10 @@ power = primitive(np.power, _power_x)
 matmul = primitive(_matmul, lambda y, x, w: Linear(lambda dx: dx @ w, lambda g: g @ w.T), _matmul_w)
 transpose = primitive(np.transpose, _transpose_x)
 getitem = primitive(_getitem, _getitem_x)
+
+_OPERATORS = {np.add: add, np.subtract: subtract, np.multiply: multiply, np.divide: divide,
+              np.power: power, np.matmul: matmul}
+_COMPARISONS = {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal}
 
 for _name, _op in dict(add=add, sub=subtract, mul=multiply, truediv=divide, matmul=matmul).items():
     setattr(Var, f"__{_name}__", lambda a, b, op=_op: op(a, b))

@@ -726,7 +726,7 @@ def by_another_name(folder):
 
 @POSIX
 @pytest.mark.parametrize("make, why", [
-    (lambda folder: io.StringIO("text"), "open in text mode"), (lambda folder: open(__file__), "open in text"),
+    (lambda folder: io.StringIO("text"), "open in text mode"), (lambda folder: open(__file__), "in text"),
     (lambda folder: closed(io.BytesIO()), "closed file"), (by_pipe, "seek"),
     (by_another_name, "open for writing only, and no longer found by its name")])
 def test_a_file_object_that_cannot_be_read_gets_a_sentence(tmp_path, make, why):

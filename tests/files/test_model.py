@@ -655,8 +655,8 @@ def test_what_is_no_path_is_refused(path, monkeypatch, tmp_path):
 
 def test_models_go_through_file_objects_as_through_paths(tmp_path):
     model = trained()
-    file = io.BytesIO()
-    assert model.save(file) is file and file.getvalue() == pathlib.Path(model.save(tmp_path / "m")).read_bytes()
+    file, path = io.BytesIO(), pathlib.Path(model.save(tmp_path / "m"))
+    assert model.save(file) is file and file.getvalue() == path.read_bytes()
     file.seek(0)
     assert state(TRPO.load(file)) == state(model)
     file.seek(0)

@@ -300,7 +300,8 @@ def _opened(path: Any) -> Iterator[_Source]:
             raise FileError(f"cannot be read ({error}); need an open binary file that can seek, such as "
                             "open(path, 'rb') or io.BytesIO(data)") from None
         if source.start and not source.size:
-            raise FileError(f"holds nothing behind its position, {source.start}; seek(0) leads back to its beginning")
+            raise FileError(f"holds nothing behind its position, {source.start}; seek(0) leads back to its "
+                            "beginning")
         yield source
         file.seek(0, os.SEEK_END)
 

@@ -10,6 +10,7 @@ in `mlp` (dense tanh layers), `conv` (convolution) and `lstm` (recurrence over a
 import numpy as np
 
 from ..autodiff import (
+    OPS,
     Linear,
     Var,
     add,
@@ -31,6 +32,7 @@ __all__ = ["abs", "add", "affine", "broadcast_to", "clip", "concatenate", "cos",
            "mean", "minimum", "multiply", "negative", "power", "primitive", "relu", "reshape", "sigmoid",
            "sin", "softmax", "softplus", "sqrt", "square", "stack", "stop_gradient", "subtract", "sum",
            "take_along_axis", "tanh", "transpose", "var", "where"]
+OPS.update(__all__)
 
 
 def _sigmoid(x):
