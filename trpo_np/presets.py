@@ -6,6 +6,7 @@ that they reach.
 """
 
 import copy
+import re
 from typing import Any
 
 from .settings import LinearSchedule
@@ -38,7 +39,8 @@ _BASELINES: dict[str, Any] = dict(
 
 def tuned(env_id: str) -> dict[str, Any]:
     """Return the settings tuned for an environment, or, if it has none, those for continuous control."""
-    return dict(_TUNED.get(env_id.split("/")[-1].split("-v")[0], _CONTROL))
+    name = re.split("[:/]", env_id)[-1]  # without its module and namespace
+    return dict(_TUNED.get(name.split("-v")[0], _CONTROL))
 
 
 def baselines(env_id: str) -> dict[str, Any]:

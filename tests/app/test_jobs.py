@@ -687,6 +687,12 @@ def test_one_thread_is_set_unless_a_number_was():
         assert done.stdout.strip() == str(expected)
 
 
+@pytest.mark.parametrize("prefix", ["module:", "my.own.module:", "space/", "module:space/"])
+@pytest.mark.parametrize("env_id", ["Swimmer-v5", "CartPole-v1", "Hopper-v5"])
+def test_a_preset_is_found_by_the_name_behind_module_and_namespace(prefix, env_id):
+    assert presets.tuned(prefix + env_id) == presets.tuned(env_id)
+
+
 @pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v4", "Swimmer-v4"])
 def test_control_is_tuned_with_a_damped_and_whole_solution(env_id):
     settings = presets.tuned(env_id)

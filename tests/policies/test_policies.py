@@ -106,6 +106,20 @@ def test_names_and_order_of_separate_networks():
         ("vf/out/w", (7, 1)), ("vf/out/b", (1,))]
 
 
+@pytest.mark.parametrize("name, observations, options, widths", [
+    ("MlpPolicy", OBS, dict(layers=[]), (3, 2)),
+    ("MlpPolicy", gym.Dict(a=gym.Discrete(4), b=OBS), dict(net_arch=[9, dict(pi=[8], vf=[7])]), (7, 9, 8, 2)),
+    ("MlpPolicy", OBS, dict(extractor=nn.dense("own", 5), layers=[4]), (3, 5, 4, 2)),
+    ("MlpLstmPolicy", OBS, dict(n_lstm=6), (3, 64, 64, 6, 2)),
+    ("MlpLnLstmPolicy", OBS, dict(n_lstm=6, net_arch=[8, "lstm", dict(pi=[7])]), (3, 8, 6, 7, 2)),
+    ("CnnPolicy", gym.Box(0, 255, (84, 84, 1), np.uint8), dict(cnn_extractor="nature_cnn"),
+     (84 * 84, 32, 64, 64, 512, 2))])
+def test_widths_are_those_of_the_policys_network(name, observations, options, widths):
+    policy = resolve_policy(name)(observations, ACTIONS["Box"], **options)
+    assert policy.widths == widths
+    assert repr(policy) == f"<{name} {' -> '.join(map(str, widths))}, float32>"
+
+
 def test_names_and_order_with_shared_layers():
     policy = make("Discrete", net_arch=[8, dict(pi=[7], vf=[6])])
     assert list(shapes(policy).items()) == [

@@ -152,6 +152,17 @@ class Policy:
         return self.params.select(self.critic_weights)
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """How many numbers an encoded observation has, and each layer of the policy's network gives."""
+        layers = [weight.shape[0] if name.endswith("/wh") else weight.shape[-1]  # wh: of an LSTM, (n, 4n)
+                  for name, weight in self.policy_weights.items()
+                  if len(weight.shape) > 1 and not name.endswith("/wx")]
+        return (self.observation_space.width, *layers)
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {' -> '.join(map(str, self.widths))}, {self.dtype}>"
+
+    @property
     def is_fast(self) -> bool:
         """Whether actions come from compiled kernels: a tanh network in float32, no method of it overridden.
 
