@@ -11,6 +11,7 @@ import pytest
 ale_py = pytest.importorskip("ale_py")
 
 from trpo_np import TRPO, atari, cli, evaluate_policy, presets, run_atari, run_mujoco  # noqa: E402
+from trpo_np.app import jobs  # noqa: E402
 from trpo_np.envs import FRAME, adapt  # noqa: E402
 from trpo_np.rollout import Runner  # noqa: E402
 
@@ -259,7 +260,7 @@ def test_a_job_trains_saves_loads_and_shows_its_score(folder, capsys):
     assert run_atari.work(["--load", "m.npz", "--num-timesteps", "192", "--eval-episodes", "0", "--num-envs",
                            "4"]) == 0
     assert "128 steps so far, its own settings" in capsys.readouterr().out
-    args = cli.parser().parse_args(["eval", "m.npz", "--episodes", "1", "--stochastic"])
+    args = jobs.parse(cli.parser(), ["eval", "m.npz", "--episodes", "1", "--stochastic"])
     assert args.work(args) == 0
     assert "stochastic return of 1 episode" in capsys.readouterr().out
 
@@ -281,7 +282,7 @@ def test_a_policy_with_memory_sees_single_frames(name, folder, capsys):
     assert run_atari.work([*options, "--load", "m.npz", "--num-timesteps", "128"]) == 0
     model = TRPO.load("m")
     assert type(model.policy).__name__ == name and model.policy.observation_space.shape == (1, 20, 20)
-    args = cli.parser().parse_args(["eval", "m.npz", "--episodes", "1", "--stochastic"])
+    args = jobs.parse(cli.parser(), ["eval", "m.npz", "--episodes", "1", "--stochastic"])
     assert args.work(args) == 0
 
 

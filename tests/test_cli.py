@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -90,10 +91,12 @@ def test_a_module_of_ones_own_from_training_to_evaluation(tmp_path):
     file = "trpo_Own-v0_seed0.npz"
     assert archive.read_archive(file)[0]["env_id"] == "own_module:Own-v0"
     for options in (["eval", file], ["train", "--load", file]):
-        done = run(*options)
-        assert done.returncode == 1 and done.stderr.endswith("give it by --env own_module:Own-v0\n")
-    done = run("eval", file, "--env", "own_module:Own-v0")
-    assert done.returncode == 0 and "return of 20 episodes: 10.00" in done.stdout
+        done = run(*options, "--seed", "0")
+        assert done.returncode == 1 and "a module is not imported because a file says so" in done.stderr
+        name, *words = shlex.split(done.stderr.strip().rpartition("if you trust it: ")[2])
+        assert (name, words) == ("trpo-np", [*options, "--seed", "0", "--env", "own_module:Own-v0"])
+        done = run(*words)  # the very command that was named
+        assert done.returncode == 0 and "return of 20 episodes: 10.00" in done.stdout, done.stderr
     if sys.version_info >= (3, 11):  # as with python -m
         assert "No module named 'own_module'" in run(*train, PYTHONSAFEPATH="1").stderr
 

@@ -116,7 +116,7 @@ def acting_options(p: argparse.ArgumentParser, several: bool = False) -> None:
 def load(args: argparse.Namespace, path: str) -> tuple:
     """Return a file's policy and a function that makes its environment."""
     jobs.one_thread()
-    env_id = jobs.find_env(args.env, path)
+    env_id = jobs.find_env(args.env, path, command=args.command)
     from . import atari
     from .envs import make_env
     from .files.model import load_policy
@@ -219,8 +219,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.path.append(os.getcwd())
 
     def work() -> int:
-        words = options.with_config(argv, ("train", "atari", "sweep"))
-        args = parser().parse_args(words, argparse.Namespace(argv=words))
+        args = jobs.parse(parser(), argv, ("train", "atari", "sweep"))
         return args.work(args)
 
     jobs.main(work, PROG)

@@ -38,7 +38,7 @@ def work(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog=PROG, description=DESCRIPTION, epilog=EPILOG,
                                 formatter_class=jobs.layout)
     add_options(p)
-    return train(p.parse_args(options.with_config(argv)))
+    return train(jobs.parse(p, argv))
 
 
 def train(args: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ stops."""
 
 def work(argv: list[str] | None = None) -> int:
     """Parse the options and run the job; return the exit status."""
-    return train(jobs.parser(PROG, DESCRIPTION, **OPTIONS).parse_args(options.with_config(argv)))
+    return train(jobs.parse(jobs.parser(PROG, DESCRIPTION, **OPTIONS), argv))
 
 
 def train(args: argparse.Namespace) -> int:

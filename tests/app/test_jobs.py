@@ -629,7 +629,7 @@ def test_the_environment_is_the_one_given_or_that_of_the_file_or_the_default():
     assert jobs.find_env(None, "named.npz", "B-v0") == "ALE/Pong-v5"
     assert jobs.find_env(None, None, "B-v0") == "B-v0"
     for path, sentence in [("nameless.npz", "not name its environment; --env ID is needed"),
-                           ("evil.npz", "give it by --env antigravity:Env-v0$"),
+                           ("evil.npz", r"says so; if you trust it: \.\.\. --env antigravity:Env-v0$"),
                            ("odd.npz", r"the environment 'a b:\\n'; to use that, give it by --env")]:
         with pytest.raises(ValueError, match=sentence):
             jobs.find_env(None, path, "B-v0")

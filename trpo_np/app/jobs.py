@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import stat
@@ -83,8 +84,18 @@ def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: l
     options.add_settings(p, policies)
 
 
-def find_env(given: str | None, file: str | None, default: str = "") -> str:
-    """Return the environment's id: the one given, the one that a model's file names, or the default."""
+def parse(p: argparse.ArgumentParser, argv: list[str] | None,
+          commands: tuple[str, ...] = ()) -> argparse.Namespace:
+    """Parse options, see `options.with_config`; note them as `argv`, and as `command` what messages repeat."""
+    argv = options.with_config(argv, commands)
+    return p.parse_args(argv, argparse.Namespace(argv=argv, command=shlex.join([*p.prog.split(), *argv])))
+
+
+def find_env(given: str | None, file: str | None, default: str = "", command: str = "...") -> str:
+    """Return the environment's id: the one given, the one that a model's file names, or the default.
+
+    command: what the user gave, without the id.
+    """
     if given or not file:
         return given or default
     from ..files.archive import read_archive
@@ -94,7 +105,7 @@ def find_env(given: str | None, file: str | None, default: str = "") -> str:
         raise ValueError(f"{file} does not name its environment; --env ID is needed")
     if re.fullmatch(r"[\w.]+:[\w./-]+", stored):
         raise ValueError(f"{file} names the environment {stored}; a module is not imported because a file "
-                         f"says so: give it by --env {stored}")
+                         f"says so; if you trust it: {command} --env {stored}")
     if not re.fullmatch(r"[\w./-]+", stored):
         raise ValueError(f"{file} names the environment {ascii(stored)}; to use that, give it by --env")
     return stored
@@ -110,7 +121,7 @@ def find_start(args: argparse.Namespace, default: str, full=str) -> None:
     loaded, own = args.load, args.save or args.load
     if args.resume and own and os.path.exists(npz_path(own)):
         args.load = npz_path(own)
-    args.env = full(find_env(args.env, args.load, default))
+    args.env = full(find_env(args.env, args.load, default, args.command))
     if args.resume and not own and os.path.exists(own_file(args)):
         args.load = own_file(args)
     if args.resume and args.load and args.load != loaded:
