@@ -1,8 +1,11 @@
 """What `adapt` accepts and refuses; sloppy environments; other people's vector environments."""
 
+import re
 import types
+import warnings
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 
 import gymnasium
 import numpy as np
@@ -287,6 +290,63 @@ def test_a_flag_that_is_none_is_named(way, value, which):
     with pytest.raises(ValueError) as error:
         stepper.step(np.zeros(2, int))
     assert str(error.value).startswith(f"environment 1: {which} is {value!r}; True or False is needed")
+
+
+MODES = {"subproc": SubprocVecEnv, **{mode.value: partial(AsyncVectorEnv, autoreset_mode=mode)
+                                      for mode in AutoresetMode}}
+
+
+class Told(Scripted):
+    """Takes what it is told to return as an attribute, which can be set in another process."""
+
+    def __init__(self):
+        super().__init__(BOX, np.ones(3, np.float32))
+
+    def step(self, action):
+        return self.start, *self.told, {}
+
+
+@pytest.mark.parametrize("kind", MODES)
+def test_processes_have_the_same_check_and_go_on_after_it(kind):
+    env, good = MODES[kind]([Told, Told]), (1.0, False, False)
+    stepper, at = adapt(env), 0 if kind == "subproc" else 1
+
+    def step(*outcome):
+        env.set_attr("told", outcome) if kind == "subproc" else env.set_attr("told", [good, outcome])
+        return stepper.step(np.zeros(2, int))
+    try:
+        stepper.reset([0, 1])
+        for reward in (2, [2.0], np.array([[2]]), Decimal(2), Fraction(2), Tensor(2.0)):
+            assert step(reward, False, None).rewards[1] == 2
+        for reward in (None, "2", 2 + 1j, np.ones(2), [], {"a": 1.0}):
+            with pytest.raises(ValueError) as error:
+                step(reward, False, False)
+            assert str(error.value).startswith(f"environment {at}: the reward is {reward!r}; a number is")
+            assert step(2.0, False, False).rewards[1] == 2
+        for i, which in enumerate(("terminated", "truncated")):
+            for flag in ({"a": False}, "False", np.nan):
+                with pytest.raises(ValueError, match=rf": {which} is {re.escape(repr(flag))}; True or False"):
+                    step(2.0, *[flag, False][::1 - 2 * i])
+                stepper.reset([0, 1])
+        assert step(1.0, np.array([True]), False).terminated[1]
+        stepper.reset([0, 1])
+        message = "True or False is needed, for the environment as a whole, not for each of several agents"
+        with pytest.raises(ValueError, match=message), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            step(2.0, np.array([False, False]), False)
+    finally:
+        env.close()
+
+
+def test_a_subproc_env_on_its_own_has_the_same_check():
+    env = SubprocVecEnv([Told, Told])
+    env.set_attr("told", (None, False, False))
+    env.reset()
+    with pytest.raises(ValueError, match="environment 0: the reward is None; a number is needed"):
+        env.step(np.zeros(2, int))
+    env.set_attr("told", (Decimal(2), False, False))
+    assert env.step(np.zeros(2, int))[1].tolist() == [2.0, 2.0]
+    env.close()
 
 
 def test_a_word_for_those_of_several_agents():

@@ -27,7 +27,20 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from . import spaces
 from .promises import declared
 from .settings import check_count, checked_seed, install, nearest
-from .vec_env import FLAGS, NUMBERS, DummyVecEnv, VecEnv, flags, number, numbers, outcome, row, split
+from .vec_env import (
+    FLAGS,
+    NUMBERS,
+    DummyVecEnv,
+    VecEnv,
+    check_outcomes,
+    flags,
+    number,
+    numbers,
+    outcome,
+    row,
+    split,
+    watch_outcomes,
+)
 
 FRAME = "episode_frame_number"  # in ALE's infos: falls when a game starts anew, rises where a life was lost
 SUCCESS = "is_success"  # in the info of an episode's end: whether it reached its goal
@@ -138,6 +151,8 @@ class EnvList(Stepper):
 class Vector(Stepper):
     """A `gymnasium.vector.VectorEnv` in any autoreset mode."""
 
+    _processes: AsyncVectorEnv | None = None  # what steps the environments, if it does so in processes
+
     def __init__(self, env: VectorEnv):
         mode = env.metadata.get("autoreset_mode")
         if mode is None:
@@ -146,6 +161,9 @@ class Vector(Stepper):
             mode = AutoresetMode.NEXT_STEP
         self._begin(env, env.num_envs, env.single_observation_space, env.single_action_space, mode)
         self._own = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
+        if isinstance(env.unwrapped, AsyncVectorEnv):
+            self._processes = env.unwrapped
+            watch_outcomes(env.unwrapped)
 
     def _begin(self, env, num_envs: int, observation_space, action_space, mode) -> None:
         self.env, self.num_envs, self.mode = env, num_envs, AutoresetMode(mode)
@@ -166,6 +184,8 @@ class Vector(Stepper):
         In NEXT_STEP mode the row after an end is an autoreset, and so not valid.
         """
         result = self._ask(self.env.step, np.array(actions))  # a copy: it may write into them
+        if self._processes is not None:
+            check_outcomes(self._processes)
         if not (isinstance(result, (tuple, list)) and len(result) == 5 and isinstance(result[4], dict)):
             raise ValueError(f"{self._name}: {_not_a_step(result)}")
         raw, rewards, terminated, truncated, info = result
@@ -224,6 +244,12 @@ class Vector(Stepper):
         except (EOFError, ConnectionError) as error:
             raise RuntimeError(f"{self._name}: an environment's process has died; was it killed, or out of "
                                "memory?") from error
+        except ValueError as error:
+            if self._processes is None or "truth value of an array" not in str(error):
+                raise
+            raise ValueError(f"{self._name}: an environment has failed ({error}); of terminated and "
+                             "truncated, True or False is needed, for the environment as a whole, not for "
+                             "each of several agents") from error
 
     def _encode(self, raw) -> np.ndarray:
         return encode(self.observation_space, raw, self.num_envs, self._name)

@@ -161,12 +161,14 @@ class SubprocVecEnv(VecEnv):
         # not SAME_STEP: there a worker resets before it sends the last observation, which reset may overwrite
         super().__init__(AsyncVectorEnv(_functions("SubprocVecEnv", env_fns), context=start_method,
                                         autoreset_mode=AutoresetMode.DISABLED))
+        watch_outcomes(self.vector_env)
 
     def step_async(self, actions) -> None:
         self.vector_env.step_async(self._checked(actions))
 
     def step_wait(self):
         obs, rewards, terminated, truncated, merged = self.vector_env.step_wait()
+        check_outcomes(self.vector_env)
         dones, infos = terminated | truncated, split(merged, self.num_envs)
         for i in np.flatnonzero(dones):
             infos[i]["terminal_observation"] = row(obs, i)
@@ -184,6 +186,53 @@ class SubprocVecEnv(VecEnv):
                 process.kill()
                 process.join()
             self.vector_env.closed = True
+
+
+class _Watched:
+    """The pipe of an AsyncVectorEnv's worker, which makes rewards and flags of what its environment gave.
+
+    AsyncVectorEnv would take a dict for True and None for nan. An error is kept until all workers have
+    answered: then the environments can go on.
+    """
+
+    def __init__(self, pipe: Any, who: str):
+        self.pipe, self.who, self.steps = pipe, who, False
+        self.error: ValueError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pipe, name)
+
+    def send(self, message: tuple) -> None:
+        self.steps = message[0] == "step"
+        self.pipe.send(message)
+
+    def recv(self) -> Any:
+        answer, success = self.pipe.recv()
+        if success and self.steps:
+            obs, reward, terminated, truncated, info = answer
+            try:
+                answer = obs, *outcome(reward, terminated, truncated, self.who), info
+            except ValueError as error:
+                self.error, answer = error, (obs, 0.0, False, False, info)
+        return answer, success
+
+
+def watch_outcomes(vector_env: AsyncVectorEnv) -> None:
+    """Watch the rewards and flags of environments in processes of their own; see `check_outcomes`."""
+    pipes: list = vector_env.parent_pipes
+    for i, pipe in enumerate(pipes):
+        if not isinstance(pipe, (_Watched, type(None))):  # None: its environment has failed
+            pipes[i] = _Watched(pipe, f"environment {i}")
+
+
+def check_outcomes(vector_env: AsyncVectorEnv) -> None:
+    """Raise the ValueError that refuses a reward or flag of the last step, if one was none."""
+    watched: list = [pipe for pipe in vector_env.parent_pipes if isinstance(pipe, _Watched)]
+    errors = [pipe.error for pipe in watched if pipe.error is not None]
+    for pipe in watched if errors else ():
+        pipe.error = None
+    if errors:
+        raise errors[0]
 
 
 def outcome(reward: Any, terminated: Any, truncated: Any, who: str) -> tuple[float, bool, bool]:
