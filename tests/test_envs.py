@@ -68,6 +68,23 @@ def test_an_old_gym_environment_is_told_apart():
         adapt(own())
 
 
+class Duck:
+    """What acts as an environment, and is none."""
+
+    def reset(self): ...
+
+    def step(self, action): ...
+
+
+@pytest.mark.parametrize("env, way_out", [
+    (Scripted, "this makes one when it is called"), (lambda: None, "this makes one when it is called"),
+    ([Scripted(None, None)], r"for several, \[lambda: .*, in DummyVecEnv"),
+    (Duck(), r"derive its class from gymnasium\.Env"), (3, "$")])
+def test_what_is_nearly_an_environment_is_told_the_way(env, way_out):
+    with pytest.raises(ValueError, match=f"the environment is .*; a gymnasium id, .* is needed.*{way_out}"):
+        adapt(env)
+
+
 @pytest.mark.parametrize("env_id, says", [
     ("Cartpole-v1", "CartPole-v1"), ("CartPole-v99", "CartPole-v1"), ("HalfCheeta-v5", "HalfCheetah-v5"),
     ("Pendulum-v0", "Pendulum-v1"), ("Nowhere/Nothing-v0", "Nothing")])
@@ -338,6 +355,18 @@ def test_processes_have_the_same_check_and_go_on_after_it(kind):
         env.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*ERROR")
+def test_a_process_with_an_old_style_step_gets_a_sentence():
+    class Old(Scripted):
+        def step(self, action):
+            return self.start, 0.0, False, {}
+
+    env = SubprocVecEnv([lambda: Old(BOX, np.ones(3, np.float32))])
+    with pytest.raises(ValueError, match=r"has failed \(not enough values .*\); gymnasium's interface"):
+        adapt(env).step(np.zeros(1, int))
+    env.close()
+
+
 def test_a_subproc_env_on_its_own_has_the_same_check():
     env = SubprocVecEnv([Told, Told])
     env.set_attr("told", (None, False, False))
@@ -347,6 +376,13 @@ def test_a_subproc_env_on_its_own_has_the_same_check():
     env.set_attr("told", (Decimal(2), False, False))
     assert env.step(np.zeros(2, int))[1].tolist() == [2.0, 2.0]
     env.close()
+
+
+def test_environments_that_take_no_seed_are_used_after_a_word():
+    two = TwoOf()
+    two.reset = lambda: np.ones((2, 3))
+    with pytest.warns(UserWarning, match=r"TwoOf has no seed\(\): its episodes do not follow"):
+        assert adapt(two).reset([0, 1]).shape == (2, 3)
 
 
 def test_a_word_for_those_of_several_agents():

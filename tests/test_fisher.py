@@ -304,6 +304,15 @@ def test_fisher_vector_product_of_a_model(model):
             model.fisher_vector_product(np.zeros(size), obs)
 
 
+def test_a_product_that_overflows_is_told():
+    model = TRPO("MlpPolicy", "CartPole-v1", seed=0)
+    obs, size = np.ones((4, 4), np.float32), model.policy.policy_params.flat.size
+    for number, shown in ((1e38, "1e\\+38"), (np.inf, "inf"), (np.nan, "nan")):
+        with pytest.raises(ValueError, match=f"not finite in float32: v holds numbers up to {shown}; a"):
+            with np.errstate(all="ignore"):
+                model.fisher_vector_product(np.full(size, number), obs)
+
+
 # --- gradients reach the policy, the whole policy and nothing but the policy --------------------------------
 
 @each_distribution

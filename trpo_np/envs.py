@@ -28,6 +28,7 @@ from . import spaces
 from .promises import declared
 from .settings import check_count, checked_seed, install, nearest
 from .vec_env import (
+    EXAMPLE,
     FLAGS,
     NUMBERS,
     DummyVecEnv,
@@ -245,11 +246,14 @@ class Vector(Stepper):
             raise RuntimeError(f"{self._name}: an environment's process has died; was it killed, or out of "
                                "memory?") from error
         except ValueError as error:
-            if self._processes is None or "truth value of an array" not in str(error):
+            needs = {"truth value of an array": "of terminated and truncated, True or False is needed, for "
+                                                "the environment as a whole, not for each of several agents",
+                     "values to unpack": f"{API} (observation, info) of reset(), and of step() (observation, "
+                                         "reward, terminated, truncated, info)"}
+            hints = [hint for words, hint in needs.items() if self._processes and words in str(error)]
+            if not hints:
                 raise
-            raise ValueError(f"{self._name}: an environment has failed ({error}); of terminated and "
-                             "truncated, True or False is needed, for the environment as a whole, not for "
-                             "each of several agents") from error
+            raise ValueError(f"{self._name}: an environment has failed ({error}); {hints[0]}") from error
 
     def _encode(self, raw) -> np.ndarray:
         return encode(self.observation_space, raw, self.num_envs, self._name)
@@ -286,7 +290,11 @@ class StableBaselines(Stepper):
 
     def reset(self, seeds: list) -> np.ndarray:
         """Start an episode in each environment, seeded one after the other from the first seed."""
-        self.env.seed(seeds[0])
+        if hasattr(self.env, "seed"):
+            self.env.seed(seeds[0])
+        else:  # as those of openai/baselines
+            warnings.warn(f"{self._name} has no seed(): its episodes do not follow from the model's seed",
+                          stacklevel=2)
         obs = self.env.reset()
         if obs is None or isinstance(obs, tuple) and not isinstance(self.observation_space, spaces.Fields):
             raise ValueError(f"{self._name}: reset() returned {_shown(obs)}; in the interface of "
@@ -486,8 +494,20 @@ def adapt(env: Any):
         return EnvList([env])
     if hasattr(env, "step_wait") and hasattr(env, "num_envs"):
         return StableBaselines(env)
-    is_old = any(kind.__module__.split(".")[0] == "gym" for kind in type(env).__mro__)
-    hint = ("; this is one of the old gym, which the package shimmy converts: "
-            "GymV26CompatibilityV0(env=env), or GymV21CompatibilityV0 for gym before 0.26" if is_old else "")
     raise ValueError(f"the environment is {env!r}; a gymnasium id, gymnasium.Env, "
-                     f"gymnasium.vector.VectorEnv, EnvPool, DummyVecEnv or SubprocVecEnv is needed{hint}")
+                     "gymnasium.vector.VectorEnv, EnvPool, DummyVecEnv or SubprocVecEnv is needed"
+                     f"{_way_out(env)}")
+
+
+def _way_out(env: Any) -> str:
+    """Say how to make an environment of what is nearly one; "" if it is not."""
+    if isinstance(env, (list, tuple)):
+        return f"; {EXAMPLE}, in DummyVecEnv(...)"
+    if callable(env):  # a class or a function
+        return "; this makes one when it is called: give what it returns"
+    if any(kind.__module__.split(".")[0] == "gym" for kind in type(env).__mro__):
+        return ("; this is one of the old gym, which the package shimmy converts: "
+                "GymV26CompatibilityV0(env=env), or GymV21CompatibilityV0 for gym before 0.26")
+    if hasattr(env, "reset") and hasattr(env, "step"):
+        return "; derive its class from gymnasium.Env"
+    return ""

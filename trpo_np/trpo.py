@@ -2,10 +2,12 @@
 
 import math
 import time
+import warnings
 from collections import deque
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +31,26 @@ from .update import improve
 from .vec_wrappers import VecNormalize
 
 NOISE, SHUFFLE, ENVS, INIT = range(4)  # independent streams of random numbers
+
+
+class _OnTheClass(classmethod):
+    def __get__(self, instance, owner=None):
+        method = super().__get__(instance, owner)
+        if instance is None:
+            return method
+
+        @wraps(method)
+        def call(*args, **kwargs):
+            warnings.warn(f"{method.__name__} returns another model and leaves this one as it is; write "
+                          f"model = {owner.__name__}.{method.__name__}(...), or change this one by "
+                          "load_parameters", stacklevel=2)
+            return method(*args, **kwargs)
+        return call
+
+
+def on_the_class(method) -> Any:
+    """Decorate a class method to warn where it is called on an instance, as if it changed that."""
+    return _OnTheClass(method.__func__)
 
 
 class TRPO(StableBaselines):
@@ -380,7 +402,7 @@ class TRPO(StableBaselines):
         `v` covers the policy's parameters, the leading part of the flat vector, or all of it (the critic has
         no curvature). A recurrent policy takes one step, obs (n, ...) and mask (n,), or a sequence, (T, n,
         ...) and (T, n), with the state (n, 2 * n_lstm) before it. The batch is that of all ranks: each calls
-        this with its own `obs`. Raise a ValueError if `v` does not fit.
+        this with its own `obs`. Raise a ValueError if `v` does not fit, or the product overflows.
         """
         policy, params = self.policy, self.policy.policy_params
         v = np.asarray(v, policy.dtype)
@@ -392,6 +414,9 @@ class TRPO(StableBaselines):
         product = fisher_operator(policy, params, inputs, weights, self.comm, damping)
         out = damping * v
         out[:params.flat.size] = product(v[:params.flat.size])
+        if not np.isfinite(out).all():
+            raise ValueError(f"(F + damping) v is not finite in {v.dtype}: v holds numbers up to "
+                             f"{np.max(np.abs(v)):g}; a smaller v is needed, or dtype='float64'")
         return out
 
     # --- parameters and files -------------------------------------------------------------------------------
@@ -430,6 +455,7 @@ class TRPO(StableBaselines):
         return write_model(path, self.policy, self.policy_kwargs, state.parameters, state.observations,
                            *training_record(self, state))
 
+    @on_the_class
     @classmethod
     def load(cls, path, env=None, policy=None, **changes) -> "TRPO":
         """Read a model back, ready to predict and to go on training; `changes` replace constructor arguments.

@@ -129,7 +129,8 @@ def _obstacle(info: dict, curvature: float) -> str:
     if not info["cg_products"]:
         return "no sample is left for the curvature; a smaller fvp_subsample is needed"
     if not math.isfinite(curvature):
-        return f"the curvature is not finite ({curvature:g}); rewards may be too large"
+        return (f"the curvature is not finite ({curvature:g}): products with the Fisher matrix overflowed; a "
+                "larger cg_damping, smaller rewards or dtype='float64' may help")
     if curvature <= 0:
         return f"the curvature is not positive ({curvature:g}); a larger cg_damping may help"
     return f"the gain expected of it is {info['expected_gain']:g}; rewards may be too large or too small"

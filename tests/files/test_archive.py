@@ -667,6 +667,12 @@ def test_a_model_of_stable_baselines_is_called_one(tmp_path, members, owner):
         read_archive(tmp_path / "theirs.zip")
 
 
+def test_a_zip_that_is_there_instead_is_named(tmp_path):
+    (tmp_path / "model.zip").touch()
+    with pytest.raises(FileNotFoundError, match=r"nor with \.npz, seen from .*; there is .*model\.zip"):
+        read_archive(tmp_path / "model")
+
+
 # ---- file objects
 
 def test_an_archive_stands_in_a_file_object_from_its_position_to_its_end(path):

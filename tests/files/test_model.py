@@ -1,5 +1,6 @@
 """Model files: what was saved comes back, training goes on with the same bits, misfits are refused."""
 
+import inspect
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 import tracemalloc
+import warnings
 from functools import partial
 
 import gymnasium
@@ -667,6 +669,22 @@ def test_models_go_through_file_objects_as_through_paths(tmp_path):
     assert np.array_equal(other.policy.params.flat, model.policy.params.flat)
     name = os.fsencode(tmp_path / "bytes")
     assert model.save(name) == f"{os.fsdecode(name)}.npz" and state(TRPO.load(name)) == state(model)
+
+
+def test_load_on_an_instance_says_that_it_changes_nothing(tmp_path):
+    class Own(TRPO):
+        pass
+
+    model = Own("MlpPolicy", "CartPole-v1", seed=0)
+    path, before = model.save(tmp_path / "m"), model.policy
+    with pytest.warns(UserWarning, match=r"leaves this one as it is; write model = Own\.load\(\.\.\.\), or "
+                                         "change this one by load_parameters") as caught:
+        other = model.load(path, seed=3)
+    assert caught[0].filename == __file__
+    assert model.policy is before and type(other) is Own and other.seed == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert type(Own.load(path)) is Own and "seed" not in inspect.signature(model.load).parameters
 
 
 def test_a_model_that_does_not_fit_names_the_file_object(tmp_path):

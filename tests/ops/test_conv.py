@@ -125,7 +125,7 @@ def test_equal_to_a_dense_layer_where_the_window_is_the_image(rng):
     (lambda x, w, b: conv2d(x[..., :1], w, b), "are needed, not"),
     (lambda x, w, b: conv2d(x, w, b[1:]), "are needed, not"),
     (lambda x, w, b: conv2d(x[:, :3], w, b),
-     "windows of 4 x 4 do not fit an image of 3 x 8; at least 4 x 4 is needed: enlarge it"),
+     "windows of 4 x 4 do not fit an image of 3 x 8; at least 4 x 4 is needed: enlarge the first image"),
     (lambda x, w, b: conv2d(x, w, b, stride=0), "a stride is an integer of at least 1"),
     (lambda x, w, b: conv2d(x, w, b, stride=(1, 2, 3)), "a stride is an integer of at least 1"),
     (lambda x, w, b: conv2d(x, w, b, padding="full"), "padding is 'full'; it can be 'valid' or 'same'")])

@@ -109,12 +109,20 @@ def test_the_papers_number_of_parameters():
     assert sum(np.prod(w.shape) for w in policy.policy_weights.values()) == 33500
 
 
-@pytest.mark.parametrize("name, size, layer", [
-    ("nature_cnn", 8, "conv1"), ("nature_cnn", 7, "conv0"), ("cnn_small", 8, "conv1"),
-    ("nature_cnn", 34, "conv2"), ("trpo_cnn", 8, "conv1")])
-def test_an_image_too_small_names_the_layer(name, size, layer):
+@pytest.mark.parametrize("name, least", [("nature_cnn", 36), ("cnn_small", 20), ("trpo_cnn", 10)])
+def test_an_image_too_small_is_told_what_the_network_needs(name, least):
+    assert CnnPolicy(box(least, least, 3), FOUR, cnn_extractor=name)
+    for image in (box(least - 1, least, 3), gym.Dict(a=box(3, 90, least - 1), b=FOUR)):
+        with pytest.raises(ValueError, match=f"too small for cnn_extractor='{name}', which needs {least} x"):
+            CnnPolicy(image, FOUR, cnn_extractor=name)
+        with pytest.raises(ValueError, match=f"which needs {least} x {least}: enlarge it, as by gymnasium.w"):
+            cnn.CnnLstmPolicy(image, FOUR, cnn_extractor=name)
+
+
+@pytest.mark.parametrize("size, layer", [(8, "conv1"), (7, "conv0"), (34, "conv2")])
+def test_a_network_of_ones_own_names_the_layer_that_an_image_is_too_small_for(size, layer):
     with pytest.raises(ValueError, match=f"layer {layer}: windows of . x . do not fit an image of"):
-        CnnPolicy(box(size, size, 3), FOUR, cnn_extractor=name)
+        CnnPolicy(box(size, size, 3), FOUR, cnn_extractor=cnn.network("nature_cnn"))
 
 
 def test_a_misspelt_network_gets_the_nearest_name():

@@ -105,7 +105,9 @@ def _find(path: str | bytes | os.PathLike) -> str:
     named, given = npz_path(path), os.fsdecode(path)
     is_named = not os.path.isfile(given) and (os.path.isfile(named) or not os.path.exists(given))
     if not os.path.exists(found := named if is_named else given):
-        raise FileNotFoundError(errno.ENOENT, f"no archive, nor with .npz, seen from {os.getcwd()}", given)
+        other = f"; there is {given}.zip" if os.path.exists(f"{given}.zip") else ""  # of stable-baselines
+        raise FileNotFoundError(errno.ENOENT, f"no archive, nor with .npz, seen from {os.getcwd()}{other}",
+                                given)
     return found
 
 
@@ -349,7 +351,7 @@ def _of_others(file: _Source) -> str:
                             (b"parameter_list", "stable-baselines")):
             if b"PK\1\2" in end and name in end and b"meta.npy" not in end:
                 return (f"is a model of {owner}, which holds pickled objects; such files are never read: "
-                        "train again, or copy the weights by load_parameters")
+                        "train again, or copy the weights by load_parameters({name: array})")
     return ""
 
 

@@ -50,8 +50,8 @@ def windows(image: tuple, size: tuple, stride, padding: str) -> Windows:
     padded = tuple(n + z for n, z in zip(image, zeros))
     if min(image) < 1 or any(n < k for n, k in zip(padded, size)):
         raise ValueError(f"windows of {_by(size)} do not fit an image of {_by(image)}; at least {_by(size)} "
-                         "is needed: enlarge it, as by gymnasium.wrappers.ResizeObservation, or give a "
-                         "network of smaller windows by cnn_extractor")
+                         "is needed: enlarge the first image, as by gymnasium.wrappers.ResizeObservation, or "
+                         "give a network of smaller windows by cnn_extractor")
     return Windows(size, stride, tuple(z // 2 for z in zeros), padded,
                    tuple((n - k) // s + 1 for n, k, s in zip(padded, size, stride)))
 

@@ -41,6 +41,8 @@ class Visual(Policy):
             raise ValueError("a policy for images takes its network as cnn_extractor, not as extractor")
         self.network = make_extractor(cnn_extractor)
         space = described(spaces.describe(observation_space, "observation"), channels)
+        if isinstance(cnn_extractor, str):
+            check_size(space, cnn_extractor)
         layers = [] if net_arch is None and layers is None else layers
         super().__init__(space, action_space, net_arch=net_arch, layers=layers, **options)
 
@@ -122,6 +124,18 @@ def network(name: str) -> nn.Layer:
     convolutions, width = NETWORKS[name]
     layers = [nn.conv(f"conv{i}", *layer, relu=True) for i, layer in enumerate(convolutions)]
     return nn.serial(*layers, nn.flatten(), nn.dense("fc", width), nn.elementwise(ops.relu))
+
+
+def check_size(space: spaces.Space, name: str) -> None:
+    """Raise a ValueError if an image is too small for a network of `NETWORKS`."""
+    least = 1
+    for _, size, stride in reversed(NETWORKS[name][0]):
+        least = (least - 1) * stride + size
+    for part in space.spaces if isinstance(space, spaces.Fields) else [space]:
+        if isinstance(part, spaces.Image) and min(part.rows[:2]) < least:
+            raise ValueError(f"an image of {part.rows[0]} x {part.rows[1]} is too small for "
+                             f"cnn_extractor={name!r}, which needs {least} x {least}: enlarge it, as by "
+                             "gymnasium.wrappers.ResizeObservation, or give a network of smaller windows")
 
 
 def make_extractor(given: str | nn.Layer | Callable) -> nn.Layer:
