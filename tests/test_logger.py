@@ -601,12 +601,11 @@ class Bare:
     def write(self, text):
         self.text += text
 
-    def flush(self):
-        pass
 
-
-def test_streams_that_are_none_or_no_terminal(monkeypatch):
-    for stream in (None, Bare()):
+def test_streams_that_are_none_or_closed_or_no_terminal(monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, Bare(), closed):
         monkeypatch.setattr(sys, "stdout", stream)
         monkeypatch.setattr(sys, "stderr", stream)
         with configure() as logger:
@@ -616,4 +615,4 @@ def test_streams_that_are_none_or_no_terminal(monkeypatch):
         progress.update(5)
         progress.clear()
         progress.close()
-        assert stream is None or "| a | 1 |" in stream.text and "5/10" in stream.text
+        assert stream in (None, closed) or "| a | 1 |" in stream.text and "5/10" in stream.text

@@ -93,16 +93,28 @@ def continue_file(path: str | os.PathLike) -> TextIO:
     return open(path, "a", newline="", encoding="utf-8")
 
 
+def usable(stream: Any) -> Any:
+    """Return a stream, or None if it is closed: a notebook's, or that of a daemon, may be."""
+    return None if getattr(stream, "closed", False) else stream
+
+
+def put(stream: Any, text: str) -> None:
+    """Write a text, which is to be seen now."""
+    stream.write(text)
+    if hasattr(stream, "flush"):  # which an object that `print` takes may lack
+        stream.flush()
+
+
 class HumanOutput:
     """Print stable-baselines' table to a file given by its path, or to a stream, which `close` leaves open.
 
-    With None in place of a stream, as pythonw has for standard output, nothing is printed.
+    With None in place of a stream, as pythonw has for standard output, or a closed one, nothing is printed.
     The step is not among the rows: record `time/total_timesteps`.
     """
 
     def __init__(self, stream: Any):
         self.owns_stream = isinstance(stream, (str, os.PathLike))
-        self.stream = continue_file(stream) if self.owns_stream else stream
+        self.stream = continue_file(stream) if self.owns_stream else usable(stream)
         self.key_width = self.value_width = 0  # they only grow, so that tables below each other align
 
     def write(self, values: dict[str, Any], step: int) -> None:
@@ -121,8 +133,7 @@ class HumanOutput:
         rule = "-" * (self.key_width + self.value_width + 7) + "\n"
         lines = [f"| {key.ljust(self.key_width)} | {value.ljust(self.value_width)} |\n"
                  for key, value in rows.values()]
-        self.stream.write("".join([rule, *lines, rule]))
-        self.stream.flush()
+        put(self.stream, "".join([rule, *lines, rule]))
 
     def close(self) -> None:
         if self.owns_stream:
@@ -297,7 +308,7 @@ class Progress:
     def __init__(self, total: float | None, enabled: bool = True, stream: Any = None,
                  clock: Callable[[], float] = time.monotonic):
         self.total = int(total) if total and 0 < total < math.inf else 0
-        self.stream = sys.stderr if stream is None else stream
+        self.stream = usable(sys.stderr if stream is None else stream)
         self.enabled = enabled and self.stream is not None  # pythonw has no standard error
         is_terminal = getattr(self.stream, "isatty", None)  # which a notebook's or a test's stream may lack
         self.on_terminal = self.enabled and is_terminal is not None and is_terminal()
@@ -341,13 +352,11 @@ class Progress:
         elif self.on_terminal:
             self._rewrite(self._line(notes)[:columns])
         else:
-            self.stream.write(self._line(notes) + "\n")
-            self.stream.flush()
+            put(self.stream, self._line(notes) + "\n")
 
     def _rewrite(self, line: str) -> None:
         if line or self.width:
-            self.stream.write("\r" + " " * self.width + "\r" + line)
-            self.stream.flush()
+            put(self.stream, "\r" + " " * self.width + "\r" + line)
             self.width = len(line)
 
     def _line(self, notes: list[str]) -> str:

@@ -405,7 +405,7 @@ def as_image(space: Box, channels: str | None = None) -> Image:
     shape = space.shape
     if not 2 <= len(shape) <= 4:
         raise ValueError(f"the observation has shape {shape}; an image (h, w), (c, h, w) or (h, w, c), "
-                         "or a stack of them, is needed")
+                         "or a stack of them, is needed; MlpPolicy takes all shapes")
     low, high = float(np.min(space.low)), float(np.max(space.high))
     if not 0 <= low < high <= 255:
         raise ValueError(f"the image's bounds are {low:g} and {high:g}; "
