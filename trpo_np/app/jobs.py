@@ -86,7 +86,7 @@ def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: l
 
 def parse(p: argparse.ArgumentParser, argv: list[str] | None,
           commands: tuple[str, ...] = ()) -> argparse.Namespace:
-    """Parse options, see `options.with_config`; note them as `argv`, and as `command` what messages repeat."""
+    """Parse a command line, see `options.with_config`; note it as `argv`, with the program as `command`."""
     argv = options.with_config(argv, commands)
     return p.parse_args(argv, argparse.Namespace(argv=argv, command=shlex.join([*p.prog.split(), *argv])))
 
