@@ -91,6 +91,26 @@ def warn_of_position(learn: Callable) -> Callable:
     return inner
 
 
+class _OnTheClass(classmethod):
+    def __get__(self, instance, owner=None):
+        method = super().__get__(instance, owner)
+        if instance is None:
+            return method
+
+        @functools.wraps(method)
+        def call(*args, **kwargs):
+            warnings.warn(f"{method.__name__} returns another model and leaves this one as it is; write "
+                          f"model = {owner.__name__}.{method.__name__}(...), or change this one by "
+                          "load_parameters", stacklevel=2)
+            return method(*args, **kwargs)
+        return call
+
+
+def on_the_class(method: Any) -> Any:
+    """Decorate a class method to warn where it is called on an instance, as if it changed that."""
+    return _OnTheClass(method.__func__)
+
+
 class StableBaselines:
     """Names of stable-baselines' models for what TRPO has anyway."""
 

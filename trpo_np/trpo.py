@@ -2,12 +2,10 @@
 
 import math
 import time
-import warnings
 from collections import deque
 from contextlib import closing
 from dataclasses import replace
-from functools import partial, wraps
-from typing import Any
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +17,7 @@ from .files.training import check_training, fingerprint, restore, training_recor
 from .logger import Logger, Progress, configure, run_folder
 from .normalize import RewardNormalizer
 from .optim import Adam
-from .peers import StableBaselines, answer, warn_of_position
+from .peers import StableBaselines, answer, on_the_class, warn_of_position
 from .policies import construct
 from .policies.fast import warm_up
 from .pretrain import expert_arrays, imitate
@@ -31,26 +29,6 @@ from .update import improve
 from .vec_wrappers import VecNormalize
 
 NOISE, SHUFFLE, ENVS, INIT = range(4)  # independent streams of random numbers
-
-
-class _OnTheClass(classmethod):
-    def __get__(self, instance, owner=None):
-        method = super().__get__(instance, owner)
-        if instance is None:
-            return method
-
-        @wraps(method)
-        def call(*args, **kwargs):
-            warnings.warn(f"{method.__name__} returns another model and leaves this one as it is; write "
-                          f"model = {owner.__name__}.{method.__name__}(...), or change this one by "
-                          "load_parameters", stacklevel=2)
-            return method(*args, **kwargs)
-        return call
-
-
-def on_the_class(method) -> Any:
-    """Decorate a class method to warn where it is called on an instance, as if it changed that."""
-    return _OnTheClass(method.__func__)
 
 
 class TRPO(StableBaselines):
