@@ -1,5 +1,7 @@
 """Words of stable-baselines: what is taken, and the sentence where something has another name here."""
 
+from pathlib import Path
+
 import gymnasium
 import numpy as np
 import pytest
@@ -85,3 +87,8 @@ def test_multi_input_policy_is_the_mlp_policy():
     class Two(Toy):
         observation_space = gymnasium.spaces.Dict(a=gymnasium.spaces.Discrete(3))
     assert type(TRPO("MultiInputPolicy", Two()).policy) is MlpPolicy
+
+
+def test_the_guide_shows_the_table():
+    page = Path(peers.__file__).parent / "docs" / "migrating.md"
+    assert peers.guide() in page.read_text()

@@ -76,6 +76,17 @@ def answer(where: str, given: Iterable[str], known: Iterable[str] = ()) -> None:
             raise TypeError(f"{where}() got an unexpected keyword argument {name!r}{nearest(name, known)}")
 
 
+def guide() -> str:
+    """Return the tables as the guide shows them (docs/migrating.md)."""
+    lines = ["| argument | of | write |", "| --- | --- | --- |"]
+    lines += [f"| `{name}` | `{where}` | {here} |" for where, names in ELSEWHERE.items()
+              for name, here in names.items()]
+    lines += ["", "| argument | of | has no effect, because |", "| --- | --- | --- |"]
+    lines += [f"| `{name}` | `{where}` | {why} |" for where, names in WITHOUT_EFFECT.items()
+              for name, why in names.items()]
+    return "\n".join(lines)
+
+
 def warn_of_position(learn: Callable) -> Callable:
     """Decorate `learn`: warn if its third argument is given by position.
 
