@@ -204,18 +204,18 @@ class ByUniform(Distribution):
         return rng.integers(2**24, size=(*lead, 2 * len(self.sizes))) * 2.0**-24
 
     def sample(self, params, noise):
-        coarse, fine = np.split(noise.astype(np.float64), 2, axis=-1)
-        ends = np.cumsum(self.sizes)
-        top = ops.repeat_parts(ops.reduce_parts(np.maximum, params, self.sizes), self.sizes)
-        actions = np.empty((*params.shape[:-1], len(ends)), np.int64)
-        for row in np.ndindex(*params.shape[:-1]):  # one at a time, to need little memory
-            total = np.cumsum(np.exp(params[row] - top[row]), dtype=np.float64)
+        ends, lead = np.cumsum(self.sizes), params.shape[:-1]
+        coarse, fine = np.split(noise.reshape(-1, 2 * len(ends)).astype(np.float64), 2, axis=-1)
+        actions = np.empty(coarse.shape, np.int64)
+        for i, row in enumerate(params.reshape(-1, self.size)):  # one at a time, to need little memory
+            top = ops.reduce_parts(np.maximum, row, self.sizes)
+            total = np.cumsum(np.exp(row - ops.repeat_parts(top, self.sizes)), dtype=np.float64)
             high = total[ends - 1]
             low = np.append(0.0, high[:-1])
-            u = low + (coarse[row] + 2.0**-24 * fine[row]) * (high - low)
+            u = low + (coarse[i] + 2.0**-24 * fine[i]) * (high - low)
             # nextafter: no rounding leads beyond the part's end
-            actions[row] = np.searchsorted(total, np.minimum(u, np.nextafter(high, low)), "right")
-        return (actions - (ends - self.sizes)).reshape(*params.shape[:-1], *self.action_shape)
+            actions[i] = np.searchsorted(total, np.minimum(u, np.nextafter(high, low)), "right")
+        return (actions - (ends - self.sizes)).reshape(*lead, *self.action_shape)
 
 
 class WideCategorical(ByUniform, Categorical):
