@@ -196,7 +196,7 @@ class ByUniform(Distribution):
     To be mixed with a categorical that has `size` logits, in parts of `sizes`.
     """
 
-    additive = None
+    additive: Any = None
     sizes: Any
 
     def noise(self, rng, *lead):

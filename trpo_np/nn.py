@@ -90,20 +90,20 @@ def orthogonal(rng: np.random.Generator, shape: tuple, gain: float = 1.0) -> np.
 class Coded(NamedTuple):
     """Rows of `width` numbers that are zero but at few places."""
 
-    index: np.ndarray  # (n, k), the places of ones
+    ones: np.ndarray  # (n, k), their places
     given: np.ndarray  # (n, m), numbers of other kinds
     places: np.ndarray  # (m,), their places
     width: int
 
     def times(self, w):
         """Return the product with w (width, n_out), which may be traced."""
-        y = ops.sum_rows(self.index, w)
+        y = ops.sum_rows(self.ones, w)
         return y + ops.matmul(self.given, w[self.places]) if len(self.places) else y
 
     def expanded(self) -> np.ndarray:
         """Return the rows with all their zeros."""
-        out = np.zeros((len(self.index), self.width), self.given.dtype)
-        np.put_along_axis(out, self.index, 1, axis=1)
+        out = np.zeros((len(self.ones), self.width), self.given.dtype)
+        np.put_along_axis(out, self.ones, 1, axis=1)
         out[:, self.places] = self.given
         return out
 

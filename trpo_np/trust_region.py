@@ -88,7 +88,8 @@ def trust_region_step(policy, params: Params, batch: Batch, comm, *, max_kl=0.01
     """
     # the policy on the batch: in one block, or in as many as keep its distribution parameters few
     blocks = policy.blocks(batch.inputs, len(batch.weights))
-    gradient, entropy, changes, known = 0, 0.0, [], None
+    gradient: Any = 0
+    entropy, changes, known = 0.0, [], None
     for inputs, rows in blocks:
         block = Batch(inputs, *(array[rows] for array in batch[1:]))
         seen = look(policy, params, block, entcoeff, keep=len(blocks) == 1)

@@ -32,7 +32,7 @@ from ..params import Params
 from ..promises import declared
 from . import fast
 
-LARGEST_BLOCK = 2_000_000  # 16 MB in float64
+LARGEST_BLOCK = 8_000_000  # 64 MB in float64
 
 
 class Values(NamedTuple):
@@ -207,8 +207,10 @@ class Policy:
         """Return the layer from encoded observations (n, width) to features; its parameters' names start with
         `name`."""
         if self.extractor is None:
-            space = self.observation_space
-            return nn.serial() if space.codes is None else nn.coded(*space.codes, space.width)
+            if (codes := self.observation_space.codes) is None:
+                return nn.serial()
+            is_index, places = codes
+            return nn.coded(is_index, places, self.observation_space.width)
         is_layer = isinstance(self.extractor, nn.Layer)
         return nn.named(name, self.extractor if is_layer else nn.function(self.extractor))
 
