@@ -36,6 +36,7 @@ each = pytest.mark.parametrize("name", SPACES)
 def narrow(monkeypatch):
     """Take small spaces for wide ones."""
     monkeypatch.setattr(spaces, "WIDE", 30)
+    monkeypatch.setattr(spaces, "PER_INDEX", 16)
 
 
 class OneHotPolicy(MlpPolicy):
@@ -86,10 +87,10 @@ def test_indices_mean_the_one_hot_row(name, narrow):
 
 
 def test_small_spaces_and_short_codes_stay_rows():
-    for space in (gs.Discrete(900), gs.MultiDiscrete([2] * 4000), gs.MultiBinary(4000),
-                  gs.Box(-1, 1, (4000,)), gs.Dict({"a": gs.Box(-1, 1, (4000,)), "b": gs.Discrete(20)})):
+    for space in (gs.Discrete(2000), gs.MultiDiscrete([50] * 100), gs.MultiBinary(4000),
+                  gs.Box(-1, 1, (4000,)), gs.Dict({"a": gs.Box(-1, 1, (4000,)), "b": gs.Discrete(1000)})):
         assert spaces.as_indices(described := spaces.describe(space)) is described
-    assert spaces.as_indices(spaces.describe(gs.Discrete(1001))).rows == (1,)
+    assert spaces.as_indices(spaces.describe(gs.Discrete(2001))).rows == (1,)
     # float32 counts no further
     assert spaces.as_indices(spaces.describe(gs.Discrete(2**24 + 1))).codes is None
 
@@ -191,14 +192,14 @@ def test_learning_from_indices_is_learning_from_one_hot_rows(cls, other, narrow,
 # --- actions ------------------------------------------------------------------------------------------------
 
 def test_only_wide_action_spaces_are_drawn_by_inverse_cdf():
-    for space, cls in ((gs.Discrete(1000), Categorical), (gs.Discrete(1001), WideCategorical),
-                       (gs.MultiDiscrete([500, 500]), MultiCategorical),
-                       (gs.MultiDiscrete([999, 2]), WideMultiCategorical)):
+    for space, cls in ((gs.Discrete(2000), Categorical), (gs.Discrete(2001), WideCategorical),
+                       (gs.MultiDiscrete([1000, 1000]), MultiCategorical),
+                       (gs.MultiDiscrete([1999, 2]), WideMultiCategorical)):
         assert type(MlpPolicy(gs.Discrete(2), space).dist) is cls
 
 
 @pytest.mark.parametrize("cls", [MlpPolicy, MlpLstmPolicy])
-@pytest.mark.parametrize("action_space", [gs.Discrete(1200, start=3), gs.MultiDiscrete([700, 2, 500])])
+@pytest.mark.parametrize("action_space", [gs.Discrete(2200, start=3), gs.MultiDiscrete([1700, 2, 500])])
 def test_wide_actions_are_the_same_compiled_and_composed(cls, action_space):
     policy = cls(gs.Box(-1, 1, (3,)), action_space).draw(np.random.default_rng(0))
     policy.params["pi/out/w"][...] *= 100
