@@ -307,6 +307,15 @@ def test_an_impossible_action_is_never_drawn_by_inverse_cdf(dtype):
         assert dist.sample(row[None], noise).tolist() == [[1, 0, 2]]
 
 
+def test_the_largest_of_many_parts_is_that_of_each():
+    """Also where numbers are equal: the first counts."""
+    sizes = np.random.default_rng(0).integers(1, 6, 50)
+    x = np.random.default_rng(1).integers(0, 3, (4, 5, sizes.sum())).astype(float)
+    each = [part.argmax(-1) for part in np.split(x, np.cumsum(sizes)[:-1], axis=-1)]
+    for dist in (MultiCategorical(sizes), MultiCategorical(sizes[:20])):
+        np.testing.assert_array_equal(dist.settle(x[..., :dist.size]), np.stack(each, -1)[..., :len(dist.sizes)])
+
+
 def test_gaussian_draws():
     dist, n = DISTS["DiagGaussian"], 5000
     row = parameters(dist, 1)
