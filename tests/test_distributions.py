@@ -313,7 +313,8 @@ def test_the_largest_of_many_parts_is_that_of_each():
     x = np.random.default_rng(1).integers(0, 3, (4, 5, sizes.sum())).astype(float)
     each = [part.argmax(-1) for part in np.split(x, np.cumsum(sizes)[:-1], axis=-1)]
     for dist in (MultiCategorical(sizes), MultiCategorical(sizes[:20])):
-        np.testing.assert_array_equal(dist.settle(x[..., :dist.size]), np.stack(each, -1)[..., :len(dist.sizes)])
+        want = np.stack(each[:len(dist.sizes)], axis=-1)
+        np.testing.assert_array_equal(dist.settle(x[..., :dist.size]), want)
 
 
 def test_gaussian_draws():
