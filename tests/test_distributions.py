@@ -10,11 +10,21 @@ from scipy.special import expit, log_softmax
 
 from trpo_np import ops
 from trpo_np.autodiff import linearize, value_and_grad
-from trpo_np.distributions import Bernoulli, Categorical, DiagGaussian, MultiCategorical
+from trpo_np.distributions import (
+    Bernoulli,
+    Categorical,
+    DiagGaussian,
+    MultiCategorical,
+    WideCategorical,
+    WideMultiCategorical,
+)
 
 DISTS = {
     "Categorical": Categorical(4),
     "MultiCategorical": MultiCategorical((2, 3, 4)),
+    "MultiCategorical many": MultiCategorical((2, 3, 1, 2)),  # more parts than a part has actions
+    "WideCategorical": WideCategorical(4),
+    "WideMultiCategorical": WideMultiCategorical((2, 3, 4)),
     "Bernoulli": Bernoulli((2, 2)),
     "DiagGaussian": DiagGaussian((2, 2)),
 }
@@ -37,7 +47,7 @@ def all_actions(dist):
     """List every action of a discrete distribution."""
     if isinstance(dist, Categorical):
         return np.arange(dist.size)
-    sizes = [part.size for part in dist.parts] if isinstance(dist, MultiCategorical) else [2] * dist.size
+    sizes = dist.sizes if isinstance(dist, MultiCategorical) else [2] * dist.size
     return np.array(list(itertools.product(*map(range, sizes)))).reshape(-1, *dist.action_shape)
 
 
@@ -46,7 +56,7 @@ def logits_of_parts(dist, row):
     if isinstance(dist, Categorical):
         return [row]
     if isinstance(dist, MultiCategorical):
-        return np.split(row, np.cumsum([part.size for part in dist.parts])[:-1])
+        return np.split(row, dist.starts[1:])
     return [np.array([0.0, x]) for x in row]
 
 
@@ -237,7 +247,7 @@ def test_fisher_of_the_gaussian_is_the_covariance_of_the_score_by_quadrature():
 @each
 def test_fisher_is_symmetric_and_positive(name):
     dist = DISTS[name]
-    rank = dist.size - {"Categorical": 1, "MultiCategorical": 3}.get(name, 0)
+    rank = dist.size - (len(logits_of_parts(dist, np.zeros(dist.size))) if "Categorical" in name else 0)
     for row in parameters(dist, 3) * 3:
         M = fisher_matrix(dist, row)
         np.testing.assert_allclose(M, M.T, atol=1e-15)
@@ -267,6 +277,44 @@ def test_draws_have_the_right_frequencies(name):
     counts = np.array([(flat == action).all(axis=1).sum() for action in every])
     expected = n * np.exp(dist.logp(np.tile(row, (len(every), 1)), everything))
     assert counts.sum() == n and stats.chisquare(counts, expected).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_draws_of_very_many_actions_by_one_number_each(dtype):
+    """Their probabilities are far below the 2^-24 that float32 tells apart from 0 in a uniform number."""
+    size, n = 3_000_000, 20_000
+    dist = WideCategorical(size)
+    noise = dist.noise(np.random.default_rng(0), n).astype(dtype)
+    assert noise.shape == (n, 2)
+    row = np.zeros(size, dtype)
+    row[size // 2:] = np.log(3)
+    total = np.cumsum(np.exp(row, dtype=np.float64))
+    actions = dist.sample(np.broadcast_to(row, (50, size)), noise[:50])
+    np.testing.assert_array_equal(
+        actions, np.searchsorted(total, (noise[:50].astype(np.float64) @ [1, 2.0**-24]) * total[-1], "right"))
+    u = noise.astype(np.float64) @ [1, 2.0**-24]
+    assert stats.kstest(u, "uniform").pvalue > 1e-3 and len(np.unique(u)) == n
+    assert stats.kstest(noise[:, 1].astype(np.float64), "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_impossible_action_is_never_drawn_by_inverse_cdf(dtype):
+    dist = WideMultiCategorical((3, 1, 4))
+    row = np.array([-np.inf, 0, -np.inf, 0, -np.inf, -1e4, 2, -np.inf], dtype)
+    edge = 1 - 2.0**-24
+    for coarse, fine in itertools.product((0, 0.5, edge), (0, 0.5, edge)):
+        noise = np.repeat([coarse, fine], 3)[None].astype(dtype)
+        assert dist.sample(row[None], noise).tolist() == [[1, 0, 2]]
+
+
+def test_the_largest_of_many_parts_is_that_of_each():
+    """Also where numbers are equal: the first counts."""
+    sizes = np.random.default_rng(0).integers(1, 6, 50)
+    x = np.random.default_rng(1).integers(0, 3, (4, 5, sizes.sum())).astype(float)
+    each = [part.argmax(-1) for part in np.split(x, np.cumsum(sizes)[:-1], axis=-1)]
+    for dist in (MultiCategorical(sizes), MultiCategorical(sizes[:20])):
+        want = np.stack(each[:len(dist.sizes)], axis=-1)
+        np.testing.assert_array_equal(dist.settle(x[..., :dist.size]), want)
 
 
 def test_gaussian_draws():

@@ -29,6 +29,8 @@ An `Additive` draw is made from the network's outputs directly, so a fast rollou
 it draws from all others by `parameters` and `sample`.
 """
 
+from typing import Any
+
 import numpy as np
 
 from . import ops
@@ -137,26 +139,39 @@ class MultiCategorical(Additive):
     additive = "settle"
 
     def __init__(self, nvec):
-        self.parts = [Categorical(int(n)) for n in nvec]
-        ends = np.cumsum([part.size for part in self.parts])
-        self.slices = [slice(int(end) - part.size, int(end)) for part, end in zip(self.parts, ends)]
-        self.size, self.action_shape = int(ends[-1]), (len(self.parts),)
+        self.sizes = np.array([int(n) for n in nvec])
+        self.starts = np.cumsum(self.sizes) - self.sizes
+        self.slices = [slice(int(i), int(i + n)) for i, n in zip(self.starts, self.sizes)]
+        self.size, self.action_shape = int(self.sizes.sum()), (len(self.sizes),)
 
-    def _each(self, params):
-        return zip(self.parts, (params[..., s] for s in self.slices))
+    def _log_p(self, params):
+        # as ops.log_softmax, of each part
+        top = ops.reduce_parts(np.maximum, np.real(ops.stop_gradient(params)), self.sizes)
+        total = ops.sum_parts(ops.exp(params - ops.repeat_parts(top, self.sizes)), self.sizes)
+        return params - ops.repeat_parts(ops.log(total) + top, self.sizes)
 
     def logp(self, params, actions):
-        return _total(part.logp(x, actions[..., i]) for i, (part, x) in enumerate(self._each(params)))
+        places = np.asarray(actions, int) + self.starts
+        return ops.sum(ops.take_along_axis(self._log_p(params), places, -1), axis=-1)
 
     def kl(self, old, new):
-        return _total(part.kl(old[..., s], new[..., s]) for part, s in zip(self.parts, self.slices))
+        log_p = self._log_p(old)
+        return self._total(np.exp(log_p) * (log_p - self._log_p(new)))
 
     def entropy(self, params):
-        return _total(part.entropy(x) for part, x in self._each(params))
+        log_p = self._log_p(params)
+        return -self._total(ops.exp(log_p) * log_p)
+
+    def _total(self, terms):
+        return ops.sum(ops.sum_parts(terms, self.sizes), axis=-1)
 
     def fisher_at(self, params):
-        each = [part.fisher_at(x) for part, x in self._each(params)]
-        return lambda t: np.concatenate([fisher(t[..., s]) for fisher, s in zip(each, self.slices)], -1)
+        p = np.exp(self._log_p(params))
+
+        def fisher(t):
+            pt = p * t
+            return pt - p * ops.repeat_parts(ops.sum_parts(pt, self.sizes), self.sizes)
+        return fisher
 
     def noise(self, rng, *lead):
         return -np.log(rng.standard_exponential((*lead, self.size)))
@@ -165,11 +180,57 @@ class MultiCategorical(Additive):
         return self.settle(params + noise)
 
     def settle(self, x):
-        return np.stack([part.settle(y) for part, y in self._each(x)], axis=-1)
+        if len(self.slices) <= 30:  # with more parts this takes longer
+            return np.stack([x[..., part].argmax(-1) for part in self.slices], axis=-1)
+        # the first of a part's largest numbers, as argmax
+        largest = x == ops.repeat_parts(ops.reduce_parts(np.maximum, x, self.sizes), self.sizes)
+        where = np.where(largest, np.arange(self.size), self.size)
+        return ops.reduce_parts(np.minimum, where, self.sizes) - self.starts
 
     def summary(self, params):
         """List of the probabilities of each part, (n, nvec[i])."""
-        return [part.summary(x) for part, x in self._each(params)]
+        return np.split(np.exp(self._log_p(params)), self.starts[1:], axis=-1)
+
+
+class ByUniform(Distribution):
+    """Categorical actions of so many values that a random number for each costs more than all else: one
+    uniform number for each decision, and the inverse of the cumulated probabilities there.
+
+    To be mixed with a categorical that has `size` logits, in parts of `sizes`.
+    """
+
+    additive: Any = None
+    sizes: Any
+
+    def noise(self, rng, *lead):
+        # 48 bits each, in two numbers of 24: float32 has no more, and many actions are less likely than 2^-24
+        return rng.integers(2**24, size=(*lead, 2 * len(self.sizes))) * 2.0**-24
+
+    def sample(self, params, noise):
+        ends, lead = np.cumsum(self.sizes), params.shape[:-1]
+        coarse, fine = np.split(noise.reshape(-1, 2 * len(ends)).astype(np.float64), 2, axis=-1)
+        actions = np.empty(coarse.shape, np.int64)
+        for i, row in enumerate(params.reshape(-1, self.size)):  # one at a time, to need little memory
+            top = ops.reduce_parts(np.maximum, row, self.sizes)
+            total = np.cumsum(np.exp(row - ops.repeat_parts(top, self.sizes)), dtype=np.float64)
+            high = total[ends - 1]
+            low = np.append(0.0, high[:-1])
+            u = low + (coarse[i] + 2.0**-24 * fine[i]) * (high - low)
+            # nextafter: no rounding leads beyond the part's end
+            actions[i] = np.searchsorted(total, np.minimum(u, np.nextafter(high, low)), "right")
+        return (actions - (ends - self.sizes)).reshape(*lead, *self.action_shape)
+
+
+class WideCategorical(ByUniform, Categorical):
+    """A Categorical of many actions."""
+
+    def __init__(self, n: int):
+        super().__init__(n)
+        self.sizes = np.array([n])
+
+
+class WideMultiCategorical(ByUniform, MultiCategorical):
+    """A MultiCategorical of many actions."""
 
 
 class Bernoulli(Additive):
@@ -286,10 +347,3 @@ class DiagGaussian(Additive):
     def summary(self, params):
         """List of mean and standard deviation, (n, *shape) each."""
         return [self.mode(params), self.std(params)]
-
-
-def _total(terms):
-    total = next(terms)
-    for term in terms:
-        total = total + term
-    return total

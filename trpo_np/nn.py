@@ -87,6 +87,47 @@ def orthogonal(rng: np.random.Generator, shape: tuple, gain: float = 1.0) -> np.
     return gain * (q if n_in >= n_out else q.T).reshape(shape)
 
 
+class Coded(NamedTuple):
+    """Rows of `width` numbers that are zero but at few places."""
+
+    ones: np.ndarray  # (n, k), their places
+    given: np.ndarray  # (n, m), numbers of other kinds
+    places: np.ndarray  # (m,), their places
+    width: int
+
+    def times(self, w):
+        """Return the product with w (width, n_out), which may be traced."""
+        y = ops.sum_rows(self.ones, w)
+        return y + ops.matmul(self.given, w[self.places]) if len(self.places) else y
+
+    def expanded(self) -> np.ndarray:
+        """Return the rows with all their zeros."""
+        out = np.zeros((len(self.ones), self.width), self.given.dtype)
+        np.put_along_axis(out, self.ones, 1, axis=1)
+        out[:, self.places] = self.given
+        return out
+
+
+@maker
+def coded(is_index: np.ndarray, places: np.ndarray, width: int) -> Layer:
+    """Read the rows that a space with `codes` encodes (spaces.py) as Coded rows of `width`.
+
+    Such rows are for dense layers.
+    """
+    at, others = places[is_index], places[~is_index]
+
+    def apply(params, x):
+        return Coded(x[:, is_index].astype(np.int64) + at, x[:, ~is_index], others, width)
+    return Layer(lambda shape: ((width,), {}), apply)
+
+
+@maker
+def expanded() -> Layer:
+    """Fill Coded rows up with their zeros, for layers that are not dense; leave other rows as they are."""
+    return Layer(lambda shape: (shape, {}),
+                 lambda params, x: x.expanded() if isinstance(x, Coded) else x)
+
+
 @maker
 def dense(name: str, n_out: int, gain: float = np.sqrt(2)) -> Layer:
     """Map x to x @ w + b, `n_out` numbers; w (n_in, n_out) is drawn orthogonal, b zero."""
@@ -97,6 +138,8 @@ def dense(name: str, n_out: int, gain: float = np.sqrt(2)) -> Layer:
                           b: Weight((n_out,), lambda rng, s: np.zeros(s))}
 
     def apply(params, x):
+        if isinstance(x, Coded):
+            return x.times(params[w]) + params[b]
         return ops.affine(x, params[w], params[b])
     return Layer(init, of_dense(apply, [(w, b, None)]))
 
@@ -251,6 +294,8 @@ def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> La
     described.append((f"{out[0]}/w", f"{out[0]}/b", None))
 
     def fused(params, x):
+        if isinstance(x, Coded):
+            return composed.apply(params, x)
         return tanh_layers(x, *(params[weight] for w, b, _ in described for weight in (w, b)))
     return Layer(composed.init, of_dense(fused if activation is ops.tanh else composed.apply, described))
 

@@ -2,7 +2,8 @@
 
 `describe` reads a gymnasium space by its attributes. Every description has
     width               number of numbers that the network sees of one observation
-    rows                their shape: (width,), or (h, w, c) of an image
+    rows                the shape of what `encode` makes of one: (width,), (h, w, c) of an image, or, where
+                        discrete values are kept as indices, a shorter row; see `as_indices`
     precision           the type of encoded observations: float32, or float64 where float32 would lose some of
                         them, or an image's bytes
     encode(x, n)        n observations as (n, *rows); x is stacked as gymnasium stacks them, or, for n = 1,
@@ -117,13 +118,6 @@ def count_from_zero(x, sizes, starts, what: str = "observation") -> np.ndarray:
     return x.astype(int) - starts
 
 
-def _one_hot(x, sizes, starts) -> np.ndarray:
-    """Return the one-hot codes of integers x (n, len(sizes)), side by side."""
-    out = np.zeros((len(x), sum(sizes)), np.float32)
-    np.put_along_axis(out, count_from_zero(x, sizes, starts) + np.cumsum([0, *sizes[:-1]]), 1.0, axis=1)
-    return out
-
-
 class Rows:
     """The base of all descriptions: an observation is one row of float32, if a subclass says nothing else."""
 
@@ -132,6 +126,9 @@ class Rows:
     is_bytes: Any = False  # whether encoded observations are bytes
     line: Any = None  # the shape of an observation, if that is a row of numbers already, else None
     frames: Any = 1  # number of frames that one observation stacks
+    # Where a row holds indices: of each of its numbers, whether it is one, and its place in a row of `width`;
+    # an index is counted from that place, and means a 1 there. None: the row is what the network sees.
+    codes: Any = None
 
     @property
     def rows(self) -> tuple:
@@ -257,13 +254,17 @@ class Discrete(Rows):
     def count(self, x):
         return _leaf_count(self, x)
 
-    def encode(self, x, n):
+    def index(self, x, n) -> np.ndarray:
+        """Count n integers from 0; a ValueError says which is out of range."""
         x = np.asarray(x).reshape(n)
         index = x.astype(np.int64) - self.start if x.dtype.kind in "iu" else np.full(n, -1)
         if index.min(initial=0) < 0 or index.max(initial=0) >= self.n:
             index = count_from_zero(x[:, None], [self.n], [self.start])[:, 0]  # which says what is wrong
+        return index
+
+    def encode(self, x, n):
         out = np.zeros((n, self.n), np.float32)
-        out[np.arange(n), index] = 1
+        out[np.arange(n), self.index(x, n)] = 1
         return out
 
     def to_json(self):
@@ -285,8 +286,20 @@ class MultiDiscrete(Rows):
     def count(self, x):
         return _leaf_count(self, x)
 
+    @cached_property
+    def arrays(self) -> tuple:
+        """The numbers of values, what they are counted from, and the place of each code in a row."""
+        nvec = np.array(self.nvec)
+        return nvec, np.array(self.start), np.cumsum(nvec) - nvec
+
+    def index(self, x, n) -> np.ndarray:
+        """Count n rows of integers from 0; a ValueError says which is out of range."""
+        return count_from_zero(np.reshape(x, (n, -1)), *self.arrays[:2])
+
     def encode(self, x, n):
-        return _one_hot(np.reshape(x, (n, -1)), self.nvec, self.start)
+        out = np.zeros((n, self.width), np.float32)
+        np.put_along_axis(out, self.index(x, n) + self.arrays[2], 1.0, axis=1)
+        return out
 
     def to_json(self):
         return {"kind": "MultiDiscrete", "nvec": list(self.nvec), "shape": list(self.shape),
@@ -330,6 +343,23 @@ class Fields(Rows):
         exact = any(space.precision == FLOAT64 for space in self.spaces)
         vars(self)["precision"] = FLOAT64 if exact else FLOAT32
 
+    @property
+    def rows(self):
+        return (sum(math.prod(space.rows) for space in self.spaces),)
+
+    @cached_property
+    def codes(self):
+        """See Rows.codes."""
+        if all(space.codes is None for space in self.spaces):
+            return None
+        places, are_indices, at = [], [], 0
+        for space in self.spaces:
+            is_index, place = space.codes or (np.zeros(space.width, bool), np.arange(space.width))
+            are_indices.append(is_index)
+            places.append(at + place)
+            at += space.width
+        return np.concatenate(are_indices), np.concatenate(places)
+
     def _values(self, x):
         try:
             return [x[key] for key in self.keys]
@@ -352,7 +382,43 @@ class Fields(Rows):
                 "spaces": [space.to_json() for space in self.spaces]}
 
 
+@dataclass(frozen=True, eq=False)
+class Index(Discrete):
+    """A Discrete of many values, of which a row holds the index instead of a 1 among zeros.
+
+    In a file it is the Discrete that it is in the environment.
+    """
+
+    codes = np.ones(1, bool), np.zeros(1, int)
+
+    @property
+    def rows(self):
+        return (1,)
+
+    def encode(self, x, n):
+        return self.index(x, n)[:, None].astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Indices(MultiDiscrete):
+    """A MultiDiscrete of many values, of which a row holds the indices; see Index."""
+
+    @property
+    def rows(self):
+        return (len(self.nvec),)
+
+    @property
+    def codes(self):
+        return np.ones(len(self.nvec), bool), self.arrays[2]
+
+    def encode(self, x, n):
+        return self.index(x, n).astype(np.float32)
+
+
 Space = Box | Discrete | MultiDiscrete | MultiBinary | Fields
+# An update with a row of 2,000 one-hot numbers takes as long as one with an index instead, and each further
+# index in a row as long as 100 numbers more. Up to as many logits actions are drawn by a random number each.
+WIDE, PER_INDEX = 2000, 100
 
 
 def describe(space: Any, what: str = "observation") -> Space:
@@ -363,10 +429,31 @@ def describe(space: Any, what: str = "observation") -> Space:
     return described
 
 
+def as_indices(space: Space) -> Space:
+    """Describe a space with indices in place of one-hot codes, if that makes its rows much shorter.
+
+    A row of 100,000 numbers for a Discrete(100000) would cost 100,000 multiplications a unit where a look-up
+    in the weights does; small spaces stay as they are. Indices are numbers of float32, exact up to 2^24.
+    """
+    short = _as_indices(space)
+    return short if space.width - math.prod(short.rows) >= WIDE else space
+
+
+def _as_indices(space: Space) -> Space:
+    if isinstance(space, Fields):
+        return Fields(space.kind, space.keys, tuple(map(_as_indices, space.spaces)))
+    if isinstance(space, Discrete) and PER_INDEX <= space.n <= 2**24:
+        return Index(space.n, space.start)
+    if (isinstance(space, MultiDiscrete) and space.width >= PER_INDEX * len(space.nvec)
+            and max(space.nvec) <= 2**24):
+        return Indices(space.nvec, space.shape, space.start)
+    return space
+
+
 def _describe(space: Any, what: str, field: str) -> Space:
     """Describe a space; `field` tells, in error messages, where in a Dict or Tuple it stands."""
     if isinstance(space, Space) and not (what == "action" and isinstance(space, Fields)):
-        return space
+        return space if space.codes is None else from_json(space.to_json())  # each policy decides on indices
     kind = space.kind if isinstance(space, Fields) else type(space).__name__
     if kind == "Box":
         if np.dtype(space.dtype).kind not in "fiub":

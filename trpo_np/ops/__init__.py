@@ -29,9 +29,9 @@ from ..autodiff import (
 
 __all__ = ["abs", "add", "affine", "broadcast_to", "clip", "concatenate", "cos", "divide", "elu", "exp",
            "expand_dims", "expm1", "getitem", "log", "log1p", "log_softmax", "logsumexp", "matmul", "maximum",
-           "mean", "minimum", "multiply", "negative", "power", "primitive", "relu", "reshape", "sigmoid",
-           "sin", "softmax", "softplus", "sqrt", "square", "stack", "stop_gradient", "subtract", "sum",
-           "take_along_axis", "tanh", "transpose", "var", "where"]
+           "mean", "minimum", "multiply", "negative", "power", "primitive", "relu", "repeat_parts", "reshape",
+           "sigmoid", "sin", "softmax", "softplus", "sqrt", "square", "stack", "stop_gradient", "subtract",
+           "sum", "sum_parts", "sum_rows", "take_along_axis", "tanh", "transpose", "var", "where"]
 OPS.update(__all__)
 
 
@@ -178,6 +178,29 @@ def _affine_joint(wanted, y, x, w, b):
 affine = primitive(_affine, joint=_affine_joint)
 
 
+def _sum_rows(index, w):
+    """Sum the rows of w (n, m) that `index` (..., k) names, (..., m): what a row with ones at k places and
+    zeros elsewhere gives times w, at a cost that does not depend on n."""
+    y = np.take(w, index[..., 0], axis=0)
+    for k in range(1, index.shape[-1]):
+        y += np.take(w, index[..., k], axis=0)
+    return y
+
+
+def _sum_rows_w(y, index, w):
+    def pull(g):
+        out, g = np.zeros(w.shape, g.dtype), g.reshape(-1, w.shape[1])
+        for places in index.reshape(len(g), -1).T:
+            order = np.argsort(places, kind="stable")
+            named, first = np.unique(places[order], return_index=True)
+            out[named] += np.add.reduceat(g[order], first, axis=0) if len(g) else g
+        return out
+    return Linear(lambda dw: _sum_rows(index, dw), pull)
+
+
+sum_rows = primitive(_sum_rows, None, _sum_rows_w)
+
+
 # --- shape --------------------------------------------------------------------------------------------------
 
 def _reshape_x(y, x, shape):
@@ -270,6 +293,35 @@ def _sum_x(y, x, axis=None, keepdims=False):
 
 
 sum = primitive(_sum, _sum_x)
+
+
+def reduce_parts(ufunc, x, sizes):
+    """Reduce each of the parts of x (..., n), which lie side by side with these sizes, by a ufunc of NumPy,
+    to (..., parts); no op."""
+    starts = np.cumsum(sizes) - sizes
+    if len(sizes) <= np.max(sizes):
+        return np.stack([_reduce(ufunc, x[..., i:i + n], -1) for i, n in zip(starts, sizes)], -1)
+    y = np.take(x, starts, axis=-1)  # many short parts: their first numbers, then their second ones, ...
+    for i in range(1, np.max(sizes)):
+        there = np.flatnonzero(sizes > i)
+        y[..., there] = ufunc(np.take(y, there, axis=-1), np.take(x, starts[there] + i, axis=-1))
+    return y
+
+
+def _sum_parts(x, sizes):
+    """Sum each of the parts of x (..., n), which lie side by side with these sizes, to (..., parts)."""
+    return reduce_parts(np.add, x, sizes)
+
+
+def _repeat_parts(x, sizes):
+    """Repeat each number of x (..., parts) as often as its size says, (..., n): `sum_parts` transposed."""
+    return np.repeat(x, sizes, axis=-1)
+
+
+sum_parts = primitive(_sum_parts, lambda y, x, sizes: Linear(
+    lambda dx: _sum_parts(dx, sizes), lambda g: _repeat_parts(g, sizes)))
+repeat_parts = primitive(_repeat_parts, lambda y, x, sizes: Linear(
+    lambda dx: _repeat_parts(dx, sizes), lambda g: _sum_parts(g, sizes)))
 
 
 # --- derived ------------------------------------------------------------------------------------------------

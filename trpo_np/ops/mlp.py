@@ -6,6 +6,8 @@ from ..autodiff import Linear, Var, primitive
 from ..kernels import blas, mlp
 from . import affine, stop_gradient, tanh
 
+MOST_OUTPUTS = 1000  # the loops copy all weights, which costs more than they save where a last layer is large
+
 
 def tanh_layers(x, *weights):
     """Apply affine maps (w, b, w, b, ...) to rows x (n, k), with a tanh between them.
@@ -26,6 +28,8 @@ def _can_be_fused(x, weights, plain) -> bool:
     if isinstance(x, Var) or np.ndim(x) != 2 or not all(isinstance(w, Var) for w in weights):
         return False
     widths = [np.shape(x)[-1], *(np.size(b) for b in plain[1::2])]
+    if widths[-1] > MOST_OUTPUTS:
+        return False
     shapes = [shape for n, m in zip(widths, widths[1:]) for shape in ((n, m), (m,))]
     return [w.shape for w in plain] == shapes and all(w.dtype == np.float32 == x.dtype for w in plain)
 

@@ -19,11 +19,20 @@ from numpy import maximum, minimum
 
 from .. import nn, ops, spaces
 from ..autodiff import value_and_grad
-from ..distributions import Bernoulli, Categorical, DiagGaussian, MultiCategorical
+from ..distributions import (
+    Bernoulli,
+    Categorical,
+    DiagGaussian,
+    MultiCategorical,
+    WideCategorical,
+    WideMultiCategorical,
+)
 from ..normalize import ObservationNormalizer
 from ..params import Params
 from ..promises import declared
 from . import fast
+
+LARGEST_BLOCK = 8_000_000  # 64 MB in float64
 
 
 class Values(NamedTuple):
@@ -46,6 +55,11 @@ class Policy:
     each, unless layers are shared or `share_features` is set. `log_std_init` starts the logarithm of the
     standard deviation of Box actions (0 is wide for most robots: -0.5 to -1 explores less and learns sooner);
     `normalize` keeps running statistics of the observations in the model.
+
+    Discrete observations are one-hot rows. Those of many values (spaces.as_indices) stay indices, by which
+    the first layer looks its weights up, so that memory and time go with what is stored; but not with
+    `normalize`, which makes other numbers of the zeros, with an `extractor`, or in a subclass that overrides
+    methods: these see all zeros.
     """
 
     # The methods below compute dense tanh layers on normalised rows, if the arguments ask for these, so that
@@ -61,6 +75,8 @@ class Policy:
                  extractor=None, share_features: bool = False, log_std_init: float = 0.0,
                  normalize: bool = False, dtype="float32"):
         self.observation_space: Any = spaces.describe(observation_space, "observation")
+        if extractor is None and not normalize and declared(self, "standard"):
+            self.observation_space = spaces.as_indices(self.observation_space)
         self.action_space: Any = spaces.describe(action_space, "action")
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype is {dtype!r}; 'float32' or 'float64' is needed")
@@ -113,9 +129,9 @@ class Policy:
         """Make the distribution over the actions of the action space."""
         space = self.action_space
         if isinstance(space, spaces.Discrete):
-            return Categorical(space.n)
+            return (Categorical if space.n <= spaces.WIDE else WideCategorical)(space.n)
         if isinstance(space, spaces.MultiDiscrete):
-            return MultiCategorical(space.nvec)
+            return (MultiCategorical if space.width <= spaces.WIDE else WideMultiCategorical)(space.nvec)
         if isinstance(space, spaces.MultiBinary):
             return Bernoulli(space.shape)
         return DiagGaussian(space.shape, log_std_init)
@@ -132,7 +148,7 @@ class Policy:
         self.trunk = nn.serial()
         self.pi_head = nn.mlp("pi/fc", pi, fun, ("pi/out", self.dist.outputs, 0.01))
         self.vf_head = nn.mlp("vf/fc", vf, fun, ("vf/out", 1, 1.0))
-        if share_features or shared:
+        if shared or share_features and self.observation_space.codes is None:  # codes alone are no features
             self.trunk = nn.serial(self.encoder("shared"), nn.mlp("shared/fc", shared, fun))
         else:
             self.pi_head = nn.serial(self.encoder("pi"), self.pi_head)
@@ -202,7 +218,10 @@ class Policy:
         """Return the layer from encoded observations (n, width) to features; its parameters' names start with
         `name`."""
         if self.extractor is None:
-            return nn.serial()
+            if (codes := self.observation_space.codes) is None:
+                return nn.serial()
+            is_index, places = codes
+            return nn.coded(is_index, places, self.observation_space.width)
         is_layer = isinstance(self.extractor, nn.Layer)
         return nn.named(name, self.extractor if is_layer else nn.function(self.extractor))
 
@@ -292,6 +311,15 @@ class Policy:
         if seg.valid.all():  # no copies then
             return x.reshape(-1, *x.shape[2:]), lambda array: array.reshape(-1, *array.shape[2:])
         return x[seg.valid], lambda array: array[seg.valid]
+
+    def blocks(self, inputs, n: int) -> list[tuple[Any, Any]]:
+        """Cut n samples into blocks with at most LARGEST_BLOCK numbers of distribution parameters; return the
+        input of `pi` for each, and the rows of it."""
+        rows = max(1, LARGEST_BLOCK // self.dist.size)
+        if n <= rows:
+            return [(inputs, slice(None))]
+        cuts = [slice(i, i + rows) for i in range(0, n, rows)]
+        return [(inputs[cut], cut) for cut in cuts]
 
     def thin(self, inputs, weights, k: int) -> tuple[Any, np.ndarray]:
         """Take every k-th sample, for the curvature."""

@@ -128,9 +128,14 @@ class Row:
 class Drawing(NamedTuple):
     """Actions of a rollout of T steps and n environments, drawn by `act.draw`."""
 
-    arguments: tuple  # its last ones: noise, bounds, drawn, largest
+    arguments: tuple  # its last ones: noise, bounds, drawn, largest; of T steps, or of one, which serves all
     take: Callable  # t -> the environment's actions at step t
     actions: np.ndarray  # (T, n, ...), all raw actions
+
+    @property
+    def many(self) -> bool:
+        """Whether `arguments` are of all steps."""
+        return len(self.arguments[0]) > 1
 
 
 def drawing(dist, own: Mapping, noise: np.ndarray, bounds: np.ndarray | None,
@@ -142,8 +147,8 @@ def drawing(dist, own: Mapping, noise: np.ndarray, bounds: np.ndarray | None,
     """
     steps, n, _ = noise.shape
     k, additive = dist.outputs, declared(dist, "additive")
-    drawn, largest = np.empty((2, steps, n, k), np.float32), np.empty((steps, n), np.int64)
-    shift = dist.spread(own) * noise if additive else np.zeros((steps, n, k), np.float32)
+    shift = dist.spread(own) * noise if additive else np.zeros((1, n, k), np.float32)
+    drawn, largest = np.empty((2, *shift.shape), np.float32), np.empty(shift.shape[:2], np.int64)
     arguments = shift, act.unbounded(k) if bounds is None else bounds, drawn, largest
     if additive == "reshape":
         actions, clipped = drawn.reshape(2, steps, n, *dist.action_shape)
@@ -157,7 +162,7 @@ def drawing(dist, own: Mapping, noise: np.ndarray, bounds: np.ndarray | None,
         def settle(t):
             if additive:
                 return dist.settle(drawn[0, t])
-            return dist.sample(dist.parameters(drawn[0, t], own), noise[t])
+            return dist.sample(dist.parameters(drawn[0, 0], own), noise[t])
 
         def take(t):
             actions[t] = raw = settle(t)
@@ -173,10 +178,10 @@ def actor(network: TanhNetwork, draws: Drawing, dtype: np.dtype) -> Callable | N
     compiled. Observations must be finite in `dtype`."""
     if not act.draw.is_compiled:
         return None
-    draw, arguments, take = act.draw.now, (*network, *draws.arguments), draws.take
+    draw, arguments, take, many = act.draw.now, (*network, *draws.arguments), draws.take, draws.many
 
     def step(t, obs, starts):
-        if not draw(t, obs, *arguments):
+        if not draw(t if many else 0, obs, *arguments):
             spaces.check_finite(obs, dtype)
         return take(t)
     return step
@@ -243,6 +248,6 @@ def recurrent_actor(network: RecurrentNetwork, draws: Drawing, n: int, dtype: np
             state = run_ln_now(normed, starts[None], state, *weights, norm, False)[0]
         else:
             state = run_now(z, starts[None], state, *weights, False)[0]
-        draw(t, np.ascontiguousarray(state[:, H]), *after)
+        draw(t if draws.many else 0, np.ascontiguousarray(state[:, H]), *after)
         return draws.take(t), state.reshape(n, 2 * cells)
     return step

@@ -14,7 +14,7 @@ from .. import nn, ops, spaces
 from ..nn import listed, parse_net_arch
 from ..promises import declared
 from . import fast
-from .base import Policy, Values
+from .base import LARGEST_BLOCK, Policy, Values
 
 
 class Sequence(NamedTuple):
@@ -84,6 +84,8 @@ class RecurrentPolicy(Policy):
         self.nets, weights = {}, {}
         for name in ("shared",) if self.shared else ("pi", "vf"):
             front = nn.serial(self.encoder(name), nn.mlp(f"{name}/fc", before, fun))
+            if not before and self.observation_space.codes is not None:
+                front = nn.serial(front, nn.expanded())  # for the LSTM is no dense layer
             cell = self.make_cell(name)
             back = nn.mlp(f"{name}/post", after if self.shared else [], fun)
             encoded, weights[name] = front.init(self.observation_space.rows)
@@ -170,6 +172,17 @@ class RecurrentPolicy(Policy):
         """Return the whole segment as a Sequence, and a function that makes rows (T * n, ...) of its
         arrays."""
         return Sequence(x, seg.starts, seg.memory["pi"]), lambda array: array.reshape(-1, *array.shape[2:])
+
+    def blocks(self, inputs, n):
+        """Cut a Sequence into blocks of whole environments; see Policy.blocks."""
+        x, starts, state, real = inputs
+        steps, envs = starts.shape
+        some = max(1, LARGEST_BLOCK // (self.dist.size * steps))
+        if envs <= some or real is not None:
+            return [(inputs, slice(None))]
+        rows, cuts = np.arange(steps * envs).reshape(steps, envs), range(0, envs, some)
+        return [(Sequence(x[:, i:i + some], starts[:, i:i + some], state[i:i + some]),
+                 rows[:, i:i + some].ravel()) for i in cuts]
 
     def thin(self, inputs, weights, k):
         """Take every k-th environment, for the curvature; all where there are fewer than k."""
