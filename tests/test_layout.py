@@ -14,9 +14,9 @@ PACKAGE = ROOT / "trpo_np"
 # Rooms in reading order: a file imports only from rows above it. A wing (a folder, with a /) is one row; its
 # own files are ordered by the names in `backticks` of its __init__ docstring. common/ re-exports, last.
 ORDER = ["kernels/", "params", "promises", "autodiff", "ops/", "nn", "distributions", "spaces", "normalize",
-         "settings", "policies/", "files/", "optim", "comm", "trust_region", "vec_env", "envs", "atari",
-         "rollout", "logger", "evaluation", "callbacks", "pretrain", "update", "snapshot", "trpo", "presets",
-         "app/", "run_mujoco", "run_atari", "cli", "common/"]
+         "settings", "policies/", "files/", "optim", "comm", "trust_region", "vec_env", "env_state", "envs",
+         "atari", "rollout", "snapshot", "logger", "evaluation", "callbacks", "pretrain", "update", "trpo",
+         "presets", "app/", "run_mujoco", "run_atari", "cli", "common/"]
 ROW = {name.rstrip("/"): i for i, name in enumerate(ORDER)}
 FACE_FIRST = {"ops"}  # wings whose __init__ stands above their files; elsewhere it only hands names out
 

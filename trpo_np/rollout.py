@@ -46,12 +46,28 @@ class Runner:
         self.policy, self.stepper, n = policy, stepper, stepper.num_envs
         self.obs = np.zeros((n, *policy.observation_space.rows), policy.row_dtype)
         self.warned = False  # that all actions are clipped
+        self.portraits = stepper.portraits()
         self._forget()
 
     def restart(self, seeds: list) -> None:
         """Start new episodes in all environments."""
         self.obs = self.stepper.reset(seeds)
         self._forget()
+
+    def state(self) -> dict:
+        """Return what the episodes under way need to go on elsewhere, as plain values.
+
+        A NoState (env_state.py) says why there is none.
+        """
+        arrays = {name: np.array(getattr(self, name)) for name in ("obs", "returns", "lengths", "starts")}
+        memory = {name: np.array(array) for name, array in self.memory.items()}
+        return {**arrays, "memory": memory, "envs": self.stepper.states(self.portraits)}
+
+    def put_back(self, state: dict) -> None:
+        """Go on, after a restart, with the episodes whose `state` it is; a NoState says what does not fit."""
+        self.stepper.put_back(self.portraits, state["envs"])
+        self.obs, self.memory = state["obs"], state["memory"]
+        self.returns, self.lengths, self.starts = state["returns"], state["lengths"], state["starts"]
 
     def _forget(self) -> None:
         n = self.stepper.num_envs

@@ -1,0 +1,241 @@
+"""The state of an environment, with which its episode can go on in another process.
+
+An environment is a chain of layers: wrappers, and the environment within. Its state are the attributes of all
+layers, if these are plain values (files/plain.py), the generators of its spaces, and MuJoCo's data where the
+class is one of gymnasium's. Any layer may have two methods of its own,
+
+    env_state()             return plain values: numbers, texts, arrays; lists, tuples and dicts of these
+    set_env_state(state)    take these over, after a reset; raise a ValueError if they do not fit
+
+which then stand for that layer and those within it, but for their generators and spaces.
+
+Attributes that are as they were when the model got the environment count as its settings. They are compared,
+not copied: the environment that is to go on must have the same.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Space
+
+from .files.plain import NotPlain, pack, unpack
+
+# what gymnasium's classes note of how they were made and drawn
+NO_STATE = {"env", "spec", "metadata", "render_mode", "fullpath", "mujoco_renderer", "_cached_spec",
+            "_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs", "_abc_impl"}
+HOOKS = "env_state", "set_env_state"
+COVERED, SPACE = "~", "*"  # begin the keys of attributes for which a layer's own methods stand; of spaces
+DERIVED = "xpos", "xipos", "cfrc_ext"  # Ant and Humanoid read those of the last step; mj_forward gives others
+
+
+class NoState(Exception):
+    """Says why the state of an environment cannot be had, or does not fit."""
+
+
+class Part(NamedTuple):
+    """An attribute of a layer."""
+
+    key: str
+    layer: Any
+    name: str
+    value: Any
+
+
+def portrait(env: Any, without: tuple = ()) -> dict[str, bytes]:
+    """Return what can be read of an environment of any kind, but for attributes of the types `without`."""
+    readable = {}
+    for part in parts(env):
+        if isinstance(part.value, without):
+            continue
+        try:
+            readable[part.key] = pack(read(part))
+        except NotPlain:
+            pass
+    return readable
+
+
+def digest(readable: dict[str, bytes]) -> str:
+    """Return a digest of a portrait."""
+    whole = hashlib.blake2b(digest_size=16)
+    for key in sorted(readable):
+        whole.update(f"{key} {len(readable[key])} ".encode() + readable[key])
+    return whole.hexdigest()
+
+
+def state(env: gymnasium.Env, before: dict[str, bytes]) -> dict:
+    """Return an environment's state as plain values; a NoState says why there is none.
+
+    before: its portrait from when the model got it.
+    """
+    changed: dict = {key: layer.env_state() for key, layer in hooks(env)}
+    same: dict = {}
+    own = list(changed.values())
+    for part in parts(env):
+        if part.key.startswith(COVERED):
+            continue
+        value, is_own = read(part), part.name in vars(part.layer)
+        try:
+            packed = pack(value)
+        except NotPlain as error:
+            raise NoState(f"its attribute {part.name} is {error}") from None
+        own += [value] * is_own
+        if packed == before.get(part.key) and not isinstance(part.value, np.random.Generator):
+            same |= {} if part.key[0] == SPACE else {part.key: packed}  # generators are no settings
+        elif is_mujoco(part, "MjModel"):
+            raise NoState("its MuJoCo model has been changed")
+        elif is_own or isinstance(part.value, Space):
+            changed[part.key] = value
+        else:
+            raise NoState(f"its class has changed the attribute {part.name}, which all of its kind share")
+    try:
+        pack(own)
+    except NotPlain as error:
+        raise NoState(f"among its attributes is {error}") from None
+    return {"changed": changed, "same": digest(same)}
+
+
+def put_back(env: gymnasium.Env, before: dict[str, bytes], saved: Any) -> None:
+    """Give an environment, after a reset, the state that another of its kind had.
+
+    before: its portrait from when the model got it. Raise a NoState where it does not fit: only then, and
+    halfway, the environment may be left in between.
+    """
+    changed = saved["changed"]
+    same = {key: packed for key, packed in before.items()
+            if key not in changed and key[0] not in (COVERED, SPACE)}
+    if digest(same) != saved["same"]:
+        raise NoState("it is of another kind or has other settings")
+    wanted = {key: unpack(packed) for key, packed in same.items()} | changed
+    now, layers = {part.key: part for part in parts(env)}, dict(named_layers(env))
+    for key, layer in hooks(env):
+        try:
+            layer.set_env_state(wanted.pop(key))
+        except (KeyError, ValueError) as error:
+            raise NoState(f"its set_env_state refuses what is saved: {error}") from error
+    for key, value in wanted.items():
+        where, _, name = key.lstrip(SPACE).partition(".")
+        if key not in now and not is_new(layers.get(where), name):
+            raise NoState(f"it cannot have {key!r:.100}")
+        part = now.get(key) or Part(key, layers[where], name, None)
+        if key not in now or pack(value) != pack(read(part)):
+            write(part, value)
+    found = {key: packed for key, packed in portrait(env).items()
+             if key in wanted or key[0] not in (COVERED, SPACE)}
+    if found != {key: pack(value) for key, value in wanted.items()}:
+        raise NoState("its attributes are not those that are saved")
+
+
+# --- layers and their attributes ----------------------------------------------------------------------------
+
+def named_layers(env: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the layers of an environment with their names, from the outermost to the innermost."""
+    depth = 0
+    while True:
+        yield f"{depth}:{type(env).__name__}", env
+        if not isinstance(env, (gymnasium.Wrapper, gymnasium.vector.VectorWrapper)):
+            return
+        depth, env = depth + 1, env.env
+
+
+def hooks(env: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the key and the layer of the outermost one that has methods of its own, if there is any."""
+    for where, layer in named_layers(env):
+        if all(callable(getattr(type(layer), name, None)) for name in HOOKS):
+            yield f"{where}.{HOOKS[0]}()", layer
+            return
+
+
+def parts(env: Any) -> Iterator[Part]:
+    """Yield the attributes of all layers that can be state, those of the classes too."""
+    covered, hooked = "", [layer for _, layer in hooks(env)]
+    for where, layer in named_layers(env):
+        covered = COVERED if any(layer is other for other in hooked) else covered
+        for cls in type(layer).__mro__:
+            if vars(cls).get("__slots__"):
+                yield Part(f"{covered}{where}.__slots__", layer, "__slots__", cls)
+        shared = {name: value for cls in reversed(type(layer).__mro__) for name, value in vars(cls).items()
+                  if not name.startswith("__") and not hasattr(value, "__get__")}
+        for name, value in (shared | vars(layer)).items():
+            if name in NO_STATE or isinstance(value, (type, np.dtype)) or is_of_gymnasium(value):
+                continue
+            is_space, is_generator = isinstance(value, Space), isinstance(value, np.random.Generator)
+            mark = SPACE if is_space else "" if is_generator else covered
+            yield Part(f"{mark}{where}.{name}", layer, name, value)
+
+
+def is_of_gymnasium(value: Any) -> bool:
+    """Say whether a value is a function that gymnasium's wrappers made for themselves."""
+    return isinstance(value, FunctionType) and value.__module__.startswith("gymnasium.")
+
+
+def is_mujoco(part: Part, kind: str) -> bool:
+    """Say whether an attribute is MuJoCo's model or data, in an environment that is known to need no more."""
+    is_known = type(part.layer).__module__.startswith("gymnasium.envs.mujoco.")
+    return is_known and type(part.value).__name__ == kind
+
+
+def is_new(layer: Any, name: Any) -> bool:
+    """Say whether a layer may get an attribute of this name, which hides nothing of its class."""
+    return layer is not None and name.isidentifier() and not name.startswith("__") and (
+        name not in NO_STATE and not hasattr(type(layer), name))
+
+
+# --- values -------------------------------------------------------------------------------------------------
+
+def read(part: Part) -> Any:
+    """Return an attribute's value, of objects that are known their content, as plain values."""
+    value = part.value
+    if isinstance(value, Space) and type(value).__module__.startswith("gymnasium."):
+        generators = [vars(space).get("_np_random") for space in within(value)]
+        return [generator and generator.bit_generator.state for generator in generators]
+    if is_mujoco(part, "MjModel"):
+        import mujoco
+
+        content = np.empty(mujoco.mj_sizeModel(value), np.uint8)
+        mujoco.mj_saveModel(value, None, content)
+        return hashlib.blake2b(content.data, digest_size=16).hexdigest()
+    if is_mujoco(part, "MjData"):
+        import mujoco
+
+        model, kind = part.layer.model, mujoco.mjtState.mjSTATE_INTEGRATION
+        physics = np.empty(mujoco.mj_stateSize(model, kind))
+        mujoco.mj_getState(model, value, physics, kind)
+        return {"state": physics, **{name: np.array(getattr(value, name)) for name in DERIVED}}
+    return value
+
+
+def write(part: Part, value: Any) -> None:
+    """Give an attribute the value that `read` returned of another."""
+    if isinstance(part.value, Space):
+        for space, state in zip(within(part.value), value, strict=True):
+            vars(space)["_np_random"] = state and generator_of(state)
+    elif is_mujoco(part, "MjData"):
+        import mujoco
+
+        model, kind = part.layer.model, mujoco.mjtState.mjSTATE_INTEGRATION
+        mujoco.mj_setState(model, part.value, value["state"], kind)
+        for name in DERIVED:
+            getattr(part.value, name)[:] = value[name]
+    else:
+        vars(part.layer)[part.name] = value
+
+
+def generator_of(state: dict) -> np.random.Generator:
+    """Return a generator with this state."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    generator.bit_generator.state = state
+    return generator
+
+
+def within(space: Space) -> Iterator[Space]:
+    """Yield a space and those that it is made of."""
+    yield space
+    for value in vars(space).values():
+        several = value.values() if isinstance(value, dict) else value
+        for inner in several if isinstance(several, (list, tuple, type({}.values()))) else [value]:
+            if isinstance(inner, Space):
+                yield from within(inner)
