@@ -1,5 +1,7 @@
 """Callbacks: when they are called, what stops training, and files that a killed run goes on from."""
 
+import warnings
+
 import gymnasium
 import numpy as np
 import pytest

@@ -185,8 +185,10 @@ def test_policies_and_models_come_back(kind, tmp_path):
     assert draws(policy) == draws(other) == draws(model)
     # the environments go along, in the state in which they were; these start anew
     for one in (model, other):
-        # the environment by name, which holds a lambda, did not go along
-        one.set_env(environment(kind) if kind == "by name" else one.get_env())
+        # the environment by name, which holds a lambda, did not go along; its copy would go on in this one
+        if kind == "by name":
+            one.set_env(environment(kind))
+        one.set_env(one.get_env())
         one.learn(64, reset_num_timesteps=False)
     assert other.num_timesteps == model.num_timesteps >= 128
     np.testing.assert_array_equal(model.policy.params.flat, other.policy.params.flat)

@@ -22,7 +22,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Space
 
-from .files.plain import NotPlain, pack, unpack
+from .files.plain import MOST, NotPlain, pack, unpack
 
 # what gymnasium's classes note of how they were made and drawn
 NO_STATE = {"env", "spec", "metadata", "render_mode", "fullpath", "mujoco_renderer", "_cached_spec",
@@ -45,28 +45,27 @@ class Part(NamedTuple):
     value: Any
 
 
-def portrait(env: Any, without: tuple = ()) -> dict[str, bytes]:
-    """Return what can be read of an environment of any kind, but for attributes of the types `without`."""
+def portrait(env: Any, most: int = MOST, without: tuple = ()) -> dict[str, bytes | str]:
+    """Return what can be read of an environment of any kind: packed attributes, the digest of long ones.
+
+    most: leave out attributes that take more bytes. without: leave out those of these types.
+    """
     readable = {}
     for part in parts(env):
-        if isinstance(part.value, without):
-            continue
         try:
-            readable[part.key] = pack(read(part))
+            if not isinstance(part.value, without):
+                readable[part.key] = brief(pack(read(part), most))
         except NotPlain:
             pass
     return readable
 
 
-def digest(readable: dict[str, bytes]) -> str:
-    """Return a digest of a portrait."""
-    whole = hashlib.blake2b(digest_size=16)
-    for key in sorted(readable):
-        whole.update(f"{key} {len(readable[key])} ".encode() + readable[key])
-    return whole.hexdigest()
+def glance(env: Any) -> str:
+    """Return a digest that shows, where it can be seen, whether somebody has stepped an environment."""
+    return digest(sorted(portrait(env, 2**16, (dict,)).items()))
 
 
-def state(env: gymnasium.Env, before: dict[str, bytes]) -> dict:
+def state(env: gymnasium.Env, before: dict[str, bytes | str]) -> dict:
     """Return an environment's state as plain values; a NoState says why there is none.
 
     before: its portrait from when the model got it.
@@ -75,16 +74,16 @@ def state(env: gymnasium.Env, before: dict[str, bytes]) -> dict:
     same: dict = {}
     own = list(changed.values())
     for part in parts(env):
-        if part.key.startswith(COVERED):
+        if part.key[0] == COVERED:
             continue
         value, is_own = read(part), part.name in vars(part.layer)
         try:
-            packed = pack(value)
+            packed = brief(pack(value))
         except NotPlain as error:
             raise NoState(f"its attribute {part.name} is {error}") from None
         own += [value] * is_own
         if packed == before.get(part.key) and not isinstance(part.value, np.random.Generator):
-            same |= {} if part.key[0] == SPACE else {part.key: packed}  # generators are no settings
+            same[part.key] = packed
         elif is_mujoco(part, "MjModel"):
             raise NoState("its MuJoCo model has been changed")
         elif is_own or isinstance(part.value, Space):
@@ -95,27 +94,30 @@ def state(env: gymnasium.Env, before: dict[str, bytes]) -> dict:
         pack(own)
     except NotPlain as error:
         raise NoState(f"among its attributes is {error}") from None
-    return {"changed": changed, "same": digest(same)}
+    return {"changed": changed, "same": list(digests(same).values())}
 
 
-def put_back(env: gymnasium.Env, before: dict[str, bytes], saved: Any) -> None:
+def put_back(env: gymnasium.Env, before: dict[str, bytes | str], saved: Any) -> None:
     """Give an environment, after a reset, the state that another of its kind had.
 
-    before: its portrait from when the model got it. Raise a NoState where it does not fit: only then, and
-    halfway, the environment may be left in between.
+    before: its portrait from when the model got it. A NoState says what does not fit.
     """
-    changed = saved["changed"]
-    same = {key: packed for key, packed in before.items()
-            if key not in changed and key[0] not in (COVERED, SPACE)}
-    if digest(same) != saved["same"]:
-        raise NoState("it is of another kind or has other settings")
-    wanted = {key: unpack(packed) for key, packed in same.items()} | changed
-    now, layers = {part.key: part for part in parts(env)}, dict(named_layers(env))
+    same = {key: packed for key, packed in before.items() if key not in saved["changed"]}
+    found, needed = digests(same), saved["same"]
+    if len(found) != len(needed):
+        raise NoState("it is of another kind")
+    for (key, one), other in zip(found.items(), needed):
+        if one != other:
+            raise NoState(f"{key.partition('.')[2]} is not what it was there")
+    wanted = saved["changed"] | {key: unpack(packed) for key, packed in same.items()
+                                 if key in found and isinstance(packed, bytes)}
+    layers = dict(named_layers(env))
     for key, layer in hooks(env):
         try:
             layer.set_env_state(wanted.pop(key))
         except (KeyError, ValueError) as error:
-            raise NoState(f"its set_env_state refuses what is saved: {error}") from error
+            raise NoState(f"its set_env_state says {type(error).__name__}: {error}") from error
+    now = {part.key: part for part in parts(env)}
     for key, value in wanted.items():
         where, _, name = key.lstrip(SPACE).partition(".")
         if key not in now and not is_new(layers.get(where), name):
@@ -123,10 +125,26 @@ def put_back(env: gymnasium.Env, before: dict[str, bytes], saved: Any) -> None:
         part = now.get(key) or Part(key, layers[where], name, None)
         if key not in now or pack(value) != pack(read(part)):
             write(part, value)
-    found = {key: packed for key, packed in portrait(env).items()
-             if key in wanted or key[0] not in (COVERED, SPACE)}
-    if found != {key: pack(value) for key, value in wanted.items()}:
-        raise NoState("its attributes are not those that are saved")
+    wanted = {key: brief(pack(value)) for key, value in wanted.items()}
+    whole = same | wanted
+    for key, packed in portrait(env).items():
+        if whole.get(key) != packed and (key in wanted or key[0] not in (COVERED, SPACE)):
+            raise NoState(f"{key.partition('.')[2]} cannot be put back")
+
+
+def digest(value: Any) -> str:
+    """Return a digest of a value by its text."""
+    return hashlib.blake2b(repr(value).encode(), digest_size=6).hexdigest()
+
+
+def digests(same: dict[str, bytes | str]) -> dict[str, str]:
+    """Return the digests of attributes that count as settings, those of spaces and covered ones left out."""
+    return {key: digest((key, same[key])) for key in sorted(same) if key[0] not in (COVERED, SPACE)}
+
+
+def brief(packed: bytes) -> bytes | str:
+    """Return what is packed or, if it is long, only a digest."""
+    return packed if len(packed) <= 4096 else hashlib.blake2b(packed, digest_size=16).hexdigest()
 
 
 # --- layers and their attributes ----------------------------------------------------------------------------
@@ -157,9 +175,10 @@ def parts(env: Any) -> Iterator[Part]:
         for cls in type(layer).__mro__:
             if vars(cls).get("__slots__"):
                 yield Part(f"{covered}{where}.__slots__", layer, "__slots__", cls)
+        own = getattr(layer, "__dict__", {})
         shared = {name: value for cls in reversed(type(layer).__mro__) for name, value in vars(cls).items()
                   if not name.startswith("__") and not hasattr(value, "__get__")}
-        for name, value in (shared | vars(layer)).items():
+        for name, value in (shared | own).items():
             if name in NO_STATE or isinstance(value, (type, np.dtype)) or is_of_gymnasium(value):
                 continue
             is_space, is_generator = isinstance(value, Space), isinstance(value, np.random.Generator)

@@ -118,9 +118,9 @@ def end_what_no_file_holds(model: Any, every: int) -> None:
             if model.comm.rank == 0:
                 warnings.warn(
                     f"each checkpoint, every {every:,} steps, ends the episodes under way as if truncated, "
-                    f"since a file cannot hold the state of {who}: {reason}. So longer episodes never end; "
-                    "save less often, or give the environment the methods env_state and set_env_state (see "
-                    "trpo_np/docs/environments.md)", stacklevel=2)
+                    f"since the file cannot hold the state of {who}: {reason}. Longer episodes never end "
+                    "then; save less often, or see trpo_np/docs/environments.md for environments that go on",
+                    stacklevel=2)
 
 
 def put_back_whole(last: Snapshot, model: Any) -> KeyboardInterrupt | None:

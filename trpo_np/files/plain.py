@@ -28,23 +28,22 @@ class NotPlain(ValueError):
     """A value that `pack` refuses; the message says what is in the way."""
 
 
-def pack(value: Any) -> bytes:
-    """Return a plain value as bytes; a NotPlain says what in it is not plain.
+def pack(value: Any, most: int = MOST) -> bytes:
+    """Return a plain value as at most so many bytes; a NotPlain says what in it is not plain.
 
     Refused are also two names for one thing that can change, and arrays that share memory: their copies would
     go separate ways.
     """
-    packer = _Packer()
+    packer = _Packer(most)
     text = json.dumps(packer.encode(value, 0)).encode()
     packer.check_memory()
-    packed = b"".join([_LENGTH.pack(len(text)), text, *packer.parts])
-    if len(packed) > MOST:
-        raise NotPlain(f"{len(packed):,} bytes, more than {MOST:,}")
-    return packed
+    packer.take(len(text))
+    return b"".join([_LENGTH.pack(len(text)), text, *packer.parts])
 
 
 class _Packer:
-    def __init__(self):
+    def __init__(self, most: int):
+        self.most = self.left = most
         self.parts: list[bytes] = []
         self.seen: dict[int, Any] = {}  # what can change, by id; it stays alive, so that ids differ
 
@@ -86,8 +85,15 @@ class _Packer:
         order: Any = "C" if value.flags.c_contiguous else "F"  # which sums depend on
         if not (value.flags.c_contiguous or value.flags.f_contiguous):
             raise NotPlain("an array that is a part of another")
+        self.take(value.nbytes)
         self.parts.append(value.tobytes(order))
         return ["array", value.dtype.str, order, *value.shape]
+
+    def take(self, size: int) -> None:
+        """Take bytes of those that are left."""
+        self.left -= size
+        if self.left < 0:
+            raise NotPlain(f"something that takes more than {self.most:,} bytes")
 
     def check_memory(self) -> None:
         """Refuse arrays that share memory."""
