@@ -22,7 +22,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Space
 
-from .files.plain import MOST, NotPlain, pack, unpack
+from .files.plain import MOST, NotPlain, have_in_common, pack, unpack
 
 # what gymnasium's classes note of how they were made and drawn
 NO_STATE = {"env", "spec", "metadata", "render_mode", "fullpath", "mujoco_renderer", "_cached_spec",
@@ -72,7 +72,7 @@ def state(env: gymnasium.Env, before: dict[str, bytes | str]) -> dict:
     """
     changed: dict = {key: layer.env_state() for key, layer in hooks(env)}
     same: dict = {}
-    own = list(changed.values())
+    settings = []
     for part in parts(env):
         if part.key[0] == COVERED:
             continue
@@ -81,9 +81,9 @@ def state(env: gymnasium.Env, before: dict[str, bytes | str]) -> dict:
             packed = brief(pack(value))
         except NotPlain as error:
             raise NoState(f"its attribute {part.name} is {error}") from None
-        own += [value] * is_own
         if packed == before.get(part.key) and not isinstance(part.value, np.random.Generator):
             same[part.key] = packed
+            settings += [value] * is_own
         elif is_mujoco(part, "MjModel"):
             raise NoState("its MuJoCo model has been changed")
         elif is_own or isinstance(part.value, Space):
@@ -91,9 +91,11 @@ def state(env: gymnasium.Env, before: dict[str, bytes | str]) -> dict:
         else:
             raise NoState(f"its class has changed the attribute {part.name}, which all of its kind share")
     try:
-        pack(own)
+        pack([settings, changed])
     except NotPlain as error:
         raise NoState(f"among its attributes is {error}") from None
+    if have_in_common(settings, changed):
+        raise NoState("among its attributes is one that is a part of another, and only that has changed")
     return {"changed": changed, "same": list(digests(same).values())}
 
 
@@ -123,7 +125,7 @@ def put_back(env: gymnasium.Env, before: dict[str, bytes | str], saved: Any) -> 
         if key not in now and not is_new(layers.get(where), name):
             raise NoState(f"it cannot have {key!r:.100}")
         part = now.get(key) or Part(key, layers[where], name, None)
-        if key not in now or pack(value) != pack(read(part)):
+        if key not in same or pack(value) != pack(read(part)):
             write(part, value)
     wanted = {key: brief(pack(value)) for key, value in wanted.items()}
     whole = same | wanted

@@ -124,7 +124,7 @@ def end_what_no_file_holds(model: Any, every: int) -> None:
 
 
 def put_back_whole(last: Snapshot, model: Any) -> KeyboardInterrupt | None:
-    """Put all of a snapshot back, however often Ctrl-C comes meanwhile; return the last such interrupt."""
+    """Put all of a snapshot back, though Ctrl-C may come meanwhile; return the last such interrupt."""
     again = None
     while True:
         try:
@@ -147,12 +147,15 @@ def all_or_nothing(learn: Callable) -> Callable:
             return learn(model, *args, **kwargs)
         except BaseException as error:
             if (last := model.snapshot) is not None:
-                again = put_back_whole(last, model)
-                model.failures += isinstance(error, Exception) and not last.between
+                try:
+                    again = put_back_whole(last, model)
+                except KeyboardInterrupt as interrupt:  # before it could look out for one
+                    again = put_back_whole(last, model) or interrupt
+                vars(model)["failures"] += isinstance(error, Exception) and not last.between
                 model.glimpse = "" if model.restart_pending else model.stepper.glance()
                 if again is not None:
                     raise again from error
             raise
         finally:
-            model.snapshot = None
+            vars(model)["snapshot"] = None  # not by a method, which an interrupt could cut short
     return inner

@@ -3,7 +3,8 @@
     packed = length of the text (8 bytes) + text + the bytes of arrays, one after the other
 
 The text is JSON in which a list is always ["kind", ...]. What comes back has the same types and is equal to
-the last bit. Objects of other kinds are refused, so that reading makes values and runs no code.
+the last bit; what was one thing with two names is so again. Objects of other kinds are refused, so that
+reading makes values and runs no code.
 """
 
 import json
@@ -31,8 +32,7 @@ class NotPlain(ValueError):
 def pack(value: Any, most: int = MOST) -> bytes:
     """Return a plain value as at most so many bytes; a NotPlain says what in it is not plain.
 
-    Refused are also two names for one thing that can change, and arrays that share memory: their copies would
-    go separate ways.
+    Different arrays that share memory are refused, too: their copies would go separate ways.
     """
     packer = _Packer(most)
     text = json.dumps(packer.encode(value, 0)).encode()
@@ -41,11 +41,20 @@ def pack(value: Any, most: int = MOST) -> bytes:
     return b"".join([_LENGTH.pack(len(text)), text, *packer.parts])
 
 
+def have_in_common(one: Any, other: Any) -> bool:
+    """Say whether something that can change is a part of two plain values."""
+    packers = _Packer(MOST), _Packer(MOST)
+    for packer, value in zip(packers, (one, other)):
+        packer.encode(value, 0)
+    return not packers[0].seen.keys().isdisjoint(packers[1].seen)
+
+
 class _Packer:
     def __init__(self, most: int):
         self.most = self.left = most
         self.parts: list[bytes] = []
-        self.seen: dict[int, Any] = {}  # what can change, by id; it stays alive, so that ids differ
+        self.seen: dict[int, tuple] = {}  # by id, what can change and its number; alive, so that ids differ
+        self.inside: set[int] = set()
 
     def encode(self, value: Any, depth: int) -> Any:
         """Return a value as JSON knows it."""
@@ -61,9 +70,18 @@ class _Packer:
             raise NotPlain(f"nested deeper than {DEEP} levels")
         if kind is tuple:
             return ["tuple", *self.each(value, depth)]
+        if id(value) in self.inside:
+            raise NotPlain(f"a {kind.__name__} that is a part of itself")
         if id(value) in self.seen:
-            raise NotPlain(f"a {kind.__name__} that has two names")
-        self.seen[id(value)] = value
+            return ["again", self.seen[id(value)][0]]
+        self.seen[id(value)] = len(self.seen), value
+        self.inside.add(id(value))
+        encoded = self.encode_new(value, kind, depth)
+        self.inside.remove(id(value))
+        return encoded
+
+    def encode_new(self, value: Any, kind: type, depth: int) -> list:
+        """Return what can change as JSON knows it."""
         if kind is list:
             return ["list", *self.each(value, depth)]
         if kind is deque:
@@ -97,7 +115,7 @@ class _Packer:
 
     def check_memory(self) -> None:
         """Refuse arrays that share memory."""
-        arrays = [value for value in self.seen.values() if isinstance(value, np.ndarray) and value.nbytes]
+        arrays = [value for _, value in self.seen.values() if isinstance(value, np.ndarray) and value.nbytes]
         spans = sorted((array.__array_interface__["data"][0], array.nbytes) for array in arrays)
         if any(start + size > after for (start, size), (after, _) in zip(spans, spans[1:])):
             raise NotPlain("arrays that share memory")
@@ -127,6 +145,7 @@ def _no_constant(text: str) -> None:
 class _Reader:
     def __init__(self, packed: bytes, at: int):
         self.packed, self.at = packed, at
+        self.known: list = []  # what can change, by its number
 
     def decode(self, value: Any, depth: int) -> Any:
         if isinstance(value, dict):
@@ -142,11 +161,24 @@ class _Reader:
             return float(rest[0])
         if kind == "scalar":
             return self.array(rest)[()]
+        if kind == "again":
+            if self.known[rest[0]] is None:
+                raise ValueError("a value is a part of itself")
+            return self.known[rest[0]]
+        if kind == "tuple":
+            return tuple(self.decode(part, depth + 1) for part in rest)
+        number = len(self.known)
+        self.known.append(None)
+        self.known[number] = value = self.decode_new(kind, rest, depth)
+        return value
+
+    def decode_new(self, kind: str, rest: list, depth: int) -> Any:
+        """Return what can change."""
         if kind == "array":
             return self.array(rest)
         parts = [self.decode(part, depth + 1) for part in rest]
-        if kind in ("list", "tuple"):
-            return parts if kind == "list" else tuple(parts)
+        if kind == "list":
+            return parts
         if kind == "deque":
             return deque(parts[1:], parts[0])
         if kind == "dict":
