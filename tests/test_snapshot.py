@@ -21,7 +21,8 @@ from trpo_np import TRPO, evaluate_policy, snapshot
 from trpo_np.callbacks import BaseCallback, CheckpointCallback, MonitorCallback
 from trpo_np.comm import OneProcess
 from trpo_np.envs import make_vec_env
-from trpo_np.files.archive import read_archive
+from trpo_np.files.archive import FileError, read_archive, write_archive
+from trpo_np.files.plain import pack, unpack
 from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv
 
 BATCH = 8
@@ -208,6 +209,40 @@ def test_a_state_that_its_methods_refuse_starts_new_episodes(tmp_path):
     with pytest.warns(UserWarning, match="TypeError: a mistake"):
         model.learn(BATCH, reset_num_timesteps=False)
     assert model.num_timesteps == 2 * BATCH
+
+
+@pytest.mark.parametrize("envs", [
+    [None], [3], [{}], [{"changed": {}}], [{"changed": 3, "same": []}], [{"changed": {}, "same": 5}],
+    [{"changed": {3: 4}, "same": []}]])
+def test_a_strange_state_of_an_environment_starts_new_episodes(envs, tmp_path):
+    path = model_of(Market()).learn(BATCH).save(tmp_path / "x")
+    record, arrays = read_archive(path)
+    running = unpack(arrays["training/running"].tobytes())
+    arrays["training/running"] = np.frombuffer(pack(running | {"envs": envs}), np.uint8)
+    record.pop("format", None)
+    write_archive(path, arrays, record)
+    model = TRPO.load(path, Market())
+    with pytest.warns(UserWarning, match="New ones start"):
+        model.learn(BATCH, reset_num_timesteps=False)
+    assert model.num_timesteps == 2 * BATCH
+
+
+def test_changed_bytes_are_refused_or_lead_to_some_episodes(tmp_path, rng):
+    path = model_of(DummyVecEnv([partial(Parity, limit=30)] * 2)).learn(2 * BATCH).save(tmp_path / "x")
+    record, arrays = read_archive(path)
+    outcomes = set()
+    for _ in range(150):
+        changed = arrays["training/running"].copy()
+        changed[rng.integers(len(changed))] = rng.integers(256)
+        write_archive(path, arrays | {"training/running": changed}, record)
+        try:
+            model = TRPO.load(path, DummyVecEnv([partial(Parity, limit=30)] * 2))
+            outcomes.add(len(said_by(partial(model.learn, 0, reset_num_timesteps=False))
+                             + said_by(model._start_episodes)))
+        except FileError as error:
+            assert "training/running" in str(error)
+            outcomes.add("refused")
+    assert outcomes == {"refused", 0, 1}
 
 
 def test_only_the_state_of_now_knows_of_episodes(tmp_path):
