@@ -251,7 +251,7 @@ class Part(Parity):
 @pytest.mark.parametrize("make, says", [
     (Simulated, "attribute engine is a Engine"), (Shared, "its class has changed the attribute total"),
     (Slots, "__slots__"), (holding(lock=threading.Lock()), "attribute lock is a lock"),
-    (holding(reward=lambda x: x), "attribute reward is a function"), (Part, "is a part of another"),
+    (holding(reward=lambda x: x), "attribute reward is a function"), (Part, "share a part"),
     (holding(rng=np.random.RandomState(0)), "attribute rng is a RandomState"),
     (holding(seen=np.zeros((5, 5))[:, 1]), "attribute seen is an array that is a part"),
     (lambda: wrappers.NormalizeObservation(Parity()), "attribute obs_rms is a RunningMeanStd"),

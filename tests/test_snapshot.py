@@ -211,6 +211,16 @@ def test_a_state_that_its_methods_refuse_starts_new_episodes(tmp_path):
     assert model.num_timesteps == 2 * BATCH
 
 
+def test_an_error_in_env_state_is_no_reason_not_to_save(tmp_path):
+    class Broken(Told):
+        def env_state(self):
+            raise RuntimeError("the engine is gone")
+    model = model_of(Broken())
+    said, = said_by(lambda: model.learn(4 * BATCH, CheckpointCallback(BATCH, tmp_path)))
+    assert "env_state raised RuntimeError: the engine is gone" in said
+    assert TRPO.load(model.save(tmp_path / "x")).held is None
+
+
 @pytest.mark.parametrize("envs", [
     [None], [3], [{}], [{"changed": {}}], [{"changed": 3, "same": []}], [{"changed": {}, "same": 5}],
     [{"changed": {3: 4}, "same": []}]])

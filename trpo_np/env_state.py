@@ -1,8 +1,8 @@
 """The state of an environment, with which its episode can go on in another process.
 
-An environment is a chain of layers: wrappers, and the environment within. Its state are the attributes of all
-layers, if these are plain values (files/plain.py), the generators of its spaces, and MuJoCo's data where the
-class is one of gymnasium's. Any layer may have two methods of its own,
+An environment is a chain of layers: wrappers, and the environment within. Its state is what their attributes
+hold: plain values (files/plain.py), the generators of spaces, and MuJoCo's data where the class is one of
+gymnasium's. Any layer may have two methods of its own,
 
     env_state()             return plain values: numbers, texts, arrays; lists, tuples and dicts of these
     set_env_state(state)    take these over, after a reset; raise a ValueError if they do not fit
@@ -70,9 +70,14 @@ def state(env: gymnasium.Env, before: dict[str, bytes | str]) -> dict:
 
     before: its portrait from when the model got it.
     """
-    changed: dict = {key: layer.env_state() for key, layer in hooks(env)}
     same: dict = {}
+    changed: dict = {}
     settings = []
+    for key, layer in hooks(env):
+        try:
+            changed[key] = layer.env_state()
+        except Exception as error:  # of any kind: it is no reason not to save the model
+            raise NoState(f"its env_state raised {type(error).__name__}: {error}") from error
     for part in parts(env):
         if part.key[0] == COVERED:
             continue
@@ -95,7 +100,7 @@ def state(env: gymnasium.Env, before: dict[str, bytes | str]) -> dict:
     except NotPlain as error:
         raise NoState(f"among its attributes is {error}") from None
     if have_in_common(settings, changed):
-        raise NoState("among its attributes is one that is a part of another, and only that has changed")
+        raise NoState("two of its attributes share a part, and only one of them has changed")
     return {"changed": changed, "same": list(digests(same).values())}
 
 
@@ -118,7 +123,7 @@ def put_back(env: gymnasium.Env, before: dict[str, bytes | str], saved: Any) -> 
         try:
             layer.set_env_state(wanted.pop(key))
         except (KeyError, ValueError) as error:
-            raise NoState(f"its set_env_state says {type(error).__name__}: {error}") from error
+            raise NoState(f"its set_env_state raised {type(error).__name__}: {error}") from error
     now = {part.key: part for part in parts(env)}
     for key, value in wanted.items():
         where, _, name = key.lstrip(SPACE).partition(".")

@@ -203,7 +203,7 @@ class TRPO:
         reset_num_timesteps: False continues the count, the logs and, as in stable-baselines3, the episodes
         under way: schedules apart, learning twice in this way takes the same steps as learning once for as
         long. True starts new episodes, and so do a `seed`, another environment, an error or Ctrl-C in the
-        `learn` before, and environments that have been stepped meanwhile, as `evaluate_policy` does.
+        `learn` before, and environments that were seen to be stepped meanwhile, as by `evaluate_policy`.
         """
         comm, callback = self.comm, callbacks.as_callback(callback)
         _check_number("total_timesteps", total_timesteps, 0)
