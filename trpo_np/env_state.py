@@ -13,9 +13,15 @@ Attributes that are as they were when the model got the environment count as its
 not copied: the environment that is to go on must have the same.
 """
 
+import functools
+import gc
 import hashlib
+import inspect
+import sys
+from collections import Counter
 from collections.abc import Iterator
-from types import FunctionType
+from contextlib import suppress
+from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -28,8 +34,12 @@ from .files.plain import MOST, NotPlain, have_in_common, pack, unpack
 NO_STATE = {"env", "spec", "metadata", "render_mode", "fullpath", "mujoco_renderer", "_cached_spec",
             "_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs", "_abc_impl"}
 HOOKS = "env_state", "set_env_state"
-COVERED, SPACE = "~", "*"  # begin the keys of attributes for which a layer's own methods stand; of spaces
+# how the keys begin of attributes for which a layer's own methods stand, of spaces, of attributes of a class
+COVERED, SPACE, CLASS = "~", "*", "^"
 DERIVED = "xpos", "xipos", "cfrc_ext"  # Ant and Humanoid read those of the last step; mj_forward gives others
+
+
+FOUND: dict[type, list] = {}  # the names of the attributes that the latest object of a class had
 
 
 class NoState(Exception):
@@ -81,20 +91,20 @@ def state(env: gymnasium.Env, before: dict[str, bytes | str]) -> dict:
     for part in parts(env):
         if part.key[0] == COVERED:
             continue
-        value, is_own = read(part), part.name in vars(part.layer)
+        value = read(part)
         try:
             packed = brief(pack(value))
         except NotPlain as error:
             raise NoState(f"its attribute {part.name} is {error}") from None
         if packed == before.get(part.key) and not isinstance(part.value, np.random.Generator):
             same[part.key] = packed
-            settings += [value] * is_own
+            settings.append(value)
         elif is_mujoco(part, "MjModel"):
             raise NoState("its MuJoCo model has been changed")
-        elif is_own or isinstance(part.value, Space):
-            changed[part.key] = value
-        else:
+        elif part.key[0] == CLASS:
             raise NoState(f"its class has changed the attribute {part.name}, which all of its kind share")
+        else:
+            changed[part.key] = value
     try:
         pack([settings, changed])
     except NotPlain as error:
@@ -117,7 +127,7 @@ def put_back(env: gymnasium.Env, before: dict[str, bytes | str], saved: Any) -> 
         if one != other:
             raise NoState(f"{key.partition('.')[2]} is not what it was there")
     wanted = saved["changed"] | {key: unpack(packed) for key, packed in same.items()
-                                 if key in found and isinstance(packed, bytes)}
+                                 if key in found and key[0] != CLASS and isinstance(packed, bytes)}
     layers = dict(named_layers(env))
     for key, layer in hooks(env):
         try:
@@ -126,7 +136,7 @@ def put_back(env: gymnasium.Env, before: dict[str, bytes | str], saved: Any) -> 
             raise NoState(f"its set_env_state raised {type(error).__name__}: {error}") from error
     now = {part.key: part for part in parts(env)}
     for key, value in wanted.items():
-        where, _, name = key.lstrip(SPACE).partition(".")
+        where, _, name = key.removeprefix(SPACE).partition(".")
         if key not in now and not is_new(layers.get(where), name):
             raise NoState(f"it cannot have {key!r:.100}")
         part = now.get(key) or Part(key, layers[where], name, None)
@@ -182,20 +192,65 @@ def parts(env: Any) -> Iterator[Part]:
         for cls in type(layer).__mro__:
             if vars(cls).get("__slots__"):
                 yield Part(f"{covered}{where}.__slots__", layer, "__slots__", cls)
-        own = getattr(layer, "__dict__", {})
-        shared = {name: value for cls in reversed(type(layer).__mro__) for name, value in vars(cls).items()
-                  if not name.startswith("__") and not hasattr(value, "__get__")}
-        for name, value in (shared | own).items():
-            if name in NO_STATE or isinstance(value, (type, np.dtype)) or is_of_gymnasium(value):
-                continue
-            is_space, is_generator = isinstance(value, Space), isinstance(value, np.random.Generator)
-            mark = SPACE if is_space else "" if is_generator else covered
-            yield Part(f"{mark}{where}.{name}", layer, name, value)
+        for name, value in sorted(class_attributes(type(layer)).items()):
+            if is_state(name, value) and not isinstance(value, Space):
+                yield Part(f"{covered or CLASS}{where}.{name}", layer, name, value)
+        for name, value in sorted(attributes(layer).items()):
+            if is_state(name, value):
+                is_space, is_generator = isinstance(value, Space), isinstance(value, np.random.Generator)
+                mark = SPACE if is_space else "" if is_generator else covered
+                yield Part(f"{mark}{where}.{name}", layer, name, value)
 
 
-def is_of_gymnasium(value: Any) -> bool:
-    """Say whether a value is a function that gymnasium's wrappers made for themselves."""
-    return isinstance(value, FunctionType) and value.__module__.startswith("gymnasium.")
+def attributes(thing: Any) -> dict[str, Any]:
+    """Return an object's attributes and those of its class, but for methods and properties.
+
+    Python 3.11 and 3.12 read attributes more slowly, for ever, once they have made the dict that `vars`
+    returns; a step of CartPole then takes an eighth longer. So names are sought in the code of the class; the
+    garbage collector, which knows all that an object holds, tells whether one is missing.
+    """
+    cls: Any = type(thing)
+    shared = class_attributes(cls)
+    names = names_in_code(cls) if (3, 11) <= sys.version_info < (3, 13) else []
+    for some in (FOUND.get(cls, []), names):
+        known = {}
+        for name in some:
+            with suppress(AttributeError):
+                known[name] = object.__getattribute__(thing, name)
+        if some and not Counter(map(id, gc.get_referents(thing))) - Counter(map(id, [*known.values(), cls])):
+            FOUND[cls] = list(known)
+            return shared | known
+    return shared | getattr(thing, "__dict__", {})
+
+
+def class_attributes(cls: Any) -> dict[str, Any]:
+    """Return the attributes that the objects of a class share, without methods and properties."""
+    whole = {name: value for base in reversed(cls.__mro__[:-1]) for name, value in vars(base).items()}
+    return {name: value for name, value in whole.items()
+            if not name.startswith("__") and not hasattr(value, "__get__")}
+
+
+@functools.cache
+def names_in_code(cls: Any) -> list[str]:
+    """Return the names that occur in a class, in annotations and code, but for methods and properties."""
+    found: dict = {}
+    for base in cls.__mro__[:-1]:
+        found |= dict.fromkeys([*vars(base), *vars(base).get("__annotations__", ())])
+        for value in vars(base).values():
+            for function in (value, getattr(value, "fget", None), getattr(value, "__func__", None)):
+                code = [getattr(function, "__code__", None)]
+                while code:
+                    if isinstance(one := code.pop(), CodeType):
+                        found |= dict.fromkeys(one.co_names)
+                        code += one.co_consts
+    return [name for name in found if not name.startswith("__")
+            and not hasattr(inspect.getattr_static(cls, name, None), "__get__")]
+
+
+def is_state(name: str, value: Any) -> bool:
+    """Say whether an attribute can be state: no type, no function that gymnasium's wrappers made."""
+    is_function = isinstance(value, FunctionType) and value.__module__.startswith("gymnasium.")
+    return name not in NO_STATE and not isinstance(value, (type, np.dtype)) and not is_function
 
 
 def is_mujoco(part: Part, kind: str) -> bool:
@@ -216,7 +271,7 @@ def read(part: Part) -> Any:
     """Return an attribute's value, of objects that are known their content, as plain values."""
     value = part.value
     if isinstance(value, Space) and type(value).__module__.startswith("gymnasium."):
-        generators = [vars(space).get("_np_random") for space in within(value)]
+        generators = [attributes(space).get("_np_random") for space in within(value)]
         return [generator and generator.bit_generator.state for generator in generators]
     if is_mujoco(part, "MjModel"):
         import mujoco
@@ -238,7 +293,7 @@ def write(part: Part, value: Any) -> None:
     """Give an attribute the value that `read` returned of another."""
     if isinstance(part.value, Space):
         for space, state in zip(within(part.value), value, strict=True):
-            vars(space)["_np_random"] = state and generator_of(state)
+            object.__setattr__(space, "_np_random", state and generator_of(state))
     elif is_mujoco(part, "MjData"):
         import mujoco
 
@@ -247,7 +302,7 @@ def write(part: Part, value: Any) -> None:
         for name in DERIVED:
             getattr(part.value, name)[:] = value[name]
     else:
-        vars(part.layer)[part.name] = value
+        object.__setattr__(part.layer, part.name, value)
 
 
 def generator_of(state: dict) -> np.random.Generator:
@@ -260,7 +315,7 @@ def generator_of(state: dict) -> np.random.Generator:
 def within(space: Space) -> Iterator[Space]:
     """Yield a space and those that it is made of."""
     yield space
-    for value in vars(space).values():
+    for value in attributes(space).values():
         several = value.values() if isinstance(value, dict) else value
         for inner in several if isinstance(several, (list, tuple, type({}.values()))) else [value]:
             if isinstance(inner, Space):
