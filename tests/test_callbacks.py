@@ -1,5 +1,7 @@
 """Callbacks: when they are called, what stops training, and files that a killed run goes on from."""
 
+import warnings
+
 import gymnasium
 import numpy as np
 import pytest
@@ -480,8 +482,11 @@ def test_ranks_share_an_evaluation_and_rank_0_writes(tmp_path, rank, capsys):
     model.logger = Logger()
     callback.on_training_start({}, {})
     model.num_timesteps, model.restart_pending = BATCH, False
-    assert callback.on_update_end() and model.restart_pending
-    callback.on_update_logged()
+    assert callback.on_update_end() and not model.restart_pending
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        callback.on_update_logged()
+    assert model.restart_pending and ["several ranks" in str(w.message) for w in said] == [True] * (rank == 0)
     assert sum(seed is None for seed in env.seeds) + 1 == len(env.seeds)
     assert callback.callbacks[0].evaluations_results == [[3.0] * 4]
     files = {"evaluations.npz", "best_model.npz", f"trpo_{BATCH}_steps.npz"}

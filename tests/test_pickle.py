@@ -183,10 +183,12 @@ def test_policies_and_models_come_back(kind, tmp_path):
     assert files[0][0] == files[1][0] and list(files[0][1]) == list(files[1][1])
     assert all((files[0][1][name] == files[1][1][name]).all() for name in files[0][1])
     assert draws(policy) == draws(other) == draws(model)
-    # the environments go along, in the state in which they were; learning restarts them
+    # the environments go along, in the state in which they were; these start anew
     for one in (model, other):
-        if kind == "by name":  # the environment, which holds a lambda, did not go along
+        # the environment by name, which holds a lambda, did not go along; its copy would go on in this one
+        if kind == "by name":
             one.set_env(environment(kind))
+        one.set_env(one.get_env())
         one.learn(64, reset_num_timesteps=False)
     assert other.num_timesteps == model.num_timesteps >= 128
     np.testing.assert_array_equal(model.policy.params.flat, other.policy.params.flat)
@@ -293,7 +295,9 @@ def test_spawned_workers_get_policies_and_models(tmp_path):
         of_policy, of_model = pool.map(work, [model.policy, model])
         path = pool.apply(learn_and_save, [(model, tmp_path / "there")])
     assert of_policy == of_model == draws(model)
-    here = trained("plain").learn(64, reset_num_timesteps=False).save(tmp_path / "here")
+    model = trained("plain")
+    model.set_env(model.get_env())  # as in the worker, its episodes start anew
+    here = model.learn(64, reset_num_timesteps=False).save(tmp_path / "here")
     (record, arrays), (there, its) = read_archive(here), read_archive(path)
     assert record == there and all((arrays[name] == its[name]).all() for name in arrays)
 

@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from .envs import adapt, innermost, make_env
+from .envs import adapt, make_env
 from .evaluation import check_spaces, evaluate_policy
 from .files.archive import read_archive, write_archive
 from .logger import EpisodeLog, Logger
 from .settings import check_count
+from .snapshot import end_what_no_file_holds
 
 EVALUATION = 4  # the number of a random stream, beside those of trpo.py
 
@@ -224,10 +225,10 @@ class CheckpointCallback(EveryNTimesteps):
         model = TRPO.load(path, env)
         model.learn(total - model.num_timesteps, reset_num_timesteps=False, callback=CheckpointCallback(...))
 
-    to the very bits of a run that was never killed. A file holds the model's state, but not the
-    environments': at each checkpoint they start new episodes, seeded from the count of updates, in a run that
-    goes on as in a resumed one. So save much less often than episodes end. Running means and the like that
-    wrappers keep beyond an episode are not in the file: use normalize_observations instead.
+    to the very bits of a run that was never killed. For that the file holds the environments' state, too, and
+    their episodes go on. Those that do not give their state (docs/environments.md), and those of several
+    ranks, end their episodes at each checkpoint as if truncated and start new ones, in a run that goes on as
+    in a resumed one, and a warning says so. Then save much less often than episodes end.
     """
 
     def __init__(self, save_freq: int, save_path: str | os.PathLike, name_prefix: str = "trpo",
@@ -242,12 +243,14 @@ class CheckpointCallback(EveryNTimesteps):
         return os.path.join(self.save_path, f"{self.name_prefix}_{self.num_timesteps}_steps")
 
     def _on_event(self) -> bool:
-        self.due = self.model.restart_pending = True
+        self.due = True
         return True
 
     def _on_update_logged(self) -> None:
-        if self.due and self.model.comm.rank == 0:
-            self.say(f"Saved a checkpoint to {self.model.save(self._file())}", level=2)
+        if self.due:
+            end_what_no_file_holds(self.model, self.n_steps)
+            if self.model.comm.rank == 0:
+                self.say(f"Saved a checkpoint to {self.model.save(self._file())}", level=2)
         self.due = False
 
 
@@ -343,8 +346,6 @@ class EvalCallback(EveryNTimesteps):
         if share:
             mine = evaluate_policy(model, self.eval_env, share, self.deterministic, self.render,
                                    return_episode_rewards=True, seed=int(seeds.generate_state(1)[0] >> 1))
-        ours, training = (set(map(id, innermost(env))) for env in (self.eval_env, self.training_env))
-        model.restart_pending |= not ours.isdisjoint(training)  # an episode of training was interrupted
         return tuple(sum(parts, []) for parts in zip(*comm.gather(mine)))
 
     def _write(self, is_best: bool) -> None:
@@ -390,7 +391,7 @@ class MonitorCallback(BaseCallback):
         if self.model.comm.rank == 0:
             self._log = EpisodeLog(self.path, self.env_id, self.model.episodes)
 
-    def _on_rollout_end(self) -> None:
+    def _on_update_end(self) -> None:  # not before: an update that fails takes its episodes back
         if self.model.comm.rank == 0:
             for reward, length in self.locals["new_episodes"]:
                 self._log.write(reward, length)

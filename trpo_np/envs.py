@@ -8,6 +8,7 @@
     reset(seeds)                        observations (n, width)
     step(actions)                       a Step: the observations to act on next, rewards, how each row ended
     watched, infos                      if `watched` is set: the last step's infos, see Stepper
+    portraits(), states(), put_back()   what episodes need to go on elsewhere, see env_state.py
 Observations are encoded and copied on receipt, so an environment may reuse its buffers. A stepper calls
 `self.env.reset` with keywords only: evaluation puts a function of its own in its place.
 """
@@ -24,7 +25,8 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from . import spaces
+from . import env_state, spaces
+from .env_state import NoState
 from .promises import declared
 from .settings import check_count, checked_seed, install, nearest
 from .vec_env import (
@@ -69,9 +71,29 @@ class Stepper:
     "terminal_observation", and whether it was only truncated under "TimeLimit.truncated".
     """
 
+    env: Any
     watched = False
     infos: Any = None
     successes: list = []  # (environment, bool) of the episodes that ended in a step and said `is_success`
+
+    def portraits(self) -> list:
+        """Return what can be read of each environment."""
+        return [env_state.portrait(self.env)]
+
+    def glance(self) -> str:
+        """Return a digest that shows, where it can be seen, whether somebody has stepped the environments."""
+        return env_state.glance(self.env)
+
+    def states(self, before: list) -> list:
+        """Return the state of each environment, given the `portraits` from when the model got them.
+
+        A NoState says why there is none.
+        """
+        raise NoState("it steps several environments as one, and such do not give their states")
+
+    def put_back(self, before: list, states: list) -> None:
+        """Give the environments, after a reset, the states of others; a NoState says what does not fit."""
+        raise NoState("it steps several environments as one, which take no states")
 
     def note_success(self, i: int, info: Any) -> None:
         """Note whether the episode that ended in environment i succeeded, if its last info says so."""
@@ -136,6 +158,25 @@ class EnvList(Stepper):
         if infos is not None:
             self.infos = infos
         return Step(rows, rewards, terminated, truncated, final, self._all, over, terminated is self._none)
+
+    def portraits(self) -> list:
+        """Return what can be read of each environment."""
+        return [env_state.portrait(env) for env in self.envs]
+
+    def glance(self) -> str:
+        """Return a digest of the first environment; who steps one of several steps that."""
+        return env_state.glance(self.envs[0])
+
+    def states(self, before: list) -> list:
+        """Return the state of each environment; a NoState says why there is none."""
+        return [env_state.state(env, its) for env, its in zip(self.envs, before)]
+
+    def put_back(self, before: list, states: list) -> None:
+        """Give the environments, after a reset, the states of others; a NoState says what does not fit."""
+        if len(states) != self.num_envs:
+            raise NoState(f"there are {self.num_envs} environments, not {len(states)}")
+        for env, its, saved in zip(self.envs, before, states):
+            env_state.put_back(env, its, saved)
 
     def _start(self, i: int, **seed) -> tuple[np.ndarray, dict]:
         try:

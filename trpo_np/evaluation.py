@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import spaces
-from .envs import EnvList, adapt, make_env
+from .envs import EnvList, adapt, innermost, make_env
 from .settings import check_count
 
 LONG = 10_000  # steps of an episode after which a warning says that it may never end
@@ -44,6 +44,8 @@ def evaluate_policy(model, env, n_eval_episodes=10, deterministic=True, render=F
     with made as env, drawing_from(model, seed):
         stepper = adapt(env)
         check_spaces(model, stepper)
+        if hasattr(model, "restart_pending") and shares(env, model.get_env()):
+            model.restart_pending = True  # an episode of training is cut short
         targets = [(n_eval_episodes + i) // stepper.num_envs for i in range(stepper.num_envs)]
         seeds = [None if seed is None else int(seed) + i for i in range(stepper.num_envs)]
         if isinstance(stepper, EnvList):  # one after the other: a batch of observations would gain little
@@ -62,6 +64,11 @@ def evaluate_policy(model, env, n_eval_episodes=10, deterministic=True, render=F
     if reward_threshold is not None and not mean > reward_threshold:
         raise AssertionError(f"the mean reward is {mean:.2f}, not above the threshold {reward_threshold:.2f}")
     return (returns, lengths) if return_episode_rewards else (mean, std)
+
+
+def shares(env: Any, other: Any) -> bool:
+    """Say whether some environment is behind both of these."""
+    return not {id(inner) for inner in innermost(env)}.isdisjoint(map(id, innermost(other)))
 
 
 class Tap:

@@ -158,11 +158,11 @@ class RewardNormalizer:
 
     def __init__(self, enabled: bool, clip: float = 10.0):
         self.moments, self.enabled, self.clip = Moments(1), enabled, clip
-        self._sums = np.zeros(0)
+        self.sums = np.zeros(0)
 
     def restart(self, num_envs: int) -> None:
         """Forget unfinished episodes."""
-        self._sums = np.zeros(num_envs)
+        self.sums = np.zeros(num_envs)
 
     def __call__(self, rewards: np.ndarray, done: np.ndarray, valid: np.ndarray, gamma: float,
                  comm) -> np.ndarray:
@@ -175,8 +175,8 @@ class RewardNormalizer:
             return rewards
         sums = np.empty_like(rewards)
         for t in range(len(rewards)):
-            self._sums = rewards[t] + gamma * self._sums
-            sums[t] = self._sums
-            self._sums = np.where(done[t] | ~valid[t], 0.0, self._sums)
+            self.sums = rewards[t] + gamma * self.sums
+            sums[t] = self.sums
+            self.sums = np.where(done[t] | ~valid[t], 0.0, self.sums)
         self.moments.merge(sums[valid][:, None], comm)
         return np.clip(rewards / self.moments.unit[0], -self.clip, self.clip)

@@ -46,6 +46,7 @@ class Runner:
         self.policy, self.stepper, n = policy, stepper, stepper.num_envs
         self.obs = np.zeros((n, *policy.observation_space.rows), policy.observation_space.precision)
         self.warned = self.warned_of_coarse = False  # that all actions are clipped; of large observations
+        self.portraits = stepper.portraits()
         self._forget()
 
     def restart(self, seeds: list) -> None:
@@ -53,6 +54,21 @@ class Runner:
         self.obs = self.stepper.reset(seeds)
         self._forget()
         self._warn_of_coarse_numbers()
+
+    def state(self) -> dict:
+        """Return what the episodes under way need to go on elsewhere, as plain values.
+
+        A NoState (env_state.py) says why there is none.
+        """
+        arrays = {name: np.array(getattr(self, name)) for name in ("obs", "returns", "lengths", "starts")}
+        memory = {name: np.array(array) for name, array in self.memory.items()}
+        return {**arrays, "memory": memory, "envs": self.stepper.states(self.portraits)}
+
+    def put_back(self, state: dict) -> None:
+        """Go on, after a restart, with the episodes whose `state` it is; a NoState says what does not fit."""
+        self.stepper.put_back(self.portraits, state["envs"])
+        self.obs, self.memory = state["obs"], state["memory"]
+        self.returns, self.lengths, self.starts = state["returns"], state["lengths"], state["starts"]
 
     def _forget(self) -> None:
         n = self.stepper.num_envs

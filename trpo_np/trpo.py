@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections import deque
 from contextlib import closing
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 
 from . import callbacks, spaces
 from .comm import OneProcess, check_agreement, connect, guarded
+from .env_state import NoState
 from .envs import Carried, adapt, make_env
 from .files.model import FileError, read_model, resolve_policy, write_model
 from .files.training import check_training, fingerprint, restore, training_record
@@ -23,7 +25,7 @@ from .policies.fast import warm_up
 from .pretrain import expert_arrays, imitate
 from .rollout import Runner, Segment
 from .settings import FIELDS, FIXED, Settings, checked_seed
-from .snapshot import Snapshot, all_or_nothing, state_of
+from .snapshot import Snapshot, all_or_nothing, state_of, take_up
 from .trust_region import fisher_operator
 from .update import improve
 from .vec_wrappers import VecNormalize
@@ -109,7 +111,10 @@ class TRPO(StableBaselines):
         self.successes = deque(maxlen=100)  # whether each of these succeeded, or None if it did not say
         self.loggers: list = []
         self.logger = RunLogger([], self)
-        self.restart_pending = True
+        self.restart_pending = True  # the next rollout starts new episodes, unless some are held:
+        self.held: bytes | None = None  # episodes that go on there, of the file or model this is a copy of
+        self.cut_every: list = []  # the steps between the checkpoints that end episodes
+        self.glimpse = ""  # of the environments, as `learn` left them
         self.env_id = vars(self)["env"] = None
         if env is not None:
             self.set_env(env)
@@ -135,15 +140,17 @@ class TRPO(StableBaselines):
                 dtype=settings.dtype, normalize=settings.normalize_observations)
             self._install(policy.draw(self._rng(INIT, self.updates)))
         stepper.observation_space = self.policy.observation_space  # it also knows the channels' axis
-        vars(self).update(env=env, env_id=stepper.env_id, stepper=stepper, restart_pending=True)
+        held = None if "stepper" in vars(self) else self.held
+        vars(self).update(env=env, env_id=stepper.env_id, stepper=stepper, restart_pending=True, held=held,
+                          runner=Runner(self.policy, stepper))
 
     def _install(self, policy) -> None:
         self.policy = policy
         self.adam = Adam(policy.critic_params.flat.size, policy.dtype)
 
     def __getattr__(self, name):
-        if name in ("policy", "stepper"):
-            what = "environment" if name == "stepper" else "network"
+        if name in ("policy", "stepper", "runner"):
+            what = "network" if name == "policy" else "environment"
             raise AttributeError(f"this model has no {what} yet; call set_env(env) first")
         if name in ("observation_space", "action_space"):  # as described in spaces.py: shape, n, low, high
             return getattr(self.policy, name)
@@ -170,8 +177,10 @@ class TRPO(StableBaselines):
 
     def __getstate__(self) -> dict:
         """Pickle all but loggers and MPI; without its environment, and a warning, if that does not pickle."""
-        left = {"stepper", "comm", "logger", "loggers"}
-        return {k: v for k, v in vars(self).items() if k not in left} | {"env": Carried(self.env)}
+        left = {"stepper", "runner", "comm", "logger", "loggers"}
+        held = state_of(self).running if "policy" in vars(self) else None
+        kept = {k: v for k, v in vars(self).items() if k not in left}
+        return kept | {"env": Carried(self.env), "held": held, "restart_pending": True}
 
     def __setstate__(self, state):
         env = state["env"]
@@ -199,18 +208,20 @@ class TRPO(StableBaselines):
               reset_num_timesteps=True, progress_bar=False, **others):
         """Train for at least `total_timesteps` environment steps, in whole batches; return the model.
 
-        Steps count over all ranks. Episodes start anew. callback: a BaseCallback, a list of them, or a
-        function of (locals, globals) that stops training by returning False. seed: replaces the model's.
-        log_interval: updates per table. tb_log_name: the folder within `tensorboard_log`.
-        reset_num_timesteps: False continues the count and the logs. progress_bar: on the terminal.
+        Steps count over all ranks. callback: a BaseCallback, a list of them, or a function of (locals,
+        globals) that stops training by returning False. seed: replaces the model's. log_interval: updates per
+        table. tb_log_name: the folder within `tensorboard_log`. progress_bar: on the terminal.
+
+        reset_num_timesteps: False continues the count, the logs and, as in stable-baselines3, the episodes
+        under way: schedules apart, learning twice in this way takes the same steps as learning once for as
+        long. True starts new episodes, and so do a `seed`, another environment, an error or Ctrl-C in the
+        `learn` before, and environments that were seen to be stepped meanwhile, as by `evaluate_policy`.
         """
         answer("learn", others)
-        comm, runner, callback = self.comm, Runner(self.policy, self.stepper), callbacks.as_callback(callback)
-        seed = self.seed if seed is None else checked_seed(seed)
+        comm, callback = self.comm, callbacks.as_callback(callback)
         _check_number("total_timesteps", total_timesteps, 0)
         _check_number("log_interval", log_interval, 1)
-        comm.first_on_machine(lambda: warm_up(self.policy.kernel_files))
-        self.seed, self.num_timesteps = seed, 0 if reset_num_timesteps else self.num_timesteps
+        self._begin(None if seed is None else checked_seed(seed), bool(reset_num_timesteps))
         before, total = self.num_timesteps, self.num_timesteps + int(total_timesteps)
         callbacks.check_ranks(callback, comm)
         check_agreement(comm.gather((total, log_interval)), "total_timesteps and log_interval of learn")
@@ -218,13 +229,12 @@ class TRPO(StableBaselines):
         if isinstance(self.logger, RunLogger):
             self.logger = RunLogger(own.outputs, self)
         callback.init_callback(self)
-        self.restart_pending = True
         started, seconds, going = time.perf_counter(), np.zeros(3), True
         with own, closing(Progress(total_timesteps, enabled=progress_bar and comm.rank == 0)) as progress:
             callback.on_training_start(locals(), globals())
             while self.num_timesteps < total and going:
                 # rollout: act in the environments
-                segment = self._rollout(runner, callback)
+                segment = self._rollout(callback)
                 if segment is None:
                     break
                 going = callback.on_rollout_end() is not False
@@ -232,8 +242,8 @@ class TRPO(StableBaselines):
                 # update: improve policy and critic (update.py)
                 clock = time.perf_counter()
                 stats, memory = self.update(segment, max(0.0, 1 - self.num_timesteps / total))
+                self.runner.remember(memory)
                 self.snapshot = Snapshot(self)  # from now on the update counts
-                runner.remember(memory)
                 seconds += segment.env_seconds, segment.policy_seconds, time.perf_counter() - clock
                 progress.clear()
                 going = all(comm.gather(callback.on_update_end() is not False and going))
@@ -246,31 +256,57 @@ class TRPO(StableBaselines):
                     self.logger.dump(self.num_timesteps)
                 callback.on_update_logged()
                 progress.update(self.num_timesteps - before)
+            self.glimpse = self.stepper.glance()
             callback.on_training_end()
         return self
 
-    def _rollout(self, runner: Runner, callback) -> Segment | None:
+    def _begin(self, seed: int | None, anew: bool) -> None:
+        """Prepare to learn: compile, take another seed or count of steps, see whether episodes can go on."""
+        stepper = self.stepper
+        self.comm.first_on_machine(lambda: warm_up(self.policy.kernel_files))
+        if anew or seed is not None:
+            self.restart_pending, self.held = True, None
+        elif not self.restart_pending:
+            self.restart_pending = self.glimpse != stepper.glance()
+        self.seed = self.seed if seed is None else seed
+        self.num_timesteps = 0 if anew else self.num_timesteps
+
+    def _start_episodes(self) -> None:
+        """Start an episode in each environment, or go on with those that are held."""
+        rngs = [self._rng(ENVS, self.updates, i) for i in range(self.stepper.num_envs)]
+        seeds = [int(rng.integers(2**31)) for rng in rngs]
+        held, self.held = self.held, None
+        while True:
+            self.runner.restart(seeds)
+            self.reward_normalizer.restart(self.stepper.num_envs)
+            self.restart_pending = False
+            if held is None:
+                return
+            try:
+                return take_up(self, held)
+            except NoState as error:
+                held = None
+                warnings.warn("the episodes that were under way when the model was saved cannot go on in "
+                              f"this environment: {error}. New ones start", stacklevel=4)
+
+    def _rollout(self, callback) -> Segment | None:
         """Collect a segment, count the steps and episodes of all ranks; None if a callback stopped one."""
         callback.on_rollout_start()
         self.snapshot = Snapshot(self, between=False)
-        comm, num_envs = self.comm, self.stepper.num_envs
+        comm, before = self.comm, self.num_timesteps
         if self.restart_pending:
-            rngs = [self._rng(ENVS, self.updates, i) for i in range(num_envs)]
-            runner.stepper = self.stepper  # `set_env` may have brought another
-            runner.restart([int(rng.integers(2**31)) for rng in rngs])
-            self.reward_normalizer.restart(num_envs)
-            self.restart_pending = False
-        before = self.num_timesteps
+            self._start_episodes()
         # ranks that drifted apart must not go on
         state = comm.size > 1 and fingerprint(self, self.snapshot)
-        steps = -(-self.settings.timesteps_per_batch // num_envs)
-        segment = runner.collect(steps, self._rng(NOISE, self.updates), self._step_hook(callback))
+        steps = -(-self.settings.timesteps_per_batch // self.stepper.num_envs)
+        segment = self.runner.collect(steps, self._rng(NOISE, self.updates), self._step_hook(callback))
         reports = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes,
                                                    segment.successes)))
         check_agreement([state for state, _ in reports],
                         "settings, counters, parameters, optimiser and statistics")
         if not all(collected for _, collected in reports):
             self.num_timesteps = before  # steps that nothing was learned from do not count
+            self.restart_pending = True
             return None
         self.num_timesteps = before + sum(count for _, (count, *_) in reports)
         new_episodes = [episode for _, (_, episodes, _) in reports for episode in episodes]
@@ -427,7 +463,8 @@ class TRPO(StableBaselines):
 
         A binary file object in place of the path, such as io.BytesIO(), gets the same bytes at its position
         by one `write`, and is returned. While the model learns, the file holds its state after the last
-        update, also if another thread saves.
+        update, also if another thread saves. Between two updates it holds the episodes under way, too, if the
+        environments give their state.
         """
         answer("save", others)
         state = state_of(self)

@@ -21,6 +21,7 @@ from toys import ACTIONS, Toy, Vector
 from trpo_np import TRPO, load_policy, ops, policies
 from trpo_np.files import archive
 from trpo_np.files.archive import FileError, read_archive, write_archive
+from trpo_np.files.plain import pack
 from trpo_np.policies import MlpPolicy
 from trpo_np.settings import LinearSchedule
 
@@ -136,6 +137,7 @@ def test_training_goes_on_in_another_process_with_the_same_bits(tmp_path):
     path = model.save(tmp_path / "half")
     elsewhere = run(GO_ON, path, tmp_path / "elsewhere.npz")
     assert elsewhere[0] == draws(model)
+    model.set_env(model.get_env())  # which does not give its state: episodes start anew, there and here
     model.learn(96, reset_num_timesteps=False)
     model.save(tmp_path / "here")
     assert elsewhere[1] == draws(model)
@@ -463,7 +465,35 @@ POLICY = {  # refused by load_policy and TRPO.load
     "rng beyond range": (meta("policy.rng.state.state", 2**200), "policy.rng"),
     "rng of words": (meta("policy.rng.state", {"state": "a", "inc": "b"}), "policy.rng"),
 }
+RUNNING = {"obs": np.zeros((1, 3), np.float32), "returns": np.zeros(1), "lengths": np.zeros(1, int),
+           "starts": np.zeros(1, bool), "memory": {}, "envs": [None], "sums": np.zeros(1)}
+
+
+def running(value=None, **changes):
+    """Add episodes under way, of one environment."""
+    packed = pack(RUNNING | changes) if value is None else value
+    return array("training/running", np.frombuffer(packed, np.uint8))
+
+
 TRAINING = {  # refused by TRPO.load
+    "episodes cut off": (running(pack(RUNNING)[:-9]), "training/running: packed values cannot be read"),
+    "episodes of nothing": (running(b""), "training/running"),
+    "episodes as numbers": (array("training/running", np.zeros(9)), "training/running is float64"),
+    "episodes in rows": (array("training/running", np.zeros((2, 2), np.uint8)), "training/running is uint8"),
+    "too many episodes": (array("training/running", np.zeros(2**24 + 1, np.uint8)), "training/running"),
+    "episodes no dict": (running(pack([1])), "training/running does not hold obs, returns"),
+    "episodes with more": (running(more=1), "training/running does not hold"),
+    "episodes of no list": (running(envs=3), "training/running does not hold"),
+    "episodes of another width": (running(obs=np.zeros((1, 4))), r"training/running: obs is not .*\(1, 3\)"),
+    "episodes of another number": (running(envs=[1, 2]), "training/running: obs"),
+    "episodes with words": (running(obs=np.array([["a", "b", "c"]])), "training/running: obs"),
+    "episodes with nan": (running(returns=np.array([np.nan])), "training/running: returns"),
+    "episodes with broken lengths": (running(lengths=np.ones(1)), "training/running: lengths"),
+    "episodes with starts of numbers": (running(starts=np.ones(1)), "training/running: starts"),
+    "episodes with a memory": (running(memory={"pi": np.zeros((1, 2))}), "training/running: its memory"),
+    "episodes with no sums": (running(sums=None), "training/running: sums"),
+    "cuts of words": (meta("progress.cut_every", ["a"]), "progress.cut_every is \\['a'\\]"),
+    "cuts at once": (meta("progress.cut_every", [0]), "progress.cut_every"),
     "Adam's m missing": (array("training/adam_m", ...), "training/adam_m"),
     "Adam's v missing": (array("training/adam_v", ...), "training/adam_v"),
     "Adam's m of another shape": (array("training/adam_m", lambda a: a[:-1]), "training/adam_m"),

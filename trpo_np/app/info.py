@@ -15,6 +15,8 @@ def description(path: str, record: dict, arrays: dict) -> str:
     mean = ""
     if returns:
         mean = f", the last {len(returns)} with a mean return of {sum(returns) / len(returns):.2f}"
+    every = " and ".join(f"{steps:,}" for steps in progress.get("cut_every", []))
+    cut = f"; cut by checkpoints, every {every} steps" * bool(every)
     normalised = ", normalised" if about["normalize"] else ""
     lines = [path, *columns({
         "policy": f"{shown(about['class'])}, {shown(about['dtype'])}",
@@ -27,7 +29,7 @@ def description(path: str, record: dict, arrays: dict) -> str:
         "steps": f"{progress['num_timesteps']:,}",
         "updates": f"{progress['updates']:,}, of which {progress['skipped_updates']:,} "
                    "found no better policy",
-        "episodes": f"{progress['episodes']:,}{mean}",
+        "episodes": f"{progress['episodes']:,}{mean}{cut}",
         "seed": shown(progress["seed"]),
         "settings": settings(record["algorithm"]),
     }), "", *table(weights)]

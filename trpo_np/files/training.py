@@ -12,6 +12,7 @@ import numpy as np
 
 from ..settings import FIELDS, Settings
 from .archive import FileError, check_entries, check_not_negative
+from .plain import MOST, unpack
 
 COUNTERS = ("num_timesteps", "updates", "skipped_updates", "episodes", "failures")
 
@@ -26,7 +27,11 @@ def training_record(model: Any, state: Any) -> tuple[dict, dict]:
     progress = {**state.counters, "seed": model.seed, "adam_steps": t, "recent": recent}
     if any(success is not None for success in state.successes):
         progress["successes"] = state.successes
+    if model.cut_every:
+        progress["cut_every"] = model.cut_every
     arrays = {"adam_m": m, "adam_v": v}
+    if state.running is not None:
+        arrays["running"] = np.frombuffer(state.running, np.uint8)
     arrays |= {f"returns_{name}": array for name, array in state.returns.items()}
     return {"env_id": model.env_id, "algorithm": model.settings.to_json(), "progress": progress}, arrays
 
@@ -65,6 +70,9 @@ def check_training(record: dict, entries: dict, policy: Any, changes: dict) -> N
     needed = {"adam_m": adam, "adam_v": adam,
               "returns_count": ("float64", ()), "returns_mean": number, "returns_m2": number}
     found = {name: entry for name, entry in entries.items() if name.startswith("training/")}
+    _, shape = found.get("training/running", (None, (0,)))
+    if "training/running" in found:
+        needed["running"] = "uint8", (min(math.prod(shape), MOST),)
     check_entries(found, {f"training/{name}": entry for name, entry in needed.items()}, "the training")
 
 
@@ -78,6 +86,9 @@ def _check_progress(progress: Any) -> None:
     recent = progress.get("recent")
     if not (isinstance(recent, list) and all(_is_episode(item) for item in recent)):
         raise FileError(f"progress.recent is {recent!r:.100}; a list of [return, length] is needed")
+    cuts = progress.get("cut_every", [])
+    if not (isinstance(cuts, list) and all(type(every) is int and every > 0 for every in cuts)):
+        raise FileError(f"progress.cut_every is {cuts!r:.100}; a list of numbers of steps is needed")
     said = progress.get("successes", [])
     if not (isinstance(said, list) and all(success in (True, False, None) for success in said)):
         raise FileError(f"progress.successes is {said!r:.100}; a list of true, false and null is needed")
@@ -96,6 +107,35 @@ def restore(model: Any, record: dict, arrays: dict) -> None:
     model.adam.m, model.adam.v, model.adam.t = arrays["adam_m"], arrays["adam_v"], progress["adam_steps"]
     moments = {name: arrays[f"returns_{name}"] for name in ("count", "mean", "m2")}
     model.reward_normalizer.moments.restore(moments)
+    model.cut_every = progress.get("cut_every", [])
+    if "running" in arrays:
+        model.held = arrays["running"].tobytes()
+        _check_running(model.held, model.policy)
+
+
+def _check_running(held: bytes, policy: Any) -> None:
+    """Raise a FileError that names what does not fit in the state of episodes under way."""
+    try:
+        state = unpack(held)
+    except FileError as error:
+        raise FileError(f"training/running: {error}") from None
+    names = ["obs", "returns", "lengths", "starts", "memory", "envs", "sums"]
+    if not isinstance(state, dict) or list(state) != names or not isinstance(state["envs"], list):
+        raise FileError(f"training/running does not hold {', '.join(names)}")
+    n = len(state["envs"])
+    needed = {"obs": (n, *policy.observation_space.rows), "returns": (n,), "lengths": (n,), "starts": (n,),
+              "sums": (n,)}
+    kinds = {"starts": "b", "lengths": "i"}
+    found = state["memory"]
+    wanted = {name: (n, *array.shape[1:]) for name, array in policy.new_memory(0).items()}
+    if not isinstance(found, dict) or found.keys() != wanted.keys():
+        raise FileError("training/running: its memory is not that of the policy")
+    for name, array in (state | found).items():
+        shape = (needed | wanted).get(name)
+        fits = isinstance(array, np.ndarray) and array.shape == shape
+        fits = fits and array.dtype.kind in kinds.get(name, "fiu") and np.isfinite(array).all()
+        if shape is not None and not fits:
+            raise FileError(f"training/running: {name} is not of finite numbers of shape {shape}")
 
 
 def _is_episode(item: Any) -> bool:
