@@ -126,6 +126,7 @@ class StableBaselines:
     """Names of stable-baselines' models for what TRPO has anyway."""
 
     seed: int
+    stepper: Any
     env: Any
     policy: Any
     logger: Any
