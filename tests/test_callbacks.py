@@ -5,7 +5,7 @@ import warnings
 import gymnasium
 import numpy as np
 import pytest
-from toys import Scored
+from toys import Scored, Toy
 
 from trpo_np import TRPO, evaluate_policy, load_policy
 from trpo_np.callbacks import (
@@ -17,6 +17,9 @@ from trpo_np.callbacks import (
     EveryNTimesteps,
     FileCallback,
     MonitorCallback,
+    ProgressBarCallback,
+    StopTrainingOnMaxEpisodes,
+    StopTrainingOnNoModelImprovement,
     StopTrainingOnRewardThreshold,
     as_callback,
     check_ranks,
@@ -516,3 +519,52 @@ def test_a_checkpoint_is_not_ahead_of_the_logs(tmp_path):
     model.learn(3 * BATCH, [CheckpointCallback(BATCH, tmp_path / "a"),
                             EveryNTimesteps(2 * BATCH, CheckpointCallback(BATCH, tmp_path / "b"))])
     assert len(seen) == 4 and all(steps == rows[-1] for rows, steps in seen)
+
+
+# --- further stops ------------------------------------------------------------------------------------------
+
+def scores(monkeypatch, means):
+    """Let evaluations find these mean rewards, one after the other."""
+    left = iter(means)
+    monkeypatch.setattr(EvalCallback, "_evaluate", lambda self: ([next(left)], [1]))
+
+
+@pytest.mark.parametrize("most, min_evals, evaluations", [(1, 0, 4), (2, 0, 5), (1, 4, 6)])
+def test_training_stops_without_a_new_best_model(monkeypatch, most, min_evals, evaluations):
+    scores(monkeypatch, [1, 2, 2, 1, 0, 0, 0, 0])
+    stop = StopTrainingOnNoModelImprovement(most, min_evals)
+    callback = EvalCallback(Toy(), callback_after_eval=stop, eval_freq=64, verbose=0)
+    model = TRPO("MlpPolicy", Toy(), timesteps_per_batch=64, seed=0).learn(64 * 8, callback)
+    assert model.updates == evaluations
+
+
+def test_what_comes_after_every_evaluation_is_not_what_comes_with_a_new_best(monkeypatch):
+    class Count(BaseCallback):
+        def _on_step(self):
+            return True
+    scores(monkeypatch, [1, 0, 2, 2])
+    best, after = Count(), Count()
+    callback = EvalCallback(Toy(), best, eval_freq=64, verbose=0, callback_after_eval=after)
+    TRPO("MlpPolicy", Toy(), timesteps_per_batch=64, seed=0).learn(64 * 4, callback)
+    assert (best.n_calls, after.n_calls) == (2, 4)
+    with pytest.raises(ValueError, match="StopTrainingOnNoModelImprovement needs an EvalCallback"):
+        TRPO("MlpPolicy", Toy(), timesteps_per_batch=64).learn(64, StopTrainingOnNoModelImprovement(1))
+
+
+def test_training_stops_after_so_many_episodes_of_this_learn():
+    model = TRPO("MlpPolicy", Toy(chance=0, horizon=4), timesteps_per_batch=64, seed=0)
+    for updates in (2, 4):
+        model.learn(10_000, StopTrainingOnMaxEpisodes(20), reset_num_timesteps=False)
+        assert model.updates == updates
+
+
+def test_a_progress_bar_may_be_a_callback(capsys):
+    TRPO("MlpPolicy", Toy(), timesteps_per_batch=64, seed=0).learn(128, ProgressBarCallback())
+    assert "128/128  100%" in capsys.readouterr().err
+
+
+def test_arguments_of_stable_baselines3_are_answered(tmp_path):
+    with pytest.warns(UserWarning, match="CheckpointCallback: save_replay_buffer has no effect here"):
+        CheckpointCallback(10, tmp_path, save_replay_buffer=True)
+    with pytest.warns(UserWarning, match="EvalCallback: warn has no effect here"):
+        EvalCallback(Toy(), warn=False)

@@ -24,7 +24,8 @@ import numpy as np
 from .envs import adapt, make_env
 from .evaluation import check_spaces, evaluate_policy
 from .files.archive import read_archive, write_archive
-from .logger import EpisodeLog, Logger
+from .logger import EpisodeLog, Logger, Progress
+from .peers import answer
 from .settings import check_count
 from .snapshot import end_what_no_file_holds
 
@@ -232,7 +233,8 @@ class CheckpointCallback(EveryNTimesteps):
     """
 
     def __init__(self, save_freq: int, save_path: str | os.PathLike, name_prefix: str = "trpo",
-                 verbose: int = 0):
+                 verbose: int = 0, **others: Any):
+        answer("CheckpointCallback", others)
         super().__init__(save_freq, None, verbose)
         self.save_path, self.name_prefix, self.due = save_path, name_prefix, False
 
@@ -270,7 +272,7 @@ class EvalCallback(EveryNTimesteps):
     eval_env: as for `evaluate_policy`; with MPI each rank runs its share of the `n_eval_episodes` in its own.
     Episodes are seeded from the model's seed and its count of updates: the same run has the same evaluations.
     callback_on_new_best: is called when the mean reward, its `self.parent.best_mean_reward`, is the highest
-    so far.
+    so far; callback_after_eval: after every evaluation.
     log_path: the folder of `evaluations.npz`, which holds timesteps (k,), results and ep_lengths
     (k, n_eval_episodes). A resumed run continues it and takes the best mean reward from it; without it, the
     first evaluation counts as the best.
@@ -281,8 +283,12 @@ class EvalCallback(EveryNTimesteps):
     def __init__(self, eval_env: Any, callback_on_new_best: Any = None, n_eval_episodes: int = 5,
                  eval_freq: int = 10000, log_path: str | os.PathLike | None = None,
                  best_model_save_path: str | os.PathLike | None = None, deterministic: bool = True,
-                 render: bool = False, verbose: int = 1):
+                 render: bool = False, verbose: int = 1, callback_after_eval: Any = None,
+                 **others: Any):
+        answer("EvalCallback", others)
         super().__init__(eval_freq, callback_on_new_best, verbose)
+        self.after = as_callback(callback_after_eval)
+        self.callbacks.append(self.after)
         check_count("n_eval_episodes", n_eval_episodes)
         self.eval_env = make_env(eval_env) if isinstance(eval_env, str) else eval_env
         self.n_eval_episodes, self.deterministic, self.render = int(n_eval_episodes), deterministic, render
@@ -335,7 +341,9 @@ class EvalCallback(EveryNTimesteps):
         self.logger.record("eval/mean_ep_length", length)
         self.logger.record("time/total_timesteps", self.num_timesteps)
         self.logger.dump(self.num_timesteps)
-        return super()._on_event() if is_best else True
+        called = self.callbacks if is_best else [self.after]
+        return all([goes_on(hook()) for callback in called for hook in (callback.on_step,
+                                                                        callback.on_update_end)])
 
     def _evaluate(self) -> tuple[list, ...]:
         """Return the returns and the lengths of the episodes of all ranks."""
@@ -378,6 +386,63 @@ class StopTrainingOnRewardThreshold(BaseCallback):
             threshold = self.reward_threshold
             self.say(f"Stopping training: the mean reward {best:.2f} reached the threshold {threshold}")
         return best < self.reward_threshold
+
+
+class StopTrainingOnNoModelImprovement(BaseCallback):
+    """Stop training after more than `max_no_improvement_evals` evaluations in a row without a new best model.
+
+    To be an EvalCallback's callback_after_eval; the first `min_evals` evaluations do not count.
+    """
+
+    def __init__(self, max_no_improvement_evals: int, min_evals: int = 0, verbose: int = 0):
+        super().__init__(verbose)
+        check_count("max_no_improvement_evals", max_no_improvement_evals)
+        self.most, self.min_evals = max_no_improvement_evals, min_evals
+        self.best, self.without = -np.inf, 0
+
+    def _init_callback(self) -> None:
+        if not isinstance(self.parent, EvalCallback):
+            raise ValueError("StopTrainingOnNoModelImprovement needs an EvalCallback: give it to one as "
+                             "callback_after_eval")
+
+    def _on_step(self) -> bool:
+        is_better, self.best = self.parent.best_mean_reward > self.best, self.parent.best_mean_reward
+        self.without = 0 if is_better or self.n_calls <= self.min_evals else self.without + 1
+        if self.without > self.most:
+            self.say(f"Stopping training: {self.without} evaluations in a row found no new best model")
+        return self.without <= self.most
+
+
+class StopTrainingOnMaxEpisodes(BaseCallback):
+    """Stop training when as many episodes have ended, over all environments and ranks, in this `learn`."""
+
+    def __init__(self, max_episodes: int, verbose: int = 0):
+        super().__init__(verbose)
+        check_count("max_episodes", max_episodes)
+        self.max_episodes = max_episodes
+
+    def _on_training_start(self) -> None:
+        self.before = self.model.episodes
+
+    def _on_rollout_end(self) -> bool:
+        ended = self.model.episodes - self.before
+        if ended >= self.max_episodes:
+            self.say(f"Stopping training: {ended} episodes have ended, of at most {self.max_episodes}")
+        return ended < self.max_episodes
+
+
+class ProgressBarCallback(BaseCallback):
+    """Show a progress bar; `learn(..., progress_bar=True)` is the same."""
+
+    def _on_training_start(self) -> None:
+        self.began = self.num_timesteps
+        self.progress = Progress(self.locals["total"] - self.began, enabled=self.model.comm.rank == 0)
+
+    def _on_update_logged(self) -> None:
+        self.progress.update(self.model.num_timesteps - self.began)
+
+    def _on_training_end(self) -> None:
+        self.progress.close()
 
 
 class MonitorCallback(BaseCallback):

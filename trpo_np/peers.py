@@ -27,6 +27,7 @@ WITHOUT_EFFECT = {
     "pretrain": {"adam_epsilon": "Adam's epsilon is 1e-8"},
     "CheckpointCallback": {
         "save_replay_buffer": "there is none", "save_vecnormalize": "the statistics are in the model's file"},
+    "EvalCallback": {"warn": "nothing is warned of"},
 }
 
 # Arguments that go by another name here.
