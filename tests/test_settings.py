@@ -11,7 +11,8 @@ from trpo_np import TRPO, presets
 from trpo_np.settings import FIELDS, FIXED, LinearSchedule, Settings, check_count, checked_seed, nearest
 from trpo_np.trust_region import trust_region_step
 
-NOT_SETTINGS = {"self", "policy", "env", "verbose", "tensorboard_log", "policy_kwargs", "seed", "comm"}
+NOT_SETTINGS = {"self", "policy", "env", "verbose", "tensorboard_log", "policy_kwargs", "seed", "comm",
+                "others"}
 
 
 def defaults(function):

@@ -334,22 +334,19 @@ class Fields(Rows):
     keys: tuple
     spaces: tuple
 
-    @property
-    def width(self):
-        return sum(space.width for space in self.spaces)
-
     def __post_init__(self):
         # not later: by now the parts know theirs, and however deep they are nested, nothing recurs
         exact = any(space.precision == FLOAT64 for space in self.spaces)
-        vars(self)["precision"] = FLOAT64 if exact else FLOAT32
+        width = sum(space.width for space in self.spaces)
+        vars(self).update(precision=FLOAT64 if exact else FLOAT32, width=width, codes=self._codes(),
+                          short_rows=(sum(math.prod(space.rows) for space in self.spaces),))
 
     @property
     def rows(self):
-        return (sum(math.prod(space.rows) for space in self.spaces),)
+        return self.short_rows
 
-    @cached_property
-    def codes(self):
-        """See Rows.codes."""
+    def _codes(self) -> Any:
+        """Return what Rows.codes says."""
         if all(space.codes is None for space in self.spaces):
             return None
         places, are_indices, at = [], [], 0

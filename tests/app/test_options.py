@@ -42,7 +42,8 @@ def settings(path):
 # --- one option for each argument ---------------------------------------------------------------------------
 
 def test_every_argument_of_trpo_is_an_option():
-    elsewhere = {"self", "policy", "env", "verbose", "tensorboard_log", "policy_kwargs", "seed", "comm"}
+    elsewhere = {"self", "policy", "env", "verbose", "tensorboard_log", "policy_kwargs", "seed", "comm",
+                 "others"}
     assert set(inspect.signature(TRPO.__init__).parameters) - elsewhere == FIELDS.keys()
     values = dict.fromkeys(FIELDS, "0.5") | {name: "7" for name, item in FIELDS.items() if item.type is int}
     words = []

@@ -77,7 +77,7 @@ def test_net_arch(net_arch, layers, parsed):
     (None, 64, "layers is 64; a list"),
     ("64", None, "net_arch is '64'; a list"),
     ([dict(pi=64)], None, "pi in net_arch is 64; a list"),
-    (dict(pi=[64]), None, r"net_arch is \{'pi': \[64\]\}; a list"),
+    (64, None, "net_arch is 64; a list"),
 ])
 def test_bad_net_arch(net_arch, layers, message):
     with pytest.raises(ValueError, match=message):

@@ -12,7 +12,6 @@ from toys import Vector as Together  # stepped as one, in a given autoreset mode
 
 from trpo_np import TRPO, evaluate_policy, load_policy, nn, ops
 from trpo_np.autodiff import value_and_grad
-from trpo_np.callbacks import BaseCallback
 from trpo_np.comm import OneProcess
 from trpo_np.envs import EnvList, Vector
 from trpo_np.policies import MlpLnLstmPolicy, MlpLstmPolicy
@@ -480,17 +479,12 @@ def test_a_model_learns_what_only_memory_can(mode):
 
 @each
 def test_same_seed_same_bits_and_a_file_goes_on_as_if_nothing_had_been(name, tmp_path):
-    class Restart(BaseCallback):
-        def _on_rollout_end(self):
-            if self.model.updates == 1:
-                self.model.restart_pending = True
-
     def env():
         return DummyVecEnv([Parity] * 3)
 
     settings = dict(normalize_observations=True, normalize_rewards=True)
-    whole = model_on(env(), name, **settings).learn(256, Restart())
-    again = model_on(env(), name, **settings).learn(256, Restart())
+    whole = model_on(env(), name, **settings).learn(256)
+    again = model_on(env(), name, **settings).learn(256)
     part = model_on(env(), name, **settings).learn(128)
     path = part.save(tmp_path / "part")
     resumed = TRPO.load(path, env=env())

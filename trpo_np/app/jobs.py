@@ -270,7 +270,7 @@ def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs
                     with closing(make_env()) as env:
                         returns, lengths = episodes(model, env, args.eval_episodes, seed, deterministic)
                     print(score(returns, lengths, deterministic), flush=True)
-                    if args.log_dir:
+                    if args.log_dir and os.path.isdir(args.log_dir):
                         note_score(args.log_dir, model, returns, lengths)
                 if args.play:
                     play(model, make_env, args.seed, deterministic=deterministic)
@@ -398,7 +398,6 @@ def score(returns: list, lengths: list, deterministic: bool = True) -> str:
 
 def note_score(folder: str, model, returns: list, lengths: list) -> None:
     """Write the episodes of the evaluation at the end beside the logs: evaluation.json."""
-    os.makedirs(folder, exist_ok=True)
     record = {"num_timesteps": model.num_timesteps, "returns": [float(x) for x in returns],
               "lengths": [int(n) for n in lengths]}
     with open(os.path.join(folder, f"{SCORE}.tmp"), "w", encoding="utf-8") as file:
