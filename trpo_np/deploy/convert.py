@@ -133,9 +133,9 @@ def _policy(foreign: Foreign, found: vec_normalize.Statistics | None) -> Any:
         policy.normalizer.restore(found.observations)
         spread = np.sqrt(found.observations["m2"] / found.observations["count"])
         if (other := np.flatnonzero(np.abs(policy.normalizer.factor[0] * spread - 1) > 1e-4)).size:
-            foreign.notes.append(f"the observations' numbers {', '.join(map(str, other[:10]))} (counted over all "
-                                 "fields) were constant in training; should they change, they are scaled in "
-                                 "another way here")
+            which = ", ".join(map(str, other[:10]))
+            foreign.notes.append(f"numbers {which} of an observation (counted over all fields) were constant "
+                                 "in training; should they change, they are scaled in another way here")
     return policy
 
 
