@@ -344,3 +344,21 @@ def test_400_changed_bytes_are_the_same_model_or_a_sentence(what, tmp_path, monk
         except FileError:
             pass
         assert time.process_time() - began < 1
+
+
+def test_a_file_cannot_control_the_terminal(tmp_path):
+    data, bad = zips.golden(f"{ONE}.zip"), b"\x1b[2J"
+    path = written(tmp_path, "m.zip", zips.with_members(data, {"_stable_baselines3_version": bad}))
+    assert "\x1b" not in "".join(convert(path, tmp_path / "m"))
+    pickled = zips.members(zips.members(data)["policy.pth"])["archive/data.pkl"]
+    changed = [zips.with_tensors(data, pickled.replace(b"log_std", bad + b"std")),
+               zips.with_tensors(data, storage(7, (6,), (1,)).replace(b"log_std", bad + b"std")),
+               zips.with_members(data, {"policy.pth": zips.zipped({"\x1b[2J": b""})}),
+               zips.with_field(data, "policy_kwargs", {"\x1b[2J": 1}),
+               zips.with_field(data, "policy_kwargs", {"activation_fn": "\x1b[2J"}),
+               zips.with_field(data, "observation_space", b"\x80\x02c\x1b[2J\na\n."),
+               zips.zipped({"\x1b[2J": b""})]
+    for one in changed:
+        with pytest.raises(FileError) as caught:
+            convert(written(tmp_path, "m.zip", one), tmp_path / "m")
+        assert "\x1b" not in str(caught.value)

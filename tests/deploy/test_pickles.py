@@ -45,7 +45,7 @@ def test_random_generators_are_read_as_data(rng):
 
 @pytest.mark.parametrize("value, said", [
     (np.array([1], ">f4"), "little-endian"), (np.array([1j]), "little-endian"),
-    (np.array(["a"]), "little-endian"), (np.array([None]), "O8; little-endian"),
+    (np.array(["a"]), "little-endian"), (np.array([None]), "O8'; little-endian"),
     (np.zeros(2, "M8[s]"), "little-endian"), ("text", "is a str"),
     (2**64, "64 bits"), ([1.0], "is a list"), (None, "is a NoneType")])
 def test_other_arrays_are_refused(value, said):

@@ -127,8 +127,8 @@ def test_what_is_not_known_is_refused_by_name(fields, said, tmp_path):
 @pytest.mark.parametrize("change, said", [
     ({"model/pi_fc0/w:0": draw(5, 6)}, r"model/pi_fc0/w, for pi/fc0/w, has shape \(5, 6\) here"),
     ({"model/lstm1/wx:0": draw(2, 2)}, "has 'model/lstm1/wx'"),
-    ({"model/vf/w:0": draw(5, 1).astype(np.float64)}, r"vf/w:0\.npy is no \.npy of float32"),
-    ({"model/vf/w:0": draw(5, 1).astype(object)}, r"vf/w:0\.npy is no \.npy of float32")])
+    ({"model/vf/w:0": draw(5, 1).astype(np.float64)}, r"vf/w:0\.npy' is no \.npy of float32"),
+    ({"model/vf/w:0": draw(5, 1).astype(object)}, r"vf/w:0\.npy' is no \.npy of float32")])
 def test_arrays_that_do_not_fit_are_named(change, said, tmp_path):
     path = saved(tmp_path / "m.zip", mlp(4, 3) | change, BOX, THREE)
     with pytest.raises(FileError, match=rf"m\.zip: .*{said}"):

@@ -243,7 +243,7 @@ def _dtype(value: Any) -> np.dtype:
         case Made(name="numpy.dtype", args=(str(text), *_), state=(int(), str(order), *_)):
             if re.fullmatch("[fiu][1248]|b1", text) and text != "f1" and order in "<|=":
                 return np.dtype(("|" if text[1] == "1" else "<") + text)
-            raise ValueError(f"its dtype is {order[:9]}{text[:50]}; little-endian numbers of at most 64 bits "
+            raise ValueError(f"its dtype is {order + text!r:.50}; little-endian numbers of at most 64 bits "
                              "are needed")
     raise ValueError("its dtype is none")
 

@@ -35,7 +35,7 @@ def read(members: dict[str, memoryview]) -> Foreign:
     settings = foreign.numbers(data, _SETTINGS if is_trpo else {"gamma": "gamma", "lam": "lam"})
     model = Foreign("stable-baselines 2" + ", TRPO" * is_trpo, policy, observation, action,
                     {"act_fun": _activation(data)}, settings, foreign.steps(data))
-    arrays = {name.removesuffix(".npy").removesuffix(":0"): _array(array, f"parameters: {name}")
+    arrays = {name.removesuffix(".npy").removesuffix(":0"): _array(array, f"parameters: {name!r:.100}")
               for name, array in stored.members(members["parameters"], "parameters").items()}
     weights = Weights(arrays, "parameters")
     for unused in ("oldpi/", "model/q/"):  # TRPO's copy of the policy, and values that nobody asks for

@@ -49,9 +49,9 @@ def read(members: dict[str, memoryview], channels: str) -> Foreign:
         settings["kl_tolerance"] = 1.0  # sb3-contrib's line search knows none
         if len(batch) == 2:
             settings["timesteps_per_batch"] = batch["steps"] * batch["envs"]
-    version = bytes(members.get("_stable_baselines3_version", b"of an unknown version"))[:30]
+    version = re.match(rb"[\w.+-]{1,30}", members.get("_stable_baselines3_version", b""))
     name = "TRPO" if is_trpo else "PPO" if "clip_range" in data else "A2C"
-    model = Foreign(f"stable-baselines3 {version.decode('ascii', 'replace').strip()}, {name}", policy,
+    model = Foreign(f"stable-baselines3{f' {version[0].decode()}' if version else ''}, {name}", policy,
                     observation, action, {"act_fun": activation}, settings, foreign.steps(data),
                     normalized=data.get("_last_original_obs") is not None)
     weights = Weights(torch_files.tensors(members["policy.pth"], "policy.pth"), "policy.pth")

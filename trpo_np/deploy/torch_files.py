@@ -47,7 +47,8 @@ def tensors(data: memoryview | bytes, where: str) -> dict[str, Tensor]:
     state = pickles.read(members[f"{roots[0]}data.pkl"], NAMES, f"{where}/data.pkl")
     if not isinstance(state, dict):
         raise FileError(f"{where} holds a {type(state).__name__}; tensors by name are needed")
-    found = {name: _tensor(value, members, roots[0], f"{where}: {name}") for name, value in state.items()}
+    found = {name: _tensor(value, members, roots[0], f"{where}: {name!r:.100}")
+             for name, value in state.items()}
     if 4 * sum(tensor.size for tensor in found.values()) > _MAX_USES * len(data):
         raise FileError(f"{where} uses its numbers over and over again")
     return found
@@ -63,7 +64,7 @@ def _tensor(value: object, members: dict, root: str, where: str) -> Tensor:
                     type(n) is int and n >= least for least, ns in ((1, shape), (0, strides)) for n in ns):
                 raise FileError(f"{where} has a shape or strides that are none")
             if (data := members.get(f"{root}data/{key}")) is None:
-                raise FileError(f"{where}: the file lacks its numbers, data/{key[:20]}")
+                raise FileError(f"{where}: the file lacks its numbers, data/{key!r:.20}")
             last = start + sum((n - 1) * step for n, step in zip(shape, strides))
             if len(data) != 4 * numel or math.prod(shape) > numel or last >= numel:
                 raise FileError(f"{where} does not lie within its storage of {len(data)} bytes")
