@@ -97,6 +97,7 @@ KINDS = {
     "of_discrete": Kind("PPO", "MlpPolicy", spaces.Discrete(6), THREE, SMALL),
     "of_multidiscrete": Kind("PPO", "MlpPolicy", spaces.MultiDiscrete([3, 2, 5]), THREE, SMALL),
     "of_multibinary": Kind("PPO", "MlpPolicy", spaces.MultiBinary(5), box(1), SMALL),
+    "of_bytes": Kind("A2C", "MlpPolicy", image(8), THREE, SMALL),
     "of_dict": Kind("PPO", "MultiInputPolicy", dict_space(), THREE, SMALL),
     "of_dict_normalized": Kind("TRPO", "MultiInputPolicy", dict_space(), THREE, SMALL,
                                dict(norm_obs_keys=["speed"])),

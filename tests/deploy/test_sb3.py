@@ -92,6 +92,12 @@ def test_what_is_not_known_is_refused_by_name(name, folder):
     assert str(folder / f"{name}.zip") in str(caught.value) and not (folder / f"{name}.npz").exists()
 
 
+def test_weights_that_are_not_finite_are_named(folder):
+    make(KINDS["a2c"], folder, "nan", n_obs=0, fill=lambda p: p * float("nan"))
+    with pytest.raises(FileError, match=r"nan\.zip: mlp_extractor\.policy_net\.0, for pi/fc0/w, holds"):
+        convert(folder / "nan.zip", folder / "nan")
+
+
 def test_another_clip_of_observations_is_refused_by_name(folder):
     kind = KINDS["normalized"]._replace(normalize=dict(clip_obs=5.0))
     make(kind, folder, "clip", n_obs=0)

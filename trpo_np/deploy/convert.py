@@ -123,11 +123,12 @@ def _policy(foreign: Foreign, found: vec_normalize.Statistics | None) -> Any:
         raise FileError(f"its arguments do not make a {foreign.policy}: {error}") from None
     weights = policy.policy_weights | policy.critic_weights
     for name, weight in weights.items():
-        shape = np.shape(foreign.parameters.get(name, ()))
+        shape, theirs = np.shape(foreign.parameters.get(name, ())), foreign.origin.get(name, "nothing")
         if shape != weight.shape:
-            theirs = foreign.origin.get(name, "nothing")
             raise FileError(f"{theirs}, for {name}, has shape {shape} here; the spaces and the other layers "
                             f"need {weight.shape}")
+        if not np.isfinite(foreign.parameters[name]).all():
+            raise FileError(f"{theirs}, for {name}, holds numbers that are not finite: training went wrong")
     policy.install(foreign.parameters)
     if found is not None and found.observations is not None:
         policy.normalizer.restore(found.observations)
