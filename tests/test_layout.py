@@ -16,8 +16,8 @@ PACKAGE = ROOT / "trpo_np"
 ORDER = ["kernels/", "params", "promises", "autodiff", "ops/", "nn", "distributions", "spaces", "normalize",
          "settings", "peers", "policies/", "files/", "optim", "comm", "trust_region", "vec_env",
          "vec_wrappers", "env_state", "envs", "atari", "rollout", "snapshot", "logger", "evaluation",
-         "callbacks", "pretrain", "update", "trpo", "presets", "app/", "run_mujoco", "run_atari", "cli",
-         "common/", "bench", "results_plotter"]
+         "callbacks", "pretrain", "update", "trpo", "deploy/", "presets", "app/", "run_mujoco", "run_atari",
+         "cli", "common/", "bench", "results_plotter"]
 ROW = {name.rstrip("/"): i for i, name in enumerate(ORDER)}
 FACE_FIRST = {"ops"}  # wings whose __init__ stands above their files; elsewhere it only hands names out
 

@@ -31,7 +31,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "trpo_np/README.md", ROOT / "bench/README.md", ROOT / "tests/README.md",
          *sorted((ROOT / "trpo_np/docs").glob("*.md"))]
 SHORT = 256
-NEEDS = {"atari": "ale_py"}  # packages that a page's Python blocks need beside those of training
+# packages that a page's Python blocks need beside those of training
+NEEDS = {"atari": "ale_py", "converting": "stable_baselines3"}
 
 
 def name_of(page):

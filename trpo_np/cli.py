@@ -1,4 +1,4 @@
-"""The command `trpo-np`: train, evaluate, show, plot and describe models.
+"""The command `trpo-np`: train, evaluate, show, plot, convert and describe models.
 
     trpo-np train --env HalfCheetah-v5 --log-dir runs/cheetah_seed0
     trpo-np eval trpo_HalfCheetah-v5_seed0.npz
@@ -90,6 +90,8 @@ def add_reading(command) -> None:
     p.add_argument("--group", choices=["seed", "none", "all"], default="seed",
                    help="average the runs that differ in the seed only, none, or all (default: %(default)s)")
 
+    add_convert(command)
+
     p = command("info", info, "describe a model's file",
                 "Print what a file holds: spaces, network, parameters, settings, and how far its training "
                 "has come. Needs NumPy only.")
@@ -111,6 +113,25 @@ def acting_options(p: argparse.ArgumentParser, several: bool = False) -> None:
                    help="same seed, same episodes (default: %(default)s)")
     p.add_argument("--stochastic", action="store_true",
                    help="draw actions, as in training (default: the most likely ones)")
+
+
+def add_convert(command) -> None:
+    """Add the command `convert`."""
+    p = command("convert", convert, "read a model of stable-baselines3, sb3-contrib or stable-baselines 2",
+                "Make a file of this package of a model's .zip: PPO, A2C or TRPO, with MlpPolicy, CnnPolicy "
+                "or (without images) MultiInputPolicy. Weights stay as they are, to the bit. Needs NumPy "
+                "only and runs no code of the files: what it does not know it refuses, and says what it is.")
+    p.epilog = ("example: trpo-np convert ppo.zip vecnormalize.pkl -o ppo.npz; then: trpo-np eval ppo.npz "
+                "--env Hopper-v5; in Python: TRPO.load('ppo.npz', env='Hopper-v5').learn(100_000)")
+    p.add_argument("model", metavar="MODEL.zip", help="what model.save wrote")
+    p.add_argument("statistics", nargs="?", metavar="vecnormalize.pkl",
+                   help="what VecNormalize.save wrote; needed if the model was trained with VecNormalize")
+    p.add_argument("-o", "--out", metavar="FILE",
+                   help="model to write, .npz (default: MODEL.npz, in the working folder)")
+    p.add_argument("--channels", choices=["last", "first"], default="last",
+                   help="where the environment's images have their channels: stable-baselines3 turns "
+                        "(h, w, c) into (c, h, w), and its file does not tell whether it did (default: "
+                        "%(default)s)")
 
 
 def load(args: argparse.Namespace, path: str) -> tuple:
@@ -193,6 +214,15 @@ def plot(args: argparse.Namespace) -> int:
         print(f"{curve.label}: {last}, at {plots.amount(curve.x[-1], args.x)}")
     plots.save(plots.draw(curves, args.x, title, what), args.out)
     print(f"drawn in {args.out}")
+    return 0
+
+
+def convert(args: argparse.Namespace) -> int:
+    """Make a file of ours of another library's model; print what to look out for."""
+    from .deploy import convert as deploy
+
+    out = args.out or os.path.basename(os.path.splitext(args.model)[0])
+    print("\n".join(deploy.convert(args.model, out, args.statistics, args.channels)))
     return 0
 
 

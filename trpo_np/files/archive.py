@@ -350,8 +350,8 @@ def _of_others(file: _Source) -> str:
         for name, owner in ((b"_stable_baselines3_version", "stable-baselines3"),
                             (b"parameter_list", "stable-baselines")):
             if b"PK\1\2" in end and name in end and b"meta.npy" not in end:
-                return (f"is a model of {owner}, which holds pickled objects; such files are never read: "
-                        "train again, or copy the weights by load_parameters({name: array})")
+                return (f"is a model of {owner}, which holds pickled objects; `trpo-np convert MODEL.zip -o "
+                        "x.npz` reads its policy, as data")
     return ""
 
 
