@@ -16,13 +16,13 @@ PACKAGE = ROOT / "trpo_np"
 ORDER = ["kernels/", "params", "promises", "autodiff", "ops/", "nn", "distributions", "spaces", "normalize",
          "settings", "peers", "policies/", "files/", "optim", "comm", "trust_region", "vec_env",
          "vec_wrappers", "envs", "atari", "rollout", "logger", "evaluation", "callbacks", "pretrain",
-         "update", "snapshot", "trpo", "presets", "app/", "run_mujoco", "run_atari", "cli", "common/",
-         "bench", "results_plotter"]
+         "update", "snapshot", "trpo", "deploy/", "presets", "app/", "run_mujoco", "run_atari", "cli",
+         "common/", "bench", "results_plotter"]
 ROW = {name.rstrip("/"): i for i, name in enumerate(ORDER)}
 FACE_FIRST = {"ops"}  # wings whose __init__ stands above their files; elsewhere it only hands names out
 
 WALLS = {"numba": {"kernels"}, "mpi4py": {"comm"}, "tensorboard": {"logger"}, "tqdm": {"logger"},
-         "matplotlib": {"app"},
+         "matplotlib": {"app"}, "onnx": {"deploy"},
          "gymnasium": {*ROW} - {name for name in ROW if ROW[name] < ROW["vec_env"]},
          "scipy": {"kernels", *(name for name in ROW if ROW[name] > ROW["files"])}}
 WALLS["ale_py"] = WALLS["gymnasium"]
