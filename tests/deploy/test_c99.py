@@ -13,7 +13,7 @@ import pytest
 from exports import CASES, FIELDS, MIXED, difference, model_of, observations, predicted, starts_of
 
 from trpo_np import deploy
-from trpo_np.deploy import c99, steps
+from trpo_np.deploy import c99, reference, steps
 
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)] or [
     name for name in ("cc",) if shutil.which(name)]
@@ -218,7 +218,7 @@ def test_observations_of_type_double_lose_nothing(tmp_path):
     compile_c(tmp_path, source=main)
     found = subprocess.run([tmp_path / "run"], capture_output=True, text=True).stdout.split()
     program = steps.describe(policy)
-    exact = steps.act(program.action, steps.run(program, big[None])[0])[0]
+    exact = reference.act(program.action, steps.run(program, big[None])[0])[0]
     np.testing.assert_allclose(np.array(found, float), exact, atol=1e-5)
 
 

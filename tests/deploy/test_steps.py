@@ -17,7 +17,7 @@ from exports import (
 from toys import OBS, Samples
 
 from trpo_np import TRPO, nn, ops
-from trpo_np.deploy import samples, steps
+from trpo_np.deploy import reference, samples, steps
 from trpo_np.policies import CnnPolicy, MlpPolicy
 
 
@@ -25,12 +25,12 @@ def computed(program, rows, starts):
     """The outputs and actions of the reference."""
     if not program.memory:
         outputs = steps.run(program, rows)[0]
-        return outputs, steps.act(program.action, outputs)
+        return outputs, reference.act(program.action, outputs)
     outputs, memory = [], np.zeros((1, program.memory), np.float32)
     for row, start in zip(rows, starts):
         y, memory = steps.run(program, row[None], memory * (not start))
         outputs.append(y[0])
-    return np.stack(outputs), steps.act(program.action, np.stack(outputs))
+    return np.stack(outputs), reference.act(program.action, np.stack(outputs))
 
 
 def check(model, n):
@@ -144,6 +144,6 @@ def test_the_mean_is_subtracted_in_the_type_of_the_observation():
     big = 1e6 + np.array([[0.01, 0.02, 0.03]])
     model.policy.normalizer.restore({"count": np.array(9.0), "mean": big[0] - 0.005, "m2": np.full(3, 9e-4)})
     scale = steps.describe(model.policy).steps[0].given
-    exact = steps.OPS["scale"](big, **scale)
+    exact = reference.scale(big, **scale)
     np.testing.assert_allclose(exact, 0.5, rtol=1e-4)
-    assert np.abs(steps.OPS["scale"](big.astype(np.float32), **scale) - exact).max() > 0.1
+    assert np.abs(reference.scale(big.astype(np.float32), **scale) - exact).max() > 0.1

@@ -1,7 +1,8 @@
 """Policies out of their files, for where trpo_np is not: `export` writes them for other languages.
 
-In reading order: `steps` (a policy as a list of steps, and what computes it in NumPy), `samples`
-(observations to try it on), `c99_text` and `c99` (one header in C), `targets` (from a file to a file).
+In reading order: `reference` (the ops in NumPy), `steps` (a policy as a list of steps), `samples`
+(observations to try it on); the writers `c99_text` and `c99` (one header in C), `document` (JSON), `script`
+(one file of Python), `onnx_graph`, `page` (HTML with JavaScript); `targets` (from a file to a file).
 """
 
 from typing import TYPE_CHECKING

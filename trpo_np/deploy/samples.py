@@ -9,7 +9,8 @@ import numpy as np
 
 from .. import spaces
 from ..policies.base import Policy
-from .steps import Field, Program, act, run
+from .reference import act
+from .steps import Field, Program, run
 
 
 class Pairs(NamedTuple):

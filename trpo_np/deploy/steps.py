@@ -2,7 +2,7 @@
 
 `describe` makes a Program of a policy. Each step has an op, the names of its inputs and of its output, and
 the numbers that belong to it. The first inputs are the fields of the observation, by name, as the environment
-gives them. All writers walk this list; `run` computes it in NumPy, as their reference. The ops are
+gives them. All writers walk this list; `run` computes it, as their reference. The ops are
 
     onehot(sizes, starts)    integers as ones among zeros, side by side
     image(axes)              an image's axes in the order of `axes`, (height, width, channels of each frame)
@@ -17,7 +17,7 @@ gives them. All writers walk this list; `run` computes it in NumPy, as their ref
                              With layer norm also the gains gx, gh, gc and the cell's bias bc; b is then
                              the sum of all biases of the gates
 
-The outputs are logits, or the means of a Box; `act` makes the likeliest action of them.
+The outputs are logits, or the means of a Box; `reference.act` makes the likeliest action of them.
 """
 
 import re
@@ -27,10 +27,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import nn, spaces
-from ..kernels.lstm import standardize
 from ..ops.conv import windows
 from ..policies.base import Policy
 from ..promises import declared
+from . import reference
 
 ACTIVATIONS = {fun: name for name, fun in nn.ACTIVATIONS.items()}
 
@@ -130,7 +130,8 @@ def _require_layers(policy: Policy) -> None:
 def _action(policy: Policy) -> dict:
     """Describe what makes actions of outputs."""
     space = policy.action_space
-    action = {"kind": type(space).__name__, "shape": tuple(space.shape)}
+    dtype = "int8" if isinstance(space, spaces.MultiBinary) else getattr(space, "dtype", "int64")
+    action = {"kind": type(space).__name__, "shape": tuple(space.shape), "dtype": dtype}
     if isinstance(space, spaces.Box):
         std = np.exp(policy.own_weights(policy.params)["log_std"]).astype(np.float32)
         low, high = (np.asarray(bound, np.float64).ravel() for bound in (space.low, space.high))
@@ -301,75 +302,11 @@ def run(program: Program, rows: np.ndarray, memory: np.ndarray | None = None) ->
     for step in program.steps:
         x = [values[value.name] for value in step.inputs]
         if step.op == "lstm":
-            y, memory = _lstm(x[0], memory, **step.given)
+            y, memory = reference.lstm(x[0], memory, **step.given)
         else:
-            y = OPS[step.op](*x, **step.given)
+            y = getattr(reference, step.op)(*x, **step.given)
         values[step.out.name] = y.reshape(n, *step.out.shape)
     return values[program.outputs.name], memory
-
-
-def act(action: dict, outputs: np.ndarray) -> np.ndarray:
-    """Return the likeliest actions (n, m), flat, of outputs (n, k)."""
-    if action["kind"] == "Box":
-        x = np.minimum(np.maximum(outputs, action["low"]), action["high"])
-        return np.rint(x) if action["integer"] else x
-    if action["kind"] == "MultiBinary":
-        return (outputs > 0).astype(np.int64)
-    ends = np.cumsum(action["nvec"])
-    parts = [outputs[:, end - n:end].argmax(-1) for n, end in zip(action["nvec"], ends)]
-    return np.stack(parts, 1) + np.array(action["start"])
-
-
-def _onehot(x, sizes, starts):
-    index = x.reshape(len(x), -1).astype(int) - starts
-    return np.concatenate([np.eye(n, dtype=np.float32)[i] for n, i in zip(sizes, index.T)], 1)
-
-
-def _image(x, axes):
-    return x.transpose(0, *(axis + 1 for axis in axes))
-
-
-def _scale(x, shift, factor, clip):
-    if x.dtype.kind != "f":
-        x = x.astype(np.float32)
-    if shift is not None:
-        x = x.reshape(len(x), *shift.shape) - shift.astype(x.dtype)
-    x = x.astype(np.float32)
-    if factor is not None:
-        x = x * factor
-    return x if clip is None else np.clip(x, np.float32(-clip), np.float32(clip))
-
-
-def _conv(x, w, b, stride, before, padded):
-    (top, left), (h, w_), (down, across) = before, padded, stride
-    full = np.zeros((len(x), h, w_, x.shape[3]), np.float32)
-    full[:, top:top + x.shape[1], left:left + x.shape[2]] = x
-    cut = np.lib.stride_tricks.sliding_window_view(full, w.shape[:2], (1, 2))[:, ::down, ::across]
-    return np.tensordot(cut, w, ((4, 5, 3), (0, 1, 2))) + b
-
-
-def _lstm(x, memory, wx, wh, b, gx=None, gh=None, gc=None, bc=None):
-    c, h = np.split(memory, 2, 1)
-    if gx is None:
-        z = x @ wx + h @ wh + b
-    else:
-        z = standardize(x @ wx)[0] * gx + standardize(h @ wh)[0] * gh + b
-    *ifo, g = np.split(z, 4, 1)
-    i, f, o = (_sigmoid(a) for a in ifo)
-    c = f * c + i * np.tanh(g)
-    h = o * np.tanh(c if gc is None else standardize(c)[0] * gc + bc)
-    return h, np.concatenate([c, h], 1)
-
-
-def _sigmoid(x):
-    return 0.5 * np.tanh(0.5 * x) + 0.5
-
-
-OPS: dict[str, Callable] = {
-    "onehot": _onehot, "image": _image, "scale": _scale, "conv": _conv, "tanh": np.tanh, "sigmoid": _sigmoid,
-    "concat": lambda *x: np.concatenate(x, 1), "dense": lambda x, w, b: x @ w + b,
-    "relu": lambda x: np.maximum(x, 0), "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
-    "flatten": lambda x: x.reshape(len(x), -1)}
 
 
 # --- in words -----------------------------------------------------------------------------------------------

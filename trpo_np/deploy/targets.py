@@ -10,7 +10,7 @@ import numpy as np
 
 from ..files.archive import replace_file
 from ..files.model import read_model
-from . import c99
+from . import c99, document, onnx_graph, page, script
 from .samples import Pairs, compared, pairs
 from .steps import Program, describe, run
 
@@ -70,4 +70,13 @@ def _c(program, tested, name, weights, kept, report):
     return c99.write(program, tested, name, weights, kept, notes)
 
 
-TARGETS: dict[str, Callable] = {"c": _c}
+def _of_steps(write: Callable) -> Callable:
+    return lambda program, tested, name, weights, kept, report: write(program, tested)
+
+
+def _onnx(program, tested, name, weights, kept, report):
+    return onnx_graph.write(program)
+
+
+TARGETS: dict[str, Callable] = {"c": _c, "py": _of_steps(script.write), "onnx": _onnx,
+                                "json": _of_steps(document.write), "html": _of_steps(page.write)}
