@@ -417,3 +417,12 @@ def test_export_refuses_with_a_sentence(cartpole):
     assert "the target is 'tf'; it can be 'c'" in call("export", cartpole, "--to", "tf", "-o", "out")
     assert "no identifier of C" in call("export", cartpole, "--to", "c", "-o", "1.h")
     assert "cannot save" in call("export", cartpole, "--to", "c", "-o", f"{cartpole}/out.h")
+
+
+def test_info_and_export_read_a_file_without_training(cartpole, capsys):
+    TRPO.load(cartpole).save("small", training=False)
+    assert call("info", "small") == 0
+    assert "not in the file, nor what training needs" in capsys.readouterr().out
+    assert call("export", "small.npz", "-o", "small.py") == call("export", "small", "--to", "c") == 0
+    assert Path("small.py").exists() and Path("small.h").exists()
+    assert "the target is ''" in call("export", "small")

@@ -12,7 +12,7 @@ import numpy as np
 from . import callbacks, spaces
 from .comm import OneProcess, check_agreement, connect, guarded
 from .envs import Carried, adapt, make_env
-from .files.model import FileError, read_model, resolve_policy, write_model
+from .files.model import FileError, has_critic, read_model, resolve_policy, write_model
 from .files.training import check_training, fingerprint, restore, training_record
 from .logger import Logger, Progress, configure, run_folder
 from .normalize import RewardNormalizer
@@ -408,8 +408,9 @@ class TRPO(StableBaselines):
         """
         policy, arrays, statistics = self.policy, path_or_dict, None
         if not isinstance(path_or_dict, dict):
-            other = read_model(path_or_dict, self.policy_class, self.policy_kwargs)[0]
-            arrays, statistics = dict(other.params), other.normalizer.arrays()
+            other, _, record, _ = read_model(path_or_dict, self.policy_class, self.policy_kwargs)
+            arrays = dict(other.params if has_critic(record) else other.policy_params)
+            statistics = other.normalizer.arrays()
             if other.normalizer.enabled != policy.normalizer.enabled:
                 raise ValueError(f"normalize_observations is {policy.normalizer.enabled} here, "
                                  "in the file it is not")
@@ -418,15 +419,21 @@ class TRPO(StableBaselines):
         if statistics:
             policy.normalizer.restore(statistics)
 
-    def save(self, path, **others) -> str:
+    def save(self, path, training: bool = True, **others) -> str:
         """Write the model to `path`.npz, whole or not at all; return the file's path.
 
         While the model learns, the file holds its state after the last update, also if another thread saves.
+        With training=False it holds what acts only, in a quarter of the room: for `load_policy` and
+        `trpo-np export`, not for `load`.
         """
         answer("save", others)
         state = state_of(self)
+        record, arrays = training_record(self, state)
+        if not training:
+            steps = {"num_timesteps": record["progress"]["num_timesteps"]}
+            record = {"env_id": record["env_id"], "progress": steps}
         return write_model(path, self.policy, self.policy_kwargs, state.parameters, state.observations,
-                           *training_record(self, state))
+                           record, arrays if training else None)
 
     @classmethod
     def load(cls, path, env=None, policy=None, **changes) -> "TRPO":
