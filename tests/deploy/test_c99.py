@@ -58,7 +58,9 @@ def check(model, folder, n, *options):
     program = steps.describe(policy)
     rows, starts = observations(program, policy, n), starts_of(n)
     ours = predicted(program, policy, rows, starts)
-    assert difference(policy, ours, ran(program, folder, rows, starts)[:2]) < 1e-5
+    worst = difference(policy, ours, ran(program, folder, rows, starts)[:2])
+    assert worst < 1e-5
+    return worst
 
 
 @pytest.mark.parametrize("name, kind", [*CASES, ("MlpPolicy", "integers")])
@@ -278,3 +280,10 @@ def test_a_stem_that_is_no_identifier_is_refused(stem, tmp_path):
     with pytest.raises(ValueError, match=f"the prefix '{stem}', which is no identifier of C"):
         header(model_of("MlpPolicy"), tmp_path, stem)
     assert not (tmp_path / f"{stem}.h").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, kind", CASES)
+def test_10_000_observations_of_each(name, kind, tmp_path):
+    worst = check(model_of(name, kind), tmp_path, 10_000, "-O2")
+    print(f"{name}, {kind}: largest difference {worst:.1e}")

@@ -43,7 +43,9 @@ def check(model, folder, n):
     else:
         out = ran(run, program, rows)
         theirs = [out["outputs"], out["action"].reshape(n, -1)]
-    assert difference(policy, ours, theirs) < 1e-5
+    worst = difference(policy, ours, theirs)
+    assert worst < 1e-5
+    return worst
 
 
 @pytest.mark.parametrize("name, kind", [*CASES, ("MlpPolicy", "integers")])
@@ -86,3 +88,9 @@ def test_without_onnx_a_sentence_says_what_to_install(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r"needs the package onnx: pip install"):
         deploy.export(model_of("MlpPolicy").save(tmp_path / "model"), tmp_path / "policy.onnx", "onnx")
     assert not (tmp_path / "policy.onnx").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, kind", CASES)
+def test_10_000_observations_of_each(name, kind, tmp_path):
+    print(f"{name}, {kind}: largest difference {check(model_of(name, kind), tmp_path, 10_000):.1e}")

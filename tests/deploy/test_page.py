@@ -48,16 +48,28 @@ def ran(text, folder, program, rows, starts):
     return found[:, :k], found[:, k:]
 
 
+def check(model, folder, n):
+    policy, program = model.policy, steps.describe(model.policy)
+    rows, starts = observations(program, policy, n), starts_of(n)
+    ours = predicted(program, policy, rows, starts)
+    worst = difference(policy, ours, ran(page(model, folder), folder, program, rows, starts))
+    assert worst < 1e-5
+    return worst
+
+
 @needs_node
 @pytest.mark.parametrize("name, kind, obs", [
     *((*case, None) for case in CASES), ("MlpPolicy", "integers", FIELDS), ("CnnPolicy", "Box", MIXED)])
 def test_the_script_acts_as_predict(name, kind, obs, tmp_path):
-    model = model_of(name, kind, obs=obs)
-    policy, program = model.policy, steps.describe(model.policy)
     n = 10_000 if name == "MlpPolicy" and not obs else 20 if name.startswith("Cnn") else 100
-    rows, starts = observations(program, policy, n), starts_of(n)
-    ours = predicted(program, policy, rows, starts)
-    assert difference(policy, ours, ran(page(model, tmp_path), tmp_path, program, rows, starts)) < 1e-5
+    check(model_of(name, kind, obs=obs), tmp_path, n)
+
+
+@needs_node
+@pytest.mark.slow
+@pytest.mark.parametrize("name, kind", CASES)
+def test_10_000_observations_of_each(name, kind, tmp_path):
+    print(f"{name}, {kind}: largest difference {check(model_of(name, kind), tmp_path, 10_000):.1e}")
 
 
 def test_a_name_in_the_file_cannot_leave_the_record(tmp_path):

@@ -29,8 +29,9 @@ def check(model, folder, n):
             actions.append(np.ravel(action))
     else:
         actions = names["predict"](samples.nested(policy, program, rows))[0].reshape(n, -1)
-    assert difference(policy, ours, (ours[0], np.stack(actions))) < 1e-5
-    assert names["selftest"]() < 1e-6
+    worst = difference(policy, ours, (ours[0], np.stack(actions)))
+    assert worst < 1e-5 and names["selftest"]() < 1e-6
+    return worst
 
 
 @pytest.mark.parametrize("name, kind", [*CASES, ("MlpPolicy", "integers")])
@@ -79,3 +80,9 @@ def test_it_needs_numpy_alone(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert "numpy" in loaded and not loaded & {"trpo_np", "numba", "gymnasium", "scipy"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, kind", CASES)
+def test_10_000_observations_of_each(name, kind, tmp_path):
+    print(f"{name}, {kind}: largest difference {check(model_of(name, kind), tmp_path, 10_000):.1e}")

@@ -39,7 +39,9 @@ def check(model, n):
     rows, starts = observations(program, policy, n), starts_of(n)
     ours = predicted(program, policy, rows, starts)
     assert np.ptp(ours[0]) > 0  # else the actions say nothing
-    assert difference(policy, ours, computed(program, rows, starts)) < 1e-5
+    worst = difference(policy, ours, computed(program, rows, starts))
+    assert worst < 1e-5
+    return worst
 
 
 @pytest.mark.parametrize("name, kind", [*CASES, ("MlpPolicy", "integers")])
@@ -147,3 +149,9 @@ def test_the_mean_is_subtracted_in_the_type_of_the_observation():
     exact = reference.scale(big, **scale)
     np.testing.assert_allclose(exact, 0.5, rtol=1e-4)
     assert np.abs(reference.scale(big.astype(np.float32), **scale) - exact).max() > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, kind", CASES)
+def test_10_000_observations_of_each(name, kind):
+    print(f"{name}, {kind}: largest difference {check(model_of(name, kind), 10_000):.1e}")

@@ -16,7 +16,7 @@ from .steps import Program, Step, describe_action, describe_field, plain
 
 WEIGHTS = {"float32": ("float", 4), "float16": ("uint16_t", 2), "int8": ("int8_t", 1)}  # the type, its bytes
 MATRICES = ("w", "wx", "wh")
-IN_PLACE = ("tanh", "relu", "elu", "sigmoid", "flatten")
+IN_PLACE = ("tanh", "relu", "elu", "sigmoid", "flatten", "scale")
 
 
 # --- how weights are stored ---------------------------------------------------------------------------------
