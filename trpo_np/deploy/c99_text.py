@@ -152,11 +152,10 @@ static inline void @_begin(const float *bias, int n, float *y) {
 }""",
     "half": """\
 static inline float @_half(uint16_t half) {
-    uint32_t bits = (uint32_t)(half & 0x7FFFu) << 13;
+    uint32_t bits = (uint32_t)(half & 0x7FFFu) << 13 | (uint32_t)(half & 0x8000u) << 16;
     float x;
     memcpy(&x, &bits, sizeof x);
-    x *= 5.19229686e33f;  /* 2^112, the difference of the exponents */
-    return half & 0x8000u ? -x : x;
+    return x * 5.19229686e33f;  /* 2^112, the difference of the exponents */
 }""",
     "product": """\
 /* y (m) += x (n) times w (n, m) */
@@ -171,10 +170,11 @@ static inline void @_conv(const float *x, int h, int width, int c, MATRIX(w), co
                           float *y) {
     for (int row = 0; row < oh; row++) for (int column = 0; column < ow; column++, y += m) {
         @_begin(bias, m, y);
-        for (int k = 0; k < kh; k++) for (int l = 0; l < kw; l++) {
-            int i = row * down - top + k, j = column * across - left + l;
-            if (i < 0 || i >= h || j < 0 || j >= width) continue;  /* zeros around the image */
-            @_product(x + (i * width + j) * c, c, AT(w, (k * kw + l) * c), m, y);
+        int i = row * down - top, j = column * across - left;  /* where the window begins */
+        int l = j < 0 ? -j : 0, end = width - j < kw ? width - j : kw;  /* the rest of it is zeros */
+        for (int k = 0; k < kh; k++) {
+            if (i + k < 0 || i + k >= h) continue;
+            @_product(x + ((i + k) * width + j + l) * c, (end - l) * c, AT(w, (k * kw + l) * c), m, y);
         }
     }
 }""",
