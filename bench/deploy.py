@@ -130,7 +130,7 @@ def timed(folder, quick):
     if not compiler:
         return None
     (folder / "time.c").write_text(TIME)
-    steps = ["-DSTEPS=100", "-DROUNDS=3"] if quick else ["-DSTEPS=200", "-DROUNDS=500"]
+    steps = ["-DSTEPS=100", "-DROUNDS=3"] if quick else ["-DSTEPS=20", "-DROUNDS=500"]
     run(compiler, "-std=c99", "-O3", "-march=native", *steps, "time.c", "-o", "time", "-lm", cwd=folder)
     each, error, _ = run(folder / "time").split()
     return float(each), float(error)

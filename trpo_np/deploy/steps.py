@@ -123,8 +123,6 @@ def _require_layers(policy: Policy) -> None:
     if not declared(policy.dist, "additive"):
         raise ValueError(f"{name} draws actions from {type(policy.dist).__name__}, a distribution of your "
                          "own, which cannot be exported; one of trpo_np.distributions is needed")
-    if isinstance(policy.observation_space, spaces.Image) and not all(policy.observation_space.shape):
-        raise ValueError("an image of a fixed size is needed")
 
 
 def _action(policy: Policy) -> dict:
