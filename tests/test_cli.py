@@ -350,7 +350,8 @@ def test_help_of_each_command_teaches_each_option_and_its_default():
     parser = cli.parser()
     check_help(parser)
     commands = next(action for action in parser._actions if hasattr(action, "choices") and action.choices)
-    assert list(commands.choices) == ["train", "atari", "sweep", "eval", "play", "plot", "convert", "info"]
+    assert list(commands.choices) == ["train", "atari", "sweep", "eval", "play", "plot", "convert", "info",
+                                      "export"]
     for name, sub in commands.choices.items():
         check_help(sub)
         assert len(sub.description) > 60 and name in parser.format_help()
@@ -397,3 +398,35 @@ def test_train_reads_a_config():
     assert call("train", "--config", "job.json", "--gamma", "0.9") == 0
     settings = archive.read_archive("m.npz")[0]["algorithm"]
     assert (settings["lam"], settings["gamma"]) == (0.5, 0.9)
+
+
+# --- export -------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("to, begins", [("c", "/*\n * out"), ("py", '"""A policy'), ("json", '{"format"'),
+                                        ("html", "<!doctype html>")])
+def test_export_writes_a_policy_for_another_language(cartpole, to, begins, capsys):
+    assert call("export", cartpole, "--to", to, "-o", "out.x") == 0
+    assert Path("out.x").read_text().startswith(begins)
+    said = capsys.readouterr().out
+    assert "observation  4 numbers" in said and re.search(r"file +out.x, [\d,]+ bytes", said)
+
+
+def test_export_says_what_smaller_weights_cost(cartpole, capsys):
+    assert call("export", cartpole, "--to", "c", "-o", "small.h", "--weights", "int8") == 0
+    assert re.search(r"error +[\d.e-]+ at most in 100 steps.*int8", capsys.readouterr().out)
+    assert "small_init" in Path("small.h").read_text()
+
+
+def test_export_refuses_with_a_sentence(cartpole):
+    assert "the target is 'tf'; it can be 'c'" in call("export", cartpole, "--to", "tf", "-o", "out")
+    assert "no identifier of C" in call("export", cartpole, "--to", "c", "-o", "1.h")
+    assert "cannot save" in call("export", cartpole, "--to", "c", "-o", f"{cartpole}/out.h")
+
+
+def test_info_and_export_read_a_file_without_training(cartpole, capsys):
+    TRPO.load(cartpole).save("small", training=False)
+    assert call("info", "small") == 0
+    assert "not in the file, nor what training needs" in capsys.readouterr().out
+    assert call("export", "small.npz", "-o", "small.py") == call("export", "small", "--to", "c") == 0
+    assert Path("small.py").exists() and Path("small.h").exists()
+    assert "the target is ''" in call("export", "small")

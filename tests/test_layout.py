@@ -22,7 +22,7 @@ ROW = {name.rstrip("/"): i for i, name in enumerate(ORDER)}
 FACE_FIRST = {"ops"}  # wings whose __init__ stands above their files; elsewhere it only hands names out
 
 WALLS = {"numba": {"kernels"}, "mpi4py": {"comm"}, "tensorboard": {"logger"}, "tqdm": {"logger"},
-         "matplotlib": {"app"},
+         "matplotlib": {"app"}, "onnx": {"deploy"},
          "gymnasium": {*ROW} - {name for name in ROW if ROW[name] < ROW["vec_env"]},
          "scipy": {"kernels", *(name for name in ROW if ROW[name] > ROW["files"])}}
 WALLS["ale_py"] = WALLS["gymnasium"]

@@ -1,4 +1,4 @@
-"""The command `trpo-np`: train, evaluate, show, plot, convert and describe models.
+"""The command `trpo-np`: train, evaluate, show, plot, describe, export and convert models.
 
     trpo-np train --env HalfCheetah-v5 --log-dir runs/cheetah_seed0
     trpo-np eval trpo_HalfCheetah-v5_seed0.npz
@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     add_training(command)
     add_acting(command)
     add_reading(command)
+    add_export(command)
     return top
 
 
@@ -96,6 +97,22 @@ def add_reading(command) -> None:
                 "Print what a file holds: spaces, network, parameters, settings, and how far its training "
                 "has come. Needs NumPy only.")
     p.add_argument("file", metavar="FILE", help="a saved model, .npz")
+
+
+def add_export(command) -> None:
+    """Add the command that writes a policy for another language."""
+    p = command("export", export, "write a policy for another language",
+                "Write a model's policy, normalisation included, as a C header, one file of Python, ONNX, "
+                "JSON or an HTML page, which need nothing of trpo_np. Needs NumPy only; ONNX also onnx.")
+    p.add_argument("file", metavar="FILE", help="a saved model, .npz")
+    p.add_argument("--to", metavar="KIND",
+                   help="c, py, onnx, json or html (default: what the ending of OUT says; .h is c)")
+    p.add_argument("-o", "--out", metavar="OUT",
+                   help="file to write; in C its stem is the prefix of all names: OUT_init, OUT_step, "
+                        "OUT_selftest (default: the stem of FILE and the ending of KIND, here)")
+    p.add_argument("--weights", default="float32", metavar="TYPE",
+                   help="in C how weights are stored: float32, float16 (half the size) or int8 (a quarter); "
+                        "what that costs is printed (default: %(default)s)")
 
 
 def acting_options(p: argparse.ArgumentParser, several: bool = False) -> None:
@@ -237,6 +254,18 @@ def info(args: argparse.Namespace) -> int:
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         kind = type(error).__name__
         raise ValueError(f"{args.file} is an archive, but not of a model ({kind}: {error})") from error
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write a policy for another language; print what there is to say of it."""
+    from .deploy import export as write
+
+    ending = os.path.splitext(args.out or "")[1].removeprefix(".")
+    to = args.to or ("c" if ending == "h" else ending)
+    stem = os.path.splitext(os.path.basename(args.file))[0]
+    said = write(args.file, args.out or f"{stem}.{'h' if to == 'c' else to}", to, args.weights)
+    print("\n".join(f"{key:13}{text}" for key, text in said.items()))
     return 0
 
 

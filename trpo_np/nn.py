@@ -46,9 +46,14 @@ class Layer(NamedTuple):
         """
         return getattr(self.apply, "dense", None)
 
-    def __reduce__(self):
+    @property
+    def call(self) -> partial | None:
+        """The call that made this layer, see `maker`; None if it was made of functions by hand."""
         init, takes_bytes, call = getattr(self.apply, "made", (None, None, None))
-        if init is self.init and takes_bytes == self.takes_bytes:
+        return call if init is self.init and takes_bytes == self.takes_bytes else None
+
+    def __reduce__(self):
+        if (call := self.call) is not None:
             return call, ()
         return Layer, tuple(self)  # of functions that pickle by their names, or pickle says which does not
 

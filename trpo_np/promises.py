@@ -1,7 +1,8 @@
 """Promises: class attributes that say something about the class's methods, so that a fast path may stand in.
 
-A policy promises to be `standard`, a normaliser to be `affine`, a distribution to be `additive`, a vector
-environment to step as gymnasium's does. A class that promises nothing runs as it is written.
+A policy promises to be `standard` and `layered`, a normaliser to be `affine`, a distribution to be
+`additive`, a vector environment to step as gymnasium's does. A class that promises nothing runs as it is
+written.
 """
 
 from typing import Any

@@ -14,7 +14,7 @@ from . import callbacks, spaces
 from .comm import OneProcess, check_agreement, connect, guarded
 from .env_state import NoState
 from .envs import Carried, adapt, make_env
-from .files.model import FileError, read_model, resolve_policy, write_model
+from .files.model import FileError, has_critic, read_model, resolve_policy, write_model
 from .files.training import check_training, fingerprint, restore, training_record
 from .logger import Logger, Progress, configure, run_folder
 from .normalize import RewardNormalizer
@@ -448,8 +448,9 @@ class TRPO(StableBaselines):
         """
         policy, arrays, statistics = self.policy, path_or_dict, None
         if not isinstance(path_or_dict, dict):
-            other = read_model(path_or_dict, self.policy_class, self.policy_kwargs)[0]
-            arrays, statistics = dict(other.params), other.normalizer.arrays()
+            other, _, record, _ = read_model(path_or_dict, self.policy_class, self.policy_kwargs)
+            arrays = dict(other.params if has_critic(record) else other.policy_params)
+            statistics = other.normalizer.arrays()
             if other.normalizer.enabled != policy.normalizer.enabled:
                 raise ValueError(f"normalize_observations is {policy.normalizer.enabled} here, "
                                  "in the file it is not")
@@ -458,18 +459,23 @@ class TRPO(StableBaselines):
         if statistics:
             policy.normalizer.restore(statistics)
 
-    def save(self, path, **others):
+    def save(self, path, training: bool = True, **others):
         """Write the model to `path`.npz, whole or not at all; return the file's path.
 
         A binary file object in place of the path, such as io.BytesIO(), gets the same bytes at its position
-        by one `write`, and is returned. While the model learns, the file holds its state after the last
-        update, also if another thread saves. Between two updates it holds the episodes under way, too, if the
-        environments give their state.
+        by one `write`, and is returned. With training=False the file holds what acts only, in a quarter of
+        the room: for `load_policy` and `trpo-np export`, not for `load`. While the model learns, the file
+        holds its state after the last update, also if another thread saves. Between two updates it holds the
+        episodes under way, too, if the environments give their state.
         """
         answer("save", others)
         state = state_of(self)
+        record, arrays = training_record(self, state)
+        if not training:
+            steps = {"num_timesteps": record["progress"]["num_timesteps"]}
+            record = {"env_id": record["env_id"], "progress": steps}
         return write_model(path, self.policy, self.policy_kwargs, state.parameters, state.observations,
-                           *training_record(self, state))
+                           record, arrays if training else None)
 
     @on_the_class
     @classmethod

@@ -774,3 +774,55 @@ def test_parameters_of_a_file_bring_its_statistics(tmp_path):
     with pytest.raises(ValueError, match="vf/out/b holds something else than finite numbers of float32"):
         plain.load_parameters({"vf/out/b": [1e300]}, exact_match=False)
     assert (plain.policy.params.flat == before).all()
+
+
+# --- files of the policy alone ------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind", ACTIONS)
+def test_a_file_without_training_acts_as_the_whole_one(kind, tmp_path):
+    model = trained(kind)
+    whole, small = model.save(tmp_path / "whole"), model.save(tmp_path / "small", training=False)
+    assert seeded(load_policy(small)) == seeded(load_policy(whole))
+    assert os.path.getsize(small) < 0.5 * os.path.getsize(whole)
+    names = read_archive(small)[1]
+    assert not [name for name in names if "/vf/" in name or name.startswith("training/")]
+
+
+def test_a_file_without_training_is_a_quarter(tmp_path):
+    model = TRPO("MlpPolicy", Toy(ACTIONS["Box"]), policy_kwargs=dict(layers=[256, 256]))
+    whole, small = model.save(tmp_path / "whole"), model.save(tmp_path / "small", training=False)
+    assert 0.23 < os.path.getsize(small) / os.path.getsize(whole) < 0.27
+
+
+def test_a_file_without_training_is_not_trained_on(tmp_path):
+    path = trained().save(tmp_path / "small", training=False)
+    with pytest.raises(FileError, match="was saved with training=False.*load_policy reads it"):
+        TRPO.load(path)
+
+
+def test_its_policy_can_be_taken_over_and_trained_on(tmp_path):
+    old, new = trained(), trained(seed=9, steps=0)
+    path, critic = old.save(tmp_path / "small", training=False), new.policy.critic_params.flat.copy()
+    with pytest.raises(ValueError, match="vf/"):
+        new.load_parameters(path)
+    new.load_parameters(path, exact_match=False)
+    assert seeded(new) == seeded(old)
+    np.testing.assert_array_equal(new.policy.critic_params.flat, critic)
+    new.learn(64)
+
+
+@pytest.mark.parametrize("name", ["MlpLstmPolicy", "MlpPolicy"])
+def test_a_shared_network_is_kept_without_training(name, tmp_path):
+    model = TRPO(name, Toy(ACTIONS["Box"]), policy_kwargs=dict(share_features=True), seed=0)
+    policy = load_policy(model.save(tmp_path / "small", training=False))
+    np.testing.assert_array_equal(policy.predict(OBS[:1], deterministic=True)[0],
+                                  model.predict(OBS[:1], deterministic=True)[0])
+
+
+def test_a_whole_file_that_lacks_the_critic_is_refused(tmp_path):
+    path = trained().save(tmp_path / "small", training=False)
+    record, arrays = read_archive(path)
+    del record["policy"]["critic"]
+    write_archive(path, arrays, {key: value for key, value in record.items() if key != "format"})
+    with pytest.raises(FileError, match="parameters/vf/.* is missing"):
+        load_policy(path)

@@ -8,15 +8,9 @@ from .. import spaces
 
 def description(path: str, record: dict, arrays: dict) -> str:
     """Return the description of a model whose file has this path, record and arrays."""
-    about, progress = record["policy"], record["progress"]
-    returns = [episode[0] for episode in progress["recent"]]
+    about = record["policy"]
     prefix = "parameters/"
     weights = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-    mean = ""
-    if returns:
-        mean = f", the last {len(returns)} with a mean return of {sum(returns) / len(returns):.2f}"
-    every = " and ".join(f"{steps:,}" for steps in progress.get("cut_every", []))
-    cut = f"; cut by checkpoints, every {every} steps" * bool(every)
     normalised = ", normalised" if about["normalize"] else ""
     lines = [path, *columns({
         "policy": f"{shown(about['class'])}, {shown(about['dtype'])}",
@@ -25,15 +19,27 @@ def description(path: str, record: dict, arrays: dict) -> str:
         "observation": outline(spaces.from_json(about["observation_space"])) + normalised,
         "action": outline(spaces.from_json(about["action_space"])),
         **{f"network {part}": chain for part, chain in networks(weights).items()},
-    }), "", "training", *columns({
-        "steps": f"{progress['num_timesteps']:,}",
+    }), "", "training", *columns(training(record)), "", *table(weights)]
+    return "\n".join(lines)
+
+
+def training(record: dict) -> dict:
+    """Return what a record says of the training."""
+    progress = record["progress"]
+    steps = {"steps": f"{progress['num_timesteps']:,}"}
+    if record["policy"].get("critic") is False:
+        return steps | {"critic": "not in the file, nor what training needs (saved with training=False)"}
+    mean, returns = "", [episode[0] for episode in progress["recent"]]
+    if returns:
+        mean = f", the last {len(returns)} with a mean return of {sum(returns) / len(returns):.2f}"
+    every = " and ".join(f"{steps:,}" for steps in progress.get("cut_every", []))
+    cut = f"; cut by checkpoints, every {every} steps" * bool(every)
+    return steps | {
         "updates": f"{progress['updates']:,}, of which {progress['skipped_updates']:,} "
                    "found no better policy",
         "episodes": f"{progress['episodes']:,}{mean}{cut}",
         "seed": shown(progress["seed"]),
-        "settings": settings(record["algorithm"]),
-    }), "", *table(weights)]
-    return "\n".join(lines)
+        "settings": settings(record["algorithm"])}
 
 
 def shown(value) -> str:

@@ -77,7 +77,7 @@ def write_archive(path: Any, arrays: dict[str, np.ndarray], meta: dict[str, Any]
     if is_file_object(path):
         _write(path, b"".join(pieces))
     else:
-        _replace(os.path.realpath(path), pieces)  # realpath: a link stays, the file it points to is replaced
+        replace_file(path, pieces)
 
 
 def read_archive(path: Any, check: Callable[[dict, dict], object] | None = None,
@@ -221,8 +221,9 @@ def remove_drafts(path: str | os.PathLike) -> None:
             os.remove(draft)
 
 
-def _replace(path: str, pieces: list[Any]) -> None:
+def replace_file(path: str, pieces: list[Any]) -> None:
     """Write beside `path`, force to the disk, rename: a kill leaves the old file or the new one."""
+    path = os.path.realpath(path)                 # a link stays, the file it points to is replaced
     folder, _ = os.path.split(path)
     temporary = _draft(path, os.urandom(8).hex())
     try:

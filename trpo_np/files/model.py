@@ -5,7 +5,8 @@ The record tells the policy's class, arguments and spaces, and how far training 
     observations/<name>    count, mean and m2 of the running statistics, if observations are normalised
                            (for images only count and mean)
     training/<name>        what only training needs: Adam's moments, the statistics of returns
-NumPy is all that is needed to load and to predict.
+A file that was saved with training=False has neither the last ones nor the critic's parameters. NumPy is all
+that is needed to load and to predict.
 """
 
 import math
@@ -48,19 +49,21 @@ def resolve_policy(policy: Any) -> type[Policy]:
 
 
 def write_model(path, policy: Policy, policy_kwargs: dict, parameters: np.ndarray, observations: dict,
-                record: dict, training: dict) -> Any:
+                record: dict, training: dict | None) -> Any:
     """Write a policy with the `record` and the arrays of its training; return the path, with its .npz.
 
-    A file object in place of the path is written to at its position, and returned.
+    Without `training` (None) the file holds what acts, and no critic. A file object in place of the path is
+    written to at its position, and returned.
 
     `parameters` (the flat vector) and `observations` (the statistics) are those to write, arrays that nothing
     changes meanwhile: another thread may be training the policy.
     """
     path = path if is_file_object(path) else npz_path(path)
-    arrays = {f"parameters/{name}": array for name, array in policy.params.like(parameters).items()}
+    arrays = {f"parameters/{name}": array for name, array in policy.params.like(parameters).items()
+              if training is not None or name in policy.policy_weights}
     if policy.normalizer.enabled:
         arrays |= {f"observations/{name}": array for name, array in observations.items()}
-    arrays |= {f"training/{name}": array for name, array in training.items()}
+    arrays |= {f"training/{name}": array for name, array in (training or {}).items()}
     cls = type(policy)
     own = cls.__name__ in NAMES and getattr(policies, cls.__name__) is cls
     about = {"class": cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}",
@@ -68,7 +71,7 @@ def write_model(path, policy: Policy, policy_kwargs: dict, parameters: np.ndarra
              "normalize": policy.normalizer.enabled, "least_std": 0.0, "dtype": policy.dtype.name,
              "observation_space": policy.observation_space.to_json(),
              "action_space": policy.action_space.to_json(),
-             "rng": policy.rng.bit_generator.state}
+             "rng": policy.rng.bit_generator.state, **({} if training is not None else {"critic": False})}
     write_archive(path, arrays, {"policy": about, **record})
     return path
 
@@ -91,7 +94,9 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
     record, arrays = read_archive(path, check)
     model, kwargs = built[0]
     weights = model.policy_weights | model.critic_weights
-    model.install({name: arrays[f"parameters/{name}"] for name in weights})
+    absent = {} if has_critic(record) else model.critic_weights  # zeros: there is nothing to tell values by
+    model.install({name: np.zeros(weight.shape) if name in absent else arrays[f"parameters/{name}"]
+                   for name, weight in weights.items()})
     if model.normalizer.enabled:
         statistics = {name: arrays[f"observations/{name}"] for name in model.normalizer.arrays()}
         for name, array in statistics.items():
@@ -118,6 +123,11 @@ def load_policy(path, policy: Any = None, policy_kwargs: dict | None = None, see
     hostile or does not fit.
     """
     return read_model(path, policy, policy_kwargs)[0].seed(seed)
+
+
+def has_critic(record: dict) -> bool:
+    """Say whether a file holds the critic too, as all do that were not saved with training=False."""
+    return record["policy"].get("critic") is not False
 
 
 def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Policy, dict]:
@@ -152,7 +162,7 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
         model = construct(cls, described[0], described[1], kwargs, normalize=normalize, dtype=dtype)
     except (TypeError, ValueError) as error:
         raise FileError(f"policy.kwargs do not make a {cls.__name__}: {error}") from None
-    weights = model.policy_weights | model.critic_weights
+    weights = model.policy_weights | (model.critic_weights if has_critic(record) else {})
     needed = {f"parameters/{name}": (model.dtype.name, weight.shape) for name, weight in weights.items()}
     if model.normalizer.enabled:
         needed |= {f"observations/{name}": ("float64", array.shape)

@@ -52,6 +52,10 @@ def check_training(record: dict, entries: dict, policy: Any, changes: dict) -> N
     record.
     """
     algorithm = record.get("algorithm")
+    if record["policy"].get("critic") is False:
+        raise FileError("was saved with training=False, and holds what acts but neither critic nor settings; "
+                        "load_policy reads it, and load_parameters(path, exact_match=False) of a new model "
+                        "takes its policy over, to train on")
     if not isinstance(algorithm, dict):
         raise FileError(f"algorithm is {algorithm!r:.100}; the settings are needed")
     if strange := sorted(algorithm.keys() - FIELDS.keys()):

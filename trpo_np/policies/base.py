@@ -66,6 +66,9 @@ class Policy:
     # fast.py may act in their place. A subclass that defines a method runs op by op, unless it says
     # `standard = True` itself.
     standard = True
+    # `pi_layers` say all that the policy computes between normalised observations and the distribution, so
+    # that deploy/ may write it down. A subclass that defines a method must say so again, if that holds.
+    layered = True
     loops: tuple[str, ...] = ("scalar", "mlp", "act")  # the files of kernels/ that a class uses
     reads_pixels = False  # else each number of an observation has weights of its own
 
@@ -233,6 +236,10 @@ class Policy:
     def decode(self, params, features):
         """Distribution parameters (n, k) of features (n, width)."""
         return self.dist.parameters(self.pi_head.apply(params, features), self.own_weights(params))
+
+    def pi_layers(self) -> list:
+        """Return the layers from normalised observations to the distribution, in their order."""
+        return [self.trunk, self.pi_head]
 
     def own_weights(self, params) -> dict:
         """Return the arrays that the distribution needs beside the network, by its names for them."""

@@ -32,6 +32,7 @@ class Visual(Policy):
     part of the model.
     """
 
+    layered = True
     loops = ("image",)
     reads_pixels = True
 
@@ -77,6 +78,8 @@ class CnnPolicy(Visual):
     features, which it does not move, and much less work. `net_arch` and `layers` add layers after the
     features (by default none).
     """
+
+    layered = True
 
     def segment_values(self, x, seg: Any, last, final) -> Values:
         """Return V of a segment, of the observations after it and of truncated episodes' last ones; see
@@ -167,6 +170,7 @@ def described(space: spaces.Space, channels: str | None) -> spaces.Space:
     raise ValueError(f"a network for images needs some: a Box of shape (h, w, c), for example, not {space}")
 
 
+@nn.maker
 def make_encoder(space: spaces.Space, network: nn.Layer, mean: Callable | None = None) -> nn.Layer:
     """Make the layer from encoded observations to features; of a Dict, the images' features and the rest side
     by side.

@@ -54,6 +54,7 @@ class RecurrentPolicy(Policy):
     """
 
     standard = True  # dense tanh layers around the LSTM, as fast.py knows them
+    layered = True
     loops = ("lstm",)
     layer_norm = False
     layers: tuple = (64, 64)
@@ -101,6 +102,11 @@ class RecurrentPolicy(Policy):
         self.critic_weights = ({} if self.shared else weights["vf"]) | self.vf_head.init(features)[1]
 
     # --- the networks, as functions of parameters -----------------------------------------------------------
+
+    def pi_layers(self):
+        """Return the layers from normalised observations to the distribution; one of them is the cell."""
+        net = self.nets["pi"]
+        return [net.front, net.cell, net.back, self.pi_head]
 
     def unroll(self, params, seq: Sequence):
         """Distribution parameters (T * n, k) of a sequence, differentiable in the parameters, and the states

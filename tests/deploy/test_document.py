@@ -1,0 +1,49 @@
+"""The JSON: what it says can be walked by the ops as they are described."""
+
+import json
+
+import numpy as np
+import pytest
+from exports import CASES, FIELDS, MIXED, model_of
+
+from trpo_np import deploy
+from trpo_np.deploy import reference
+
+
+def exported(model, folder):
+    deploy.export(model.save(folder / "model"), folder / "policy.json", "json")
+    return json.loads((folder / "policy.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+def walked(record):
+    """Return the outputs of a walk through the built-in test, by code that knows the JSON only."""
+    arrays = {"w", "b", "wx", "wh", "gx", "gh", "gc", "bc", "factor"}
+    memory, found = np.zeros((1, record["memory"]), np.float32), []
+    for case in record["test"]:
+        values = {field["name"]: np.float32(case["obs"][field["name"]]).reshape(1, *field["shape"])
+                  for field in record["fields"]}
+        memory = memory * (not case["start"])
+        for step in record["steps"]:
+            given = {key: np.float32(value) if key in arrays else np.array(value) if key == "shift" else value
+                     for key, value in step.items() if key not in ("op", "inputs", "out", "shape")}
+            x = [values[name] for name in step["inputs"]]
+            if step["op"] == "lstm":
+                y, memory = reference.lstm(*x, memory, **given)
+            else:
+                y = getattr(reference, step["op"])(*x, **given)
+            values[step["out"]] = y.reshape(1, *step["shape"])
+        found.append(y[0])
+    return np.stack(found)
+
+
+@pytest.mark.parametrize("name, kind, obs", [
+    *((*case, None) for case in CASES[::3]), ("MlpPolicy", "integers", FIELDS), ("CnnPolicy", "Box", MIXED)])
+def test_the_document_can_be_walked(name, kind, obs, tmp_path):
+    record = exported(model_of(name, kind, obs=obs), tmp_path)
+    np.testing.assert_array_equal(walked(record), np.float32([case["outputs"] for case in record["test"]]))
+
+
+def test_weights_come_back_bit_by_bit(tmp_path):
+    model = model_of("MlpPolicy")
+    [first, *_] = [step for step in exported(model, tmp_path)["steps"] if step["op"] == "dense"]
+    np.testing.assert_array_equal(np.float32(first["w"]), model.policy.params["pi/fc0/w"])
