@@ -56,6 +56,11 @@ def observations(program, policy, n):
     return samples.draw(program, policy, n, seed=5)
 
 
+def many(name):
+    """Return how many observations the slow tests take: of a policy with memory a sequence."""
+    return 2000 if "Lstm" in name else 10_000
+
+
 def starts_of(n):
     """Return where the episodes of a sequence of n steps start."""
     starts = np.random.default_rng(6).random(n) < 0.02

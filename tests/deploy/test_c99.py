@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exports import CASES, FIELDS, MIXED, difference, model_of, observations, predicted, starts_of
+from exports import CASES, FIELDS, MIXED, difference, many, model_of, observations, predicted, starts_of
 
 from trpo_np import deploy
 from trpo_np.deploy import c99, reference, steps
@@ -284,6 +284,6 @@ def test_a_stem_that_is_no_identifier_is_refused(stem, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, kind", CASES)
-def test_10_000_observations_of_each(name, kind, tmp_path):
-    worst = check(model_of(name, kind), tmp_path, 10_000, "-O2")
+def test_many_observations_of_each(name, kind, tmp_path):
+    worst = check(model_of(name, kind), tmp_path, many(name), "-O2")
     print(f"{name}, {kind}: largest difference {worst:.1e}")

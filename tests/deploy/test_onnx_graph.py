@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from exports import CASES, FIELDS, MIXED, difference, model_of, observations, predicted, starts_of
+from exports import CASES, FIELDS, MIXED, difference, many, model_of, observations, predicted, starts_of
 
 from trpo_np import deploy
 from trpo_np.deploy import steps
@@ -92,5 +92,5 @@ def test_without_onnx_a_sentence_says_what_to_install(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, kind", CASES)
-def test_10_000_observations_of_each(name, kind, tmp_path):
-    print(f"{name}, {kind}: largest difference {check(model_of(name, kind), tmp_path, 10_000):.1e}")
+def test_many_observations_of_each(name, kind, tmp_path):
+    print(f"{name}, {kind}: largest difference {check(model_of(name, kind), tmp_path, many(name)):.1e}")
