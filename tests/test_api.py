@@ -38,7 +38,7 @@ SIGNATURES = {
              "reset_num_timesteps=True, progress_bar=False, **others)",
     "predict": "(self, obs, state=None, mask=None, deterministic=False, **others)",
     "action_probability": "(self, obs, state=None, mask=None, actions=None, logp=False)",
-    "save": "(self, path, **others)",
+    "save": "(self, path, training=True, **others)",
     "load": "(path, env=None, policy=None, **changes)",
     "get_parameters": "(self)",
     "load_parameters": "(self, path_or_dict, exact_match=True)",

@@ -1,5 +1,6 @@
 """A policy as steps: they compute what `predict` does; what cannot be said in steps is refused by name."""
 
+import gymnasium
 import numpy as np
 import pytest
 from exports import (
@@ -139,11 +140,13 @@ def test_an_encoder_of_ones_own_for_images_is_refused():
             return nn.named(name, nn.serial(nn.flatten(), nn.dense("own", 5)))
 
     with pytest.raises(ValueError, match="give the layer as cnn_extractor"):
-        steps.describe(Own(IMAGE, KINDS["Box"]).draw(np.random.default_rng(0)))
+        policy = Own(IMAGE, KINDS["Box"], cnn_extractor=nn.serial(nn.flatten(), nn.dense("own", 4)))
+        steps.describe(policy.draw(np.random.default_rng(0)))
 
 
 def test_the_mean_is_subtracted_in_the_type_of_the_observation():
-    model = TRPO("MlpPolicy", Samples(OBS, KINDS["Box"]), normalize_observations=True, seed=0)
+    precise = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    model = TRPO("MlpPolicy", Samples(precise, KINDS["Box"]), normalize_observations=True, seed=0)
     big = 1e6 + np.array([[0.01, 0.02, 0.03]])
     model.policy.normalizer.restore({"count": np.array(9.0), "mean": big[0] - 0.005, "m2": np.full(3, 9e-4)})
     scale = steps.describe(model.policy).steps[0].given
