@@ -15,6 +15,7 @@ from trpo_np import TRPO, load_policy, nn, ops, spaces
 from trpo_np.autodiff import linearize
 from trpo_np.comm import OneProcess
 from trpo_np.distributions import Categorical, MultiCategorical, WideCategorical, WideMultiCategorical
+from trpo_np.normalize import ObservationNormalizer
 from trpo_np.policies import MlpLstmPolicy, MlpPolicy, base, recurrent
 from trpo_np.policies.recurrent import Sequence
 from trpo_np.trust_region import Batch, fisher_operator, trust_region_step
@@ -149,8 +150,41 @@ def test_fisher_is_the_hessian_with_indices(narrow):
     np.testing.assert_allclose(F, H, atol=1e-11 * np.abs(H).max())
 
 
-def test_indices_are_not_for_normalised_rows_or_extractors(narrow):
-    for options in (dict(normalize=True), dict(extractor=nn.dense("front", 4))):
+def test_normalisation_leaves_indices_alone(narrow):
+    space = SPACES["Dict"]
+    batch = samples(space, 9)[1]
+    policy, plain = (MlpPolicy(space, gs.Discrete(2), normalize=on) for on in (True, False))
+    rows, is_index = plain.observe(batch)[0], plain.observation_space.codes[0]
+    policy.normalizer.merge(rows, ONE)
+    x = policy.observe(batch)[0]
+    assert x.dtype == np.float32 and x.shape == rows.shape
+    np.testing.assert_array_equal(x[:, is_index], rows[:, is_index])
+    others = ObservationNormalizer((~is_index).sum(), True)
+    others.merge(rows[:, ~is_index], ONE)
+    np.testing.assert_array_equal(x[:, ~is_index], others(rows[:, ~is_index]))
+
+
+@pytest.mark.parametrize("space", [SPACES["Discrete"], SPACES["Dict"]], ids=["Discrete", "Dict"])
+def test_normalised_models_of_both_kinds_are_saved_and_loaded(space, narrow, tmp_path, monkeypatch):
+    """A file of a version that knew no indices holds statistics of each one-hot number."""
+    env = Draw(space, gs.Discrete(2))
+    options = dict(timesteps_per_batch=64, seed=0, normalize_observations=True)
+    with monkeypatch.context() as before:
+        before.setattr(spaces, "as_indices", lambda space: space)
+        old = TRPO("MlpPolicy", env, **options).learn(64)
+    for model, codes in ((old, False), (TRPO("MlpPolicy", env, **options).learn(64), True)):
+        path = model.save(tmp_path / "model")
+        for _again in range(2):
+            loaded = TRPO.load(path, env=env)
+            assert (loaded.policy.observation_space.codes is not None) == codes
+            obs = samples(space, 6)[1]
+            np.testing.assert_array_equal(loaded.action_probability(obs), model.action_probability(obs))
+            path = loaded.save(tmp_path / "again")
+        loaded.learn(64)
+
+
+def test_indices_are_not_for_extractors_nor_where_they_are_unwanted(narrow):
+    for options in (dict(indices=False), dict(extractor=nn.dense("front", 4))):
         policy = MlpPolicy(SPACES["Discrete"], gs.Discrete(2), **options)
         assert policy.observation_space.codes is None and policy.observation_space.rows == (60,)
 
@@ -260,7 +294,7 @@ def test_memory_goes_with_what_is_stored(observations, actions, monkeypatch):
     each logit at the same time."""
     monkeypatch.setattr(base, "LARGEST_BLOCK", 400_000)
     model = TRPO("MlpPolicy", Draw(observations, actions), timesteps_per_batch=512, seed=0,
-                 policy_kwargs=dict(layers=[4]))
+                 normalize_observations=True, policy_kwargs=dict(layers=[4]))
     tracemalloc.start()
     try:
         model.learn(512)

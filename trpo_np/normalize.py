@@ -106,6 +106,27 @@ class ObservationNormalizer:
         self._freeze()
 
 
+class BesidesIndices(ObservationNormalizer):
+    """Normalise the numbers of rows that hold indices too, and leave the indices as they are.
+
+    is_index: of each number of a row, whether it is an index.
+    """
+
+    def __init__(self, is_index: np.ndarray, enabled: bool, dtype="float32", precision="float32"):
+        self.others = np.flatnonzero(~is_index)
+        super().__init__(len(self.others), enabled, dtype, precision)
+
+    def scaled(self, obs):
+        """Normalise rows (n, size) without a last cut to `dtype`."""
+        x = obs.astype(self.precision)
+        x[..., self.others] = super().scaled(obs[..., self.others])
+        return x
+
+    def merge(self, rows, comm):
+        """Take a rollout's rows of all ranks into the statistics."""
+        super().merge(rows[..., self.others], comm)
+
+
 class MeanImage:
     """The mean of the first batch of images (h, w, c), for their network to subtract; zeros unless `enabled`.
 

@@ -53,8 +53,8 @@ class TRPO(StableBaselines):
     normalize_observations, normalize_rewards: by running statistics, which are part of the model and its file
         (for images, the mean of the first batch). Observations in float64 or large integers are normalised in
         float64, so that a large offset, such as a time stamp's, hides nothing; without it they are cut to
-        `dtype`. Discrete observations of thousands of values then cost what one-hot rows do, else what an
-        index does.
+        `dtype`. One-hot rows of discrete observations are normalised too; indices, which stand for them
+        where there are thousands of values, are not.
     normalize_advantage: to mean 0 and spread 1.
     clip_rewards: learn from rewards clipped to -1 .. 1, as is usual for Atari; reports show the real returns.
     bootstrap_truncated: value the state in which a time limit cut an episode; False treats it as an end, as

@@ -159,7 +159,12 @@ def _build(record: dict, entries: dict, policy: Any, changes: dict) -> tuple[Pol
         described.append(space)
     try:
         dtype = _field(about, "dtype", str, "policy.")
+        # statistics of each one-hot number: the file is of a version that knew no indices
+        of_rows = entries.get("observations/mean", (None, ()))[1] == (described[0].width,)
         model = construct(cls, described[0], described[1], kwargs, normalize=normalize, dtype=dtype)
+        if of_rows and model.observation_space.codes is not None:
+            kwargs["indices"] = False
+            model = construct(cls, described[0], described[1], kwargs, normalize=normalize, dtype=dtype)
     except (TypeError, ValueError) as error:
         raise FileError(f"policy.kwargs do not make a {cls.__name__}: {error}") from None
     weights = model.policy_weights | (model.critic_weights if has_critic(record) else {})

@@ -27,7 +27,7 @@ from ..distributions import (
     WideCategorical,
     WideMultiCategorical,
 )
-from ..normalize import ObservationNormalizer
+from ..normalize import BesidesIndices, ObservationNormalizer
 from ..params import Params
 from ..promises import declared
 from . import fast
@@ -56,10 +56,10 @@ class Policy:
     standard deviation of Box actions (0 is wide for most robots: -0.5 to -1 explores less and learns sooner);
     `normalize` keeps running statistics of the observations in the model.
 
-    Discrete observations are one-hot rows. Those of many values (spaces.as_indices) stay indices, by which
-    the first layer looks its weights up, so that memory and time go with what is stored; but not with
-    `normalize`, which makes other numbers of the zeros, with an `extractor`, or in a subclass that overrides
-    methods: these see all zeros.
+    Discrete observations are one-hot rows. Those of thousands of values (spaces.as_indices) stay indices, by
+    which the first layer looks its weights up, so that memory and time go with what is stored; `normalize`
+    leaves indices alone. An `extractor`, and a subclass that overrides methods, see all zeros, and so do all
+    with `indices=False`, as in files of versions that normalised one-hot rows.
     """
 
     # The methods below compute dense tanh layers on normalised rows, if the arguments ask for these, so that
@@ -76,9 +76,9 @@ class Policy:
 
     def __init__(self, observation_space, action_space, *, net_arch=None, act_fun="tanh", layers=None,
                  extractor=None, share_features: bool = False, log_std_init: float = 0.0,
-                 normalize: bool = False, dtype="float32"):
+                 normalize: bool = False, indices: bool = True, dtype="float32"):
         self.observation_space: Any = spaces.describe(observation_space, "observation")
-        if extractor is None and not normalize and declared(self, "standard"):
+        if indices and extractor is None and declared(self, "standard"):
             self.observation_space = spaces.as_indices(self.observation_space)
         self.action_space: Any = spaces.describe(action_space, "action")
         if dtype not in ("float32", "float64"):
@@ -143,6 +143,8 @@ class Policy:
         """Make the normaliser, which brings encoded observations to about the same size and keeps the
         statistics for it."""
         space = self.observation_space
+        if space.codes is not None:
+            return BesidesIndices(space.codes[0], enabled, self.dtype, space.precision)
         return ObservationNormalizer(space.width, enabled, self.dtype, space.precision)
 
     def compose(self, net_arch, layers, fun: Callable, share_features: bool) -> None:
