@@ -47,8 +47,10 @@ def export(source, path, to: str, weights: str = "float32", policy: Any = None,
 
 
 def _about(source, record: dict) -> dict:
-    path = next(p for p in (Path(source), Path(f"{os.fspath(source)}.npz")) if p.is_file())
-    about = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    about = {}
+    if isinstance(source, (str, os.PathLike)):  # no file object
+        path = next(p for p in (Path(source), Path(f"{os.fspath(source)}.npz")) if p.is_file())
+        about = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     if record.get("env_id"):
         about["environment"] = record["env_id"]
     if "progress" in record:
