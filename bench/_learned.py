@@ -4,10 +4,13 @@ import statistics
 
 import numpy as np
 
+CHOOSE, REPORT = range(100, 200), range(1000, 1010)  # seeds
+KINDS = "seeds that choose", "reported seeds: none of them chose a setting", "a trial: seeds of no kind"
+
 # The best public return of TRPO over several seeds where there are any (NPG's for InvertedDoublePendulum, a
 # single run's for the small tasks), and the steps after which it was measured. Sources: sb3-contrib's and
 # rl-baselines3-zoo's benchmarks, tianshou's examples, "Implementation Matters" (arXiv:2005.12729).
-PUBLISHED = {
+PUBLISHED: dict[str, tuple[float, int]] = {
     "HalfCheetah": (4471, 1_000_000), "Hopper": (3372, 1_000_000), "Walker2d": (4502, 1_000_000),
     "Swimmer": (359, 1_000_000), "Ant": (3554, 1_000_000), "Humanoid": (1030, 1_000_000),
     "Reacher": (-4.5, 1_000_000), "InvertedPendulum": (1000, 1_000_000),
@@ -15,6 +18,15 @@ PUBLISHED = {
     "Pendulum": (-174.6, 100_000), "MountainCar": (-107.3, 100_000),
     "MountainCarContinuous": (92.5, 50_000), "LunarLander": (133.2, 200_000),
     "LunarLanderContinuous": (262.4, 200_000), "BipedalWalker": (182, 1_000_000)}
+
+
+def kind(seeds) -> str:
+    """Say what seeds are for; a ValueError if they are of both kinds."""
+    seeds = set(seeds)
+    if seeds & set(CHOOSE) and seeds & set(REPORT):
+        raise ValueError("seeds that choose (100 to 199) and seeds that are reported (1000 to 1009) "
+                         "do not go into one table")
+    return KINDS[0 if seeds <= set(CHOOSE) else 1 if seeds <= set(REPORT) else 2]
 
 
 def published(env_id: str) -> tuple[float | None, int]:
@@ -50,41 +62,53 @@ def ranking(runs: list[dict]) -> list[str]:
     return sorted(found, key=lambda name: -np.nanmean([found[name][cell] for cell in sorted(common)]))
 
 
-def comparison(runs: list[dict], order: list[str]) -> str:
-    """Return a table of settings: their mean share, and what they lie behind the best one, run by run."""
-    found = shares(runs)
-    envs = list(dict.fromkeys(run["env"] for run in runs))
-    rows = [["setting", "runs", "of public", "against the best", *envs]]
+def comparison(runs: list[dict]) -> list[list[str]]:
+    """Return a row for each setting, the best first: its mean share, what it lies behind the best on the same
+    runs, and on each task its mean and its worst return."""
+    found, envs, order = shares(runs), list(by_task(runs)), ranking(runs)
+    rows = [["setting", "runs", "share", "against the best", *envs]]
     for name in order:
-        cells = found[name]
-        paired = [cells[cell] - found[order[0]][cell] for cell in cells if cell in found[order[0]]]
+        cells, best = found[name], found[order[0]]
+        paired = [cells[cell] - best[cell] for cell in cells if cell in best]
         rows.append([name, str(len(cells)), f"{np.nanmean(list(cells.values())):.3f}",
-                     f"{np.nanmean(paired):+.3f} +- {error(paired):.3f}"])
+                     f"{np.mean(paired):+.3f} +- {error(paired):.3f}" if name != order[0] else "-"])
         for env_id in envs:
             scores = [run["score"] for run in runs if (run["env"], run["setting"]) == (env_id, name)]
             rows[-1].append(f"{np.mean(scores):.1f} ({min(scores):.1f})" if scores else "-")
-    return lay_out(rows)
+    return rows
 
 
-def table(runs: list[dict]) -> str:
-    """Return a table of one setting's tasks, and the interquartile mean over all of its runs."""
-    rows = [["task", "steps", "seeds", "mean", "std. error", "worst", "drawn", "public", "share", "passes",
-             "steps/s"]]
+COLUMNS = ["task", "steps", "seeds", "mean", "standard error", "worst", "drawn", "best public", "share",
+           "passed it", "steps/s"]
+
+
+def table(runs: list[dict]) -> list[list[str]]:
+    """Return a row for each task of one setting.
+
+    "drawn" is the mean return with drawn actions; "share" is score / best public; "passed it" says on how
+    many seeds training did, and after how many steps on half of these.
+    """
+    rows = [COLUMNS]
+    for env_id, its in by_task(runs).items():
+        scores, (best, _) = [run["score"] for run in its], published(env_id)
+        passed = [next((t for t, mean in run["curve"] if best is not None and mean >= best), None)
+                  for run in its]
+        known = [t for t in passed if t is not None]
+        rows.append([
+            env_id, f"{its[0]['budget']:,}", str(len(its)), f"{np.mean(scores):.1f}", f"{error(scores):.1f}",
+            f"{min(scores):.1f}", f"{np.mean([run['sampled'] for run in its]):.1f}",
+            "-" if best is None else f"{best:g}", f"{np.mean([share(env_id, s) for s in scores]):.2f}",
+            f"{len(known)}" + (f", {statistics.median(known):,.0f}" if known else ""),
+            f"{np.mean([run['steps_per_second'] for run in its]):,.0f}"])
+    return rows
+
+
+def by_task(runs: list[dict]) -> dict[str, list[dict]]:
+    """Return runs by environment."""
     tasks: dict[str, list[dict]] = {}
     for run in runs:
         tasks.setdefault(run["env"], []).append(run)
-    for env_id, its in tasks.items():
-        scores, best = [run["score"] for run in its], published(env_id)[0]
-        passed = [next((t for t, r in run["curve"] if best is not None and r >= best), None) for run in its]
-        known = [t for t in passed if t is not None]
-        rows.append([env_id, f"{its[0]['budget']:,}", str(len(its)), f"{np.mean(scores):.1f}",
-                     f"{error(scores):.1f}", f"{min(scores):.1f}", f"{np.mean([r['sampled'] for r in its]):.1f}",
-                     "-" if best is None else f"{best:g}", f"{np.mean([share(env_id, s) for s in scores]):.2f}",
-                     f"{len(known)} of {len(its)}" + (f", {statistics.median(known):,.0f}" if known else ""),
-                     f"{np.mean([r['steps_per_second'] for r in its]):,.0f}"])
-    columns = [[share(env_id, run["score"]) for run in its] for env_id, its in tasks.items()
-               if published(env_id)[0] is not None]
-    return lay_out(rows) + (f"\n{interquartile(columns)}" if columns else "")
+    return tasks
 
 
 def error(values: list[float]) -> float:
@@ -92,23 +116,27 @@ def error(values: list[float]) -> float:
     return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
 
 
-def interquartile(columns: list[list[float]]) -> str:
-    """Tell the interquartile mean of all tasks' runs, with a bootstrap interval that draws within tasks.
+def interquartile(runs: list[dict]) -> str:
+    """Tell the interquartile mean of one setting's shares, with a bootstrap interval that draws within tasks.
 
-    As in Agarwal et al., arXiv:2108.13264: a task's runs are drawn anew among themselves.
+    As in Agarwal et al., arXiv:2108.13264: the runs of each task are drawn anew among themselves.
     """
     from scipy.stats import bootstrap, trim_mean
+
+    columns = [np.array([share(env_id, run["score"]) for run in its]) for env_id, its in by_task(runs).items()
+               if published(env_id)[0] is not None]
+    if not columns:
+        return "no public result to compare with"
 
     def middle(*tasks, axis=-1):
         return trim_mean(np.concatenate(tasks, axis), 0.25, axis)
 
-    mean = middle(*map(np.asarray, columns))
+    said = f"interquartile mean of score / best public: {middle(*columns):.3f}"
     if min(map(len, columns)) < 2:
-        return f"interquartile mean of score / best public: {mean:.3f}"
+        return said
     found = bootstrap(columns, middle, n_resamples=4999, method="percentile", vectorized=True,
                       rng=np.random.default_rng(0)).confidence_interval
-    return (f"interquartile mean of score / best public: {mean:.3f}, 95 % interval {found.low:.3f} to "
-            f"{found.high:.3f}")
+    return f"{said}, 95 % interval {found.low:.3f} to {found.high:.3f}"
 
 
 def lay_out(rows: list[list[str]]) -> str:
@@ -125,9 +153,8 @@ def picture(runs: list[dict], path: str) -> None:
     from trpo_np.app import plots
     tasks: dict[str, dict[str, list]] = {}
     for run in runs:
-        if len(run["curve"]) > 1:
-            line = tuple(np.array(run["curve"], float).T)
-            tasks.setdefault(run["env"], {}).setdefault(run["setting"], []).append(line)
+        if len(line := np.array(run["curve"], float).T) and line.shape[1] > 1:
+            tasks.setdefault(run["env"], {}).setdefault(run["setting"], []).append(tuple(line))
     across = min(3, len(tasks))
     down = -(-len(tasks) // across)
     figure = Figure(figsize=(4.5 * across + 0.5, 3.2 * down + 0.4), dpi=110, layout="constrained")

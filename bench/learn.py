@@ -1,7 +1,7 @@
-"""What is learned? Train settings on environments and seeds, two runs at a time; tell which settings are best.
+"""What is learned? Train settings on environments and seeds, two at a time; tell which are best.
 
-    python bench/learn.py --envs Hopper-v4 Swimmer-v4 --seeds 100-103 --halve 2 --picture hopper.png \
-        --settings '{"tuned": {}, "lam": {"lam": 0.9}, "general": {"preset": "general", "max_kl": "0.03:0.01"}}'
+    python bench/learn.py --envs Hopper-v4 Swimmer-v4 --seeds 100-103 --halve 2 --picture curves.png \
+        --settings '{"tuned": {}, "other": {"preset": "general", "lam": 0.9, "max_kl": "0.03:0.01"}}'
 
 A setting is a name and what it changes of a preset: arguments of TRPO ("a:b" is a linear schedule), `preset`
 ("tuned", "baselines" or "general": what an environment that has no settings of its own gets) and `num_envs`.
@@ -18,6 +18,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,6 @@ from pathlib import Path
 import _learned
 import _timing
 
-CHOOSE, REPORT = range(100, 200), range(1000, 1010)
 EPISODES = 20
 
 
@@ -36,17 +36,6 @@ def seeds_of(words: list[str]) -> list[int]:
     for first, _, last in (word.partition("-") for word in words):
         found += range(int(first), int(last or first) + 1)
     return found
-
-
-def kind(seeds) -> str:
-    """Say what seeds are for; a ValueError if they are of both kinds."""
-    chosen, reported = set(seeds) & set(CHOOSE), set(seeds) & set(REPORT)
-    if chosen and reported:
-        raise ValueError("seeds that choose (100 to 199) and seeds that are reported (1000 to 1009) "
-                         "do not go into one table")
-    if len(reported) == len(set(seeds)):
-        return "reported seeds: none of them chose a setting"
-    return "seeds that choose" if len(chosen) == len(set(seeds)) else "a trial: seeds of no kind"
 
 
 # --- one run, in a process of its own -----------------------------------------------------------------------
@@ -93,7 +82,7 @@ def work(env_id: str, changes: dict, seed: int, steps: int) -> dict:
                                            seed=10_000 + seed, return_episode_rewards=True)
         result[name], result[f"{name}_std"] = float(np.mean(returns)), float(np.std(returns))
         result[f"{name}_length"], result[f"{name}_worst"] = float(np.mean(lengths)), float(min(returns))
-    thinned = curve[:: -(-len(curve) // 60)]
+    thinned = curve[:: -(-len(curve) // 50)]
     return {**result, "curve": thinned + curve[-1:] * (thinned[-1:] != curve[-1:])}
 
 
@@ -103,7 +92,7 @@ class Bench:
     """Runs, as many at a time as there are slots; each result is a line in a file as soon as it is there."""
 
     def __init__(self, args, settings: dict):
-        self.args, self.settings, self.machine = args, settings, _timing.machine()
+        self.args, self.settings = args, settings
         self.path = Path(args.json) if args.json else _timing.RESULTS / "learn.jsonl"
         self.lock, self.children, self.failed = threading.Lock(), set(), 0
         self.stopped = False
@@ -170,11 +159,8 @@ class Bench:
             result = json.loads(out.splitlines()[-1])
             print(f"{env_id} {name} seed {seed}: {result['score']:.1f} +- {result['score_std']:.1f}, drawn "
                   f"{result['sampled']:.1f}, {result['steps_per_second']} steps/s", flush=True)
-            record = {"machine": self.machine, "env": env_id, "setting": name,
-                      "changes": self.settings[name], "seed": seed, "budget": task[-1], **result}
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a") as file:
-                file.write(json.dumps(record) + "\n")
+            _timing.save(self.args, {"env": env_id, "setting": name, "changes": self.settings[name],
+                                     "seed": seed, "budget": task[-1], **result})
 
 
 def halving(bench: Bench, seeds: list[int], halve: int) -> list[str]:
@@ -185,7 +171,7 @@ def halving(bench: Bench, seeds: list[int], halve: int) -> list[str]:
         so_far = seeds[:i + (halve or len(seeds))]
         if len(names) > 1:
             order = _learned.ranking(bench.runs(names, so_far))
-            print(_learned.comparison(bench.runs(names, so_far), order), flush=True)
+            print(_learned.lay_out(_learned.comparison(bench.runs(names, so_far))), flush=True)
             if halve and len(so_far) < len(seeds):
                 names = [name for name in order if name in names][:-(-len(names) // 2)]
                 print(f"after {len(so_far)} seeds there remain: {', '.join(names)}", flush=True)
@@ -205,11 +191,15 @@ def main():
         args.settings = '{"tuned": {}, "short": {"preset": "general", "max_kl": "0.001:0"}}'
     text = Path(args.settings).read_text() if args.settings.endswith(".json") else args.settings
     seeds = seeds_of(args.seeds)
-    about = kind(seeds)
+    about = _learned.kind(seeds)
+    if args.quick and not args.json:
+        args.json = str(Path(tempfile.mkdtemp()) / "learn.jsonl")
     bench = Bench(args, json.loads(text))
     left = halving(bench, seeds, args.halve)
     for name in left:
-        print(f"\n{name} ({about})\n{_learned.table(bench.runs([name], seeds))}", flush=True)
+        runs = bench.runs([name], seeds)
+        print(f"\n{name} ({about})\n{_learned.lay_out(_learned.table(runs))}\n{_learned.interquartile(runs)}",
+              flush=True)
     if args.picture:
         _learned.picture(bench.runs(left, seeds), args.picture)
     return 1 if bench.failed else 0

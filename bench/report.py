@@ -13,6 +13,7 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
+import _learned
 import _timing
 import numpy as np
 
@@ -55,6 +56,8 @@ def kind(line: dict) -> tuple:
     """Say what a line is the result of; a later line of the same kind takes its place."""
     if line["stem"] == "memory":
         return "memory", line["task"], line["policy"]
+    if line["stem"] == "learn":
+        return "learn", line["env"], line["setting"], line["seed"], line["budget"]
     return line["stem"], line["command"], line.get("env"), line.get("cells")
 
 
@@ -397,15 +400,20 @@ def tell_two_hosts(lines):
 
 
 def tell_learn(lines):
-    groups: dict[tuple, list] = {}
-    for line in lines:
-        groups.setdefault((line["env"], line["steps"], line["preset"]), []).extend(line["seeds"])
-    rows = []
-    for (env, steps, preset), seeds in sorted(groups.items()):
-        seeds = sorted({row["seed"]: row for row in seeds}.values(), key=lambda row: row["seed"])
-        returns = [row["deterministic"] for row in seeds]
-        rows.append([env, f"{steps:,}", preset, ranges([row["seed"] for row in seeds]), *summary(returns)])
-    return table(["environment", "steps", "preset", "seeds", *SUMMARY], rows)
+    parts = []
+    for about in _learned.KINDS:
+        settings: dict[str, list] = {}
+        for line in lines:
+            if _learned.kind([line["seed"]]) == about:
+                settings.setdefault(line["setting"], []).append(line)
+        if about == _learned.KINDS[0] and settings:
+            heads, *rows = _learned.comparison([line for runs in settings.values() for line in runs])
+            parts.append(f"{about}; mean (worst):\n\n{table(heads, rows)}")
+            continue
+        for setting, runs in settings.items():
+            heads, *rows = _learned.table(runs)
+            parts.append(f"`{setting}`; {about}:\n\n{table(heads, rows)}\n{_learned.interquartile(runs)}.\n")
+    return "\n".join(parts)
 
 
 def tell_curves(lines):
@@ -516,9 +524,8 @@ def picture_of_ratios(found: list[Pair], machine: dict, path: Path) -> None:
 
 
 def pictures_of_learning(lines: list[dict]) -> None:
-    """Draw the recorded learning curves: one picture a game, and one of the four MuJoCo tasks."""
-    from matplotlib.figure import Figure
-
+    """Draw the recorded learning curves: one picture a game, one of all tasks of learn.py (of reported seeds,
+    if there are any)."""
     from trpo_np.app import plots
     names = {"Pong": "CnnPolicy, four stacked frames", "PongLstm": "CnnLstmPolicy, single frames"}
     games: dict[str, dict] = {}
@@ -530,20 +537,9 @@ def pictures_of_learning(lines: list[dict]) -> None:
                   for name, runs in groups.items()]
         figure = plots.draw(curves, title=env, what="return, mean of up to 100 episodes")
         plots.save(figure, str(_timing.RESULTS / f"curves_{env.partition('NoFrameskip')[0]}.png"))
-    tasks: dict[str, dict] = {}
-    for line in lines:
-        if line["stem"] == "learn" and line["steps"] == 1_000_000 and line["preset"] == "tuned":
-            runs = {row["seed"]: points(row["curve"]) for row in line["seeds"]}
-            tasks.setdefault(line["env"], {}).update(runs)
-    if not tasks:
-        return
-    down = -(-len(tasks) // 2)
-    figure = Figure(figsize=(10, 3.3 * down + 0.4), dpi=110, layout="constrained")
-    for ax, (env, runs) in zip(figure.subplots(down, 2, squeeze=False).flat, sorted(tasks.items())):
-        curve = plots.Curve(env, *plots.average(list(runs.values())), len(runs))
-        plots.draw_in(ax, [curve], title=f"{env}, {len(runs)} seeds")
-    figure.suptitle(f"return, mean of 100 episodes; {plots.band([curve])}", fontsize=11)
-    plots.save(figure, str(_timing.RESULTS / "curves_MuJoCo.png"))
+    learned = [line for line in lines if line["stem"] == "learn"]
+    if shown := [line for line in learned if _learned.kind([line["seed"]]) == _learned.KINDS[1]] or learned:
+        _learned.picture(shown, str(_timing.RESULTS / "curves_MuJoCo.png"))
 
 
 def points(curve: list) -> tuple:
