@@ -99,9 +99,10 @@ def run(args, seed):
 
 
 def main():
-    args = _timing.arguments(__doc__, env=dict(default="InvertedDoublePendulum-v5"),
-                             changes=dict(default="{}"), seeds=dict(type=int, nargs="+", default=[100, 101, 102]), after=dict(type=int, default=80_000),
-                             steps=dict(type=int, default=300_000))
+    args = _timing.arguments(
+        __doc__, env=dict(default="InvertedDoublePendulum-v5"), changes=dict(default="{}"),
+        seeds=dict(type=int, nargs="+", default=[100, 101, 102]), after=dict(type=int, default=80_000),
+        steps=dict(type=int, default=300_000))
     if args.quick:
         args.seeds, args.after, args.steps = [100], 2048, 3 * 2048
     rows = [row for seed in args.seeds for row in run(args, seed)]
@@ -114,9 +115,9 @@ def main():
             error = float(np.std([row["change"] for row in its]) / len(its) ** 0.5)
             found[what] = {"updates": len(its), **mean, "error": error}
             print(f"{what}: {len(its)} updates; failed starts are {mean['rows']:.1%} of the rows, "
-                  f"{mean['squares']:.0%} of the squared advantages, {mean['gradient']:.0%} of the gradient; KL "
-                  f"{mean['kl']:.3f} on the batch, {mean['kl_at_starts']:.3f} at starts; starts "
-                  f"that fall: {mean['fall']:.1%}, change {mean['change']:+.2%} +- {error:.2%} an update", flush=True)
+                  f"{mean['squares']:.0%} of the squared advantages, {mean['gradient']:.0%} of the gradient; "
+                  f"KL {mean['kl']:.3f} on the batch, {mean['kl_at_starts']:.3f} at starts; of these fall "
+                  f"{mean['fall']:.1%}, {mean['change']:+.2%} +- {error:.2%} an update", flush=True)
     _timing.save(args, {"env": args.env, "changes": args.changes, "seeds": args.seeds, "found": found})
 
 
