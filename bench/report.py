@@ -38,6 +38,7 @@ python bench/vs_sb3.py --rounds 5   # the first rows of the table above, in minu
 python bench/report.py              # this page and its pictures again
 ```
 """
+CHOOSE, REPORTED, _ = _learned.KINDS
 SB3, ENVIRONMENT = "sb3-contrib", "environment"
 GROUPS = {"learn": "learn, steps a second", "predict": "predict", "single": "single steps of training"}
 
@@ -406,7 +407,7 @@ def tell_learn(lines):
         for line in lines:
             if _learned.kind([line["seed"]]) == about:
                 settings.setdefault(line["setting"], []).append(line)
-        if about == _learned.KINDS[0] and settings:
+        if about == CHOOSE and settings:
             heads, *rows = _learned.comparison([line for runs in settings.values() for line in runs])
             parts.append(f"{about}; mean (worst):\n\n{table(heads, rows)}")
             continue
@@ -538,8 +539,23 @@ def pictures_of_learning(lines: list[dict]) -> None:
         figure = plots.draw(curves, title=env, what="return, mean of up to 100 episodes")
         plots.save(figure, str(_timing.RESULTS / f"curves_{env.partition('NoFrameskip')[0]}.png"))
     learned = [line for line in lines if line["stem"] == "learn"]
-    if shown := [line for line in learned if _learned.kind([line["seed"]]) == _learned.KINDS[1]] or learned:
+    if shown := [line for line in learned if _learned.kind([line["seed"]]) == REPORTED] or learned:
         _learned.picture(shown, str(_timing.RESULTS / "curves_MuJoCo.png"))
+
+
+def write_reported(lines: list[dict]) -> None:
+    """Write the returns of reported seeds into the package, for jobs to print (presets.reported)."""
+    found: dict[str, dict] = {}
+    learned = [line for line in lines if line["stem"] == "learn" and line["setting"] == "tuned"]
+    for line in sorted(learned, key=lambda line: line["seed"]):
+        if _learned.kind([line["seed"]]) == REPORTED:
+            record = found.setdefault(line["env"], {"steps": line["budget"], "seeds": [], "returns": []})
+            record["seeds"].append(line["seed"])
+            record["returns"].append(round(line["score"], 2))
+    rows = [f"{json.dumps(env_id)}: {json.dumps(record | {'seeds': ranges(record['seeds'])})}"
+            for env_id, record in sorted(found.items())]
+    text = "{\n" + ",\n".join(rows) + "\n}\n" if rows else "{}\n"
+    (HERE.parent / "trpo_np" / "reported.json").write_text(text)
 
 
 def points(curve: list) -> tuple:
@@ -563,6 +579,7 @@ def main():
         _timing.save(args, {"results": len(lines), "characters": len("".join(parts))})
         return
     (HERE / "README.md").write_text("".join(parts))
+    write_reported(lines)
     if importlib.util.find_spec("matplotlib"):
         picture_of_ratios(here, newest, _timing.RESULTS / "ratios.png")
         pictures_of_learning(lines)

@@ -22,6 +22,23 @@ def test_quick(script, tmp_path):
     assert (tmp_path / "out.jsonl").read_text().startswith('{"machine": {"date"'), done.stdout
 
 
+def test_what_the_package_says_it_reaches_is_what_the_raw_lines_say(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCH))
+    report = __import__("report")
+    (tmp_path / "trpo_np").mkdir()
+    monkeypatch.setattr(report, "HERE", tmp_path / "bench")
+    report.write_reported(report.latest(report.read()))
+    written = (tmp_path / "trpo_np" / "reported.json").read_text()
+    assert written == (BENCH.parent / "trpo_np" / "reported.json").read_text()
+
+    about = {"stem": "learn", "env": "Hopper-v4", "budget": 1000}
+    lines = [about | {"setting": name, "seed": seed, "score": seed / 2}
+             for name in ("tuned", "general") for seed in (100, 1001, 1000, 1002)]
+    report.write_reported(lines)
+    assert json.loads((tmp_path / "trpo_np" / "reported.json").read_text()) == {
+        "Hopper-v4": {"steps": 1000, "seeds": "1000 to 1002", "returns": [500, 500.5, 501]}}
+
+
 # --- the laboratory for learning ----------------------------------------------------------------------------
 
 @pytest.fixture
