@@ -13,6 +13,7 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
+import _learned
 import _timing
 import numpy as np
 
@@ -37,6 +38,7 @@ python bench/vs_sb3.py --rounds 5   # the first rows of the table above, in minu
 python bench/report.py              # this page and its pictures again
 ```
 """
+CHOOSE, REPORTED, _ = _learned.KINDS
 SB3, ENVIRONMENT = "sb3-contrib", "environment"
 GROUPS = {"learn": "learn, steps a second", "predict": "predict", "single": "single steps of training"}
 
@@ -55,6 +57,8 @@ def kind(line: dict) -> tuple:
     """Say what a line is the result of; a later line of the same kind takes its place."""
     if line["stem"] == "memory":
         return "memory", line["task"], line["policy"]
+    if line["stem"] == "learn":
+        return "learn", line["env"], line["setting"], line["seed"], line["budget"]
     return line["stem"], line["command"], line.get("env"), line.get("cells")
 
 
@@ -397,15 +401,20 @@ def tell_two_hosts(lines):
 
 
 def tell_learn(lines):
-    groups: dict[tuple, list] = {}
-    for line in lines:
-        groups.setdefault((line["env"], line["steps"], line["preset"]), []).extend(line["seeds"])
-    rows = []
-    for (env, steps, preset), seeds in sorted(groups.items()):
-        seeds = sorted({row["seed"]: row for row in seeds}.values(), key=lambda row: row["seed"])
-        returns = [row["deterministic"] for row in seeds]
-        rows.append([env, f"{steps:,}", preset, ranges([row["seed"] for row in seeds]), *summary(returns)])
-    return table(["environment", "steps", "preset", "seeds", *SUMMARY], rows)
+    parts = []
+    for about in _learned.KINDS:
+        settings: dict[str, list] = {}
+        for line in lines:
+            if _learned.kind([line["seed"]]) == about:
+                settings.setdefault(line["setting"], []).append(line)
+        if about == CHOOSE and settings:
+            heads, *rows = _learned.comparison([line for runs in settings.values() for line in runs])
+            parts.append(f"{about}; mean (worst):\n\n{table(heads, rows)}")
+            continue
+        for setting, runs in settings.items():
+            heads, *rows = _learned.table(runs)
+            parts.append(f"`{setting}`; {about}:\n\n{table(heads, rows)}\n{_learned.interquartile(runs)}.\n")
+    return "\n".join(parts)
 
 
 def tell_curves(lines):
@@ -516,9 +525,8 @@ def picture_of_ratios(found: list[Pair], machine: dict, path: Path) -> None:
 
 
 def pictures_of_learning(lines: list[dict]) -> None:
-    """Draw the recorded learning curves: one picture a game, and one of the four MuJoCo tasks."""
-    from matplotlib.figure import Figure
-
+    """Draw the recorded learning curves: one picture a game, one of all tasks of learn.py (of reported seeds,
+    if there are any)."""
     from trpo_np.app import plots
     names = {"Pong": "CnnPolicy, four stacked frames", "PongLstm": "CnnLstmPolicy, single frames"}
     games: dict[str, dict] = {}
@@ -530,20 +538,24 @@ def pictures_of_learning(lines: list[dict]) -> None:
                   for name, runs in groups.items()]
         figure = plots.draw(curves, title=env, what="return, mean of up to 100 episodes")
         plots.save(figure, str(_timing.RESULTS / f"curves_{env.partition('NoFrameskip')[0]}.png"))
-    tasks: dict[str, dict] = {}
-    for line in lines:
-        if line["stem"] == "learn" and line["steps"] == 1_000_000 and line["preset"] == "tuned":
-            runs = {row["seed"]: points(row["curve"]) for row in line["seeds"]}
-            tasks.setdefault(line["env"], {}).update(runs)
-    if not tasks:
-        return
-    down = -(-len(tasks) // 2)
-    figure = Figure(figsize=(10, 3.3 * down + 0.4), dpi=110, layout="constrained")
-    for ax, (env, runs) in zip(figure.subplots(down, 2, squeeze=False).flat, sorted(tasks.items())):
-        curve = plots.Curve(env, *plots.average(list(runs.values())), len(runs))
-        plots.draw_in(ax, [curve], title=f"{env}, {len(runs)} seeds")
-    figure.suptitle(f"return, mean of 100 episodes; {plots.band([curve])}", fontsize=11)
-    plots.save(figure, str(_timing.RESULTS / "curves_MuJoCo.png"))
+    learned = [line for line in lines if line["stem"] == "learn"]
+    if shown := [line for line in learned if _learned.kind([line["seed"]]) == REPORTED] or learned:
+        _learned.picture(shown, str(_timing.RESULTS / "curves_MuJoCo.png"))
+
+
+def write_reported(lines: list[dict]) -> None:
+    """Write the returns of reported seeds into the package, for jobs to print (presets.reported)."""
+    found: dict[str, dict] = {}
+    learned = [line for line in lines if line["stem"] == "learn" and line["setting"] == "tuned"]
+    for line in sorted(learned, key=lambda line: line["seed"]):
+        if _learned.kind([line["seed"]]) == REPORTED:
+            record = found.setdefault(line["env"], {"steps": line["budget"], "seeds": [], "returns": []})
+            record["seeds"].append(line["seed"])
+            record["returns"].append(round(line["score"], 2))
+    rows = [f"{json.dumps(env_id)}: {json.dumps(record | {'seeds': ranges(record['seeds'])})}"
+            for env_id, record in sorted(found.items())]
+    text = "{\n" + ",\n".join(rows) + "\n}\n" if rows else "{}\n"
+    (HERE.parent / "trpo_np" / "reported.json").write_text(text)
 
 
 def points(curve: list) -> tuple:
@@ -567,6 +579,7 @@ def main():
         _timing.save(args, {"results": len(lines), "characters": len("".join(parts))})
         return
     (HERE / "README.md").write_text("".join(parts))
+    write_reported(lines)
     if importlib.util.find_spec("matplotlib"):
         picture_of_ratios(here, newest, _timing.RESULTS / "ratios.png")
         pictures_of_learning(lines)

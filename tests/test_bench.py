@@ -1,5 +1,7 @@
 """Every bench script runs with --quick, so that none can rot."""
 
+import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -18,3 +20,91 @@ def test_quick(script, tmp_path):
                           text=True, cwd=BENCH.parent, timeout=300)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.jsonl").read_text().startswith('{"machine": {"date"'), done.stdout
+
+
+def test_what_the_package_says_it_reaches_is_what_the_raw_lines_say(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCH))
+    report = __import__("report")
+    (tmp_path / "trpo_np").mkdir()
+    monkeypatch.setattr(report, "HERE", tmp_path / "bench")
+    report.write_reported(report.latest(report.read()))
+    written = (tmp_path / "trpo_np" / "reported.json").read_text()
+    assert written == (BENCH.parent / "trpo_np" / "reported.json").read_text()
+
+    about = {"stem": "learn", "env": "Hopper-v4", "budget": 1000}
+    lines = [about | {"setting": name, "seed": seed, "score": seed / 2}
+             for name in ("tuned", "general") for seed in (100, 1001, 1000, 1002)]
+    report.write_reported(lines)
+    assert json.loads((tmp_path / "trpo_np" / "reported.json").read_text()) == {
+        "Hopper-v4": {"steps": 1000, "seeds": "1000 to 1002", "returns": [500, 500.5, 501]}}
+
+
+# --- the laboratory for learning ----------------------------------------------------------------------------
+
+@pytest.fixture
+def learned(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    return __import__("_learned")
+
+
+def made(setting, env_id, seed, score):
+    return {"setting": setting, "env": env_id, "seed": seed, "score": score, "sampled": score, "budget": 1000,
+            "steps_per_second": 1, "curve": [[500, score / 2], [1000, score]]}
+
+
+def test_seeds_that_choose_and_reported_seeds_never_share_a_table(learned):
+    assert learned.kind([100, 199]) == "seeds that choose"
+    assert learned.kind([1000, 1009]).startswith("reported seeds")
+    assert learned.kind([0, 1]) == learned.kind([99, 100]) == learned.kind([1009, 1010]) == learned.KINDS[2]
+    with pytest.raises(ValueError, match="do not go into one table"):
+        learned.kind([100, 1000])
+
+
+def test_a_share_of_the_best_public_return_is_1_there_also_where_returns_are_costs(learned):
+    assert learned.share("Hopper-v4", 3372) == learned.share("Reacher-v5", -4.5) == 1
+    assert learned.share("Reacher-v5", -9) == 0.5 and learned.share("Hopper-v4", 1686) == 0.5
+    assert math.isnan(learned.share("Own-v0", 1))
+
+
+def test_settings_are_ranked_on_the_runs_that_all_of_them_have(learned):
+    runs = [made("a", "Hopper-v4", 100, 3372), made("a", "Hopper-v4", 101, 0),
+            made("b", "Hopper-v4", 100, 1686)]
+    assert learned.ranking(runs) == ["a", "b"]  # by all of its runs, a would be level with b
+    heads, first, second = learned.comparison(runs)
+    assert first[:4] == ["a", "2", "0.500", "-"] and second[:4] == ["b", "1", "0.500", "-0.500 +- nan"]
+    assert first[4] == "1686.0 (0.0)" and heads[4] == "Hopper-v4"
+
+
+def test_the_interquartile_mean_leaves_out_a_quarter_on_each_side(learned):
+    shares = {"Hopper-v4": [0, 1, 2, 50], "Swimmer-v4": [-9, 1, 3, 2]}
+    runs = [made("a", env_id, seed, x * learned.published(env_id)[0])
+            for env_id, values in shares.items() for seed, x in enumerate(values)]
+    said = learned.interquartile(runs)
+    assert said.startswith("interquartile mean of score / best public: 1.500, 95 % interval")
+    alone = [made("a", "Hopper-v4", 0, 3372)]
+    assert learned.interquartile(alone).endswith(": 1.000")  # one run has no interval
+    row = learned.table(runs)[1]
+    assert dict(zip(learned.COLUMNS, row))["passed it"] == "3, 500"
+
+
+def test_a_run_that_is_recorded_is_not_run_again_and_the_worse_half_goes(tmp_path):
+    learn = str(BENCH / "learn.py")
+    settings = {"short": {"max_kl": "0.001:0", "num_envs": 2}, "tuned": {}, "other": {"preset": "baselines"}}
+
+    def run(*more):
+        done = subprocess.run([sys.executable, learn, "--steps", "2048", "--json", str(tmp_path / "l.jsonl"),
+                               "--settings", json.dumps(settings), *more],
+                              capture_output=True, text=True, cwd=BENCH.parent, timeout=300)
+        assert done.returncode == 0, done.stderr
+        lines = [json.loads(line) for line in (tmp_path / "l.jsonl").read_text().splitlines()]
+        return done.stdout, lines
+    out, lines = run("--seeds", "100-101", "--halve", "1")
+    assert [(line["seed"]) for line in lines] == [100] * 3 + [101] * 2
+    kept = out.partition("there remain: ")[2].splitlines()[0].split(", ")
+    best = sorted(lines[:3], key=lambda line: -line["score"])[:2]
+    assert kept == [line["setting"] for line in best]
+    assert "seeds that choose" in out
+    again, same = run("--seeds", "100-101", "--halve", "1")
+    assert same == lines and " steps/s\n" not in again.partition("setting ")[0]
+    settings["renamed"] = settings.pop(kept[0])  # its name is no part of a run
+    assert run("--seeds", "100")[1] == lines

@@ -1,5 +1,6 @@
 """Merged statistics are those of all rows at once, whatever the batches and ranks."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trpo_np.comm import OneProcess
-from trpo_np.normalize import Moments, ObservationNormalizer, RewardNormalizer
+from trpo_np.normalize import Moments, ObservationNormalizer, RewardNormalizer, UsualSpread
 
 ONE = OneProcess()
 
@@ -296,3 +297,17 @@ def test_constant_and_disabled_rewards():
     normalizer.restart(1)
     assert normalizer(30 * rewards, done, valid, 0.9, ONE).tolist() == [[10.0]] * 3
     assert RewardNormalizer(False)(rewards, done, valid, 0.9, ONE) is rewards
+
+
+def test_the_usual_spread_is_a_mean_of_squares_in_which_old_batches_fade():
+    usual, spreads = UsualSpread(), np.random.default_rng(0).uniform(1, 2, 40)
+    shares = [usual.share(spread) for spread in spreads[:20]]
+    means = np.cumsum(spreads[:20] ** 2) / np.arange(1, 21)
+    assert np.allclose(shares, np.minimum(1, spreads[:20] ** 2 / means), rtol=1e-12)
+    square = means[-1]
+    for spread in spreads[20:]:
+        usual.share(spread)
+        square = 0.95 * square + 0.05 * spread ** 2
+    assert np.isclose(usual.square, square, rtol=1e-12)
+    assert usual.share(math.nan) == usual.share(math.inf) == 1 and usual.count == 40
+    assert UsualSpread().share(0.0) == 1 and usual.share(0.0) == 0

@@ -256,7 +256,7 @@ def test_shell_commands_are_understood(page):
     ("trpo-np walk", "invalid choice: 'walk'"), ("trpo-np plot", "the following arguments are required"),
     ("pip install '.[mujoko]'", "setup.cfg has no extra ['mujoko']"),
     ("python bench/nothing.py", "there is no bench/nothing.py"),
-    ("python bench/learn.py --envs x", "unrecognized arguments: --envs x"),
+    ("python bench/learn.py --goals x", "unrecognized arguments: --goals x"),
     ("A=1 python -m pytest --no-such-option", "unrecognized arguments: --no-such-option"),
     ("python -m pytest tests/test_nothing.py", "there is no tests/test_nothing.py")])
 def test_a_wrong_command_is_seen(command, said):

@@ -1,6 +1,7 @@
 """The phases of an update, each alone: what it reads, what it changes, and what it leaves as it is."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from gymnasium import spaces
 
 from trpo_np import update
 from trpo_np.comm import OneProcess
-from trpo_np.normalize import RewardNormalizer
+from trpo_np.normalize import RewardNormalizer, UsualSpread
 from trpo_np.optim import Adam
 from trpo_np.policies import MlpPolicy
 from trpo_np.policies.base import Values
@@ -300,7 +301,7 @@ def test_an_update_is_its_phases(policy, seg):
     other, settings, rng = deepcopy(policy), SETTINGS, np.random.default_rng
     adam, returns = adam_for(policy), RewardNormalizer(True)
     returns.restart(ENVS)
-    stats, memory = update.improve(policy, adam, returns, seg, settings, 0.5, rng(7), ONE)
+    stats, memory = update.improve(policy, adam, returns, UsualSpread(), seg, settings, 0.5, rng(7), ONE)
 
     again, returns = adam_for(other), RewardNormalizer(True)
     returns.restart(ENVS)
@@ -331,7 +332,8 @@ def test_values_and_step_see_the_statistics_that_acted(policy, seg, monkeypatch)
         monkeypatch.setattr(update, name, watched)
     for name in ("observe", "advantage", "step", "fit", "merge"):
         watch(name, getattr(update, name))
-    update.improve(policy, adam_for(policy), no_scaling(), seg, SETTINGS, 1.0, np.random.default_rng(0), ONE)
+    update.improve(policy, adam_for(policy), no_scaling(), UsualSpread(), seg, SETTINGS, 1.0,
+                              np.random.default_rng(0), ONE)
     assert order == [(name, 50) for name in ("observe", "advantage", "step", "fit", "merge")]
     assert policy.normalizer.count == 50 + seg.valid.sum()
 
@@ -339,7 +341,8 @@ def test_values_and_step_see_the_statistics_that_acted(policy, seg, monkeypatch)
 def test_a_segment_in_which_nothing_counts_changes_nothing(policy, seg):
     seg.valid[:] = False
     adam, before = adam_for(policy), policy.params.flat.copy()
-    stats, _ = update.improve(policy, adam, no_scaling(), seg, SETTINGS, 1.0, np.random.default_rng(0), ONE)
+    stats, _ = update.improve(policy, adam, no_scaling(), UsualSpread(), seg, SETTINGS, 1.0,
+                              np.random.default_rng(0), ONE)
     assert stats == {} and adam.t == 0 and (policy.params.flat == before).all()
     assert policy.normalizer.count == 50
 
@@ -347,7 +350,30 @@ def test_a_segment_in_which_nothing_counts_changes_nothing(policy, seg):
 def test_a_first_batch_may_only_bring_statistics(policy, seg):
     policy.normalizer.ready = False
     before = policy.params.flat.copy()
-    stats, _ = update.improve(policy, adam_for(policy), no_scaling(), seg, SETTINGS, 1.0,
+    stats, _ = update.improve(policy, adam_for(policy), no_scaling(), UsualSpread(), seg, SETTINGS, 1.0,
                               np.random.default_rng(0), ONE)
     assert stats == {} and (policy.params.flat == before).all()
     assert policy.normalizer.count == 50 + seg.valid.sum()
+
+
+def test_a_batch_whose_advantages_spread_less_than_usual_moves_the_policy_less(policy, seg):
+    """By the ratio: max_kl by its square; never more than max_kl."""
+    def improved(max_kl, scale_steps, usual):
+        own = deepcopy(policy)
+        settings = replace(SETTINGS, max_kl=max_kl, scale_steps=scale_steps)
+        update.improve(own, adam_for(own), no_scaling(), usual, deepcopy(seg), settings, 1.0,
+                       np.random.default_rng(0), ONE)
+        return own.policy_params.flat.tobytes()
+
+    def before(square):
+        usual = UsualSpread()
+        usual.square, usual.count = square, 19
+        return usual
+    usual = UsualSpread()
+    full = improved(0.01, False, usual)
+    assert usual.count == 0 and full == improved(0.01, True, usual) and usual.count == 1
+    spread = usual.square ** 0.5
+    low = before((16 * 20 - 1) / 19 * spread ** 2)  # with this batch, four times its spread
+    assert improved(0.01, True, low) == improved(0.01 * (spread ** 2 / low.square), False, UsualSpread())
+    assert abs(low.square / spread ** 2 - 16) < 1e-9
+    assert improved(0.01, True, before(spread ** 2 / 100)) == full

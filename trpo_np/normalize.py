@@ -171,6 +171,24 @@ class MeanImage:
         self.shift = (self.mean.reshape(1, *self.shape) / self.unit).astype(self.dtype)
 
 
+class UsualSpread:
+    """The usual spread of a batch's advantages: the root of a mean of squares, in which old batches fade."""
+
+    def __init__(self) -> None:
+        self.square, self.count = 0.0, 0
+
+    def share(self, spread: float) -> float:
+        """Take a batch's spread in; return the square of its ratio to the usual one, at most 1.
+
+        The first 20 batches count alike, later ones a twentieth.
+        """
+        if not math.isfinite(spread):
+            return 1.0
+        self.count += 1
+        self.square += (spread ** 2 - self.square) / min(self.count, 20)
+        return min(1.0, spread ** 2 / self.square) if self.square else 1.0
+
+
 class RewardNormalizer:
     """Divide rewards by the spread of their discounted sums, if these differ, clipped at `clip`.
 

@@ -6,7 +6,9 @@ that they reach.
 """
 
 import copy
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 from .settings import LinearSchedule
@@ -43,6 +45,21 @@ def tuned(env_id: str) -> dict[str, Any]:
     return dict(_TUNED.get(name.split("-v")[0], _CONTROL))
 
 
+def reported(env_id: str) -> str:
+    """Return a line about what `tuned` reaches on an environment, "" if that is not recorded.
+
+    reported.json holds the returns of final policies on seeds that chose no setting; bench/report.py writes
+    it from the results of bench/learn.py.
+    """
+    record = json.loads((Path(__file__).parent / "reported.json").read_text(encoding="utf-8"))
+    if (found := record.get(re.split("[:/]", env_id)[-1])) is None:
+        return ""
+    returns = found["returns"]
+    return (f"recorded of these settings, {found['steps']:,} steps, seeds {found['seeds']}, which did not "
+            f"choose them: mean {sum(returns) / len(returns):.2f} (lowest {min(returns):.2f}, highest "
+            f"{max(returns):.2f})")
+
+
 def baselines(env_id: str) -> dict[str, Any]:
     """Return openai/baselines' settings for MuJoCo (trpo_mpi/run_mujoco), the same for all environments."""
     return dict(_BASELINES)
@@ -72,4 +89,4 @@ def atari(preset: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 PRESETS = {"tuned": tuned, "baselines": baselines}
-__all__ = ["PRESETS", "LinearSchedule", "atari", "baselines", "tuned"]
+__all__ = ["PRESETS", "LinearSchedule", "atari", "baselines", "reported", "tuned"]

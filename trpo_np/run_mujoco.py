@@ -27,15 +27,16 @@ def train(args: argparse.Namespace) -> int:
     jobs.find_start(args, OPTIONS["env"])
     from . import atari
     from .envs import make_env
-    from .presets import PRESETS
+    from .presets import PRESETS, reported, tuned
 
     if atari.is_atari(args.env):
         raise ValueError(f"{args.env} is an Atari game; "
                          f"python -m trpo_np.run_atari --env {args.env} trains on its pixels")
     preset = options.replace(PRESETS[args.preset](args.env), args)
-    env_kwargs = dict(args.env_kwargs)
-    return jobs.run(args, lambda **kwargs: make_env(args.env, **env_kwargs, **kwargs),
-                    args.policy or OPTIONS["policies"][0], preset)
+    policy, env_kwargs = args.policy or OPTIONS["policies"][0], dict(args.env_kwargs)
+    as_recorded = (policy, env_kwargs, preset) == ("MlpPolicy", {}, tuned(args.env)) and not args.load
+    return jobs.run(args, lambda **kwargs: make_env(args.env, **env_kwargs, **kwargs), policy, preset,
+                    beside=reported(args.env) if as_recorded else "")
 
 
 if __name__ == "__main__":

@@ -147,6 +147,8 @@ class Settings:
         True, help="value the state in which a time limit cut an episode")
     clip_rewards: bool = _switch(
         False, help="learn from rewards clipped to -1 .. 1; reports show the real returns")
+    scale_steps: bool = _switch(
+        False, help="shorten the step where a batch's advantages spread less than usual")
     dtype: str = _field(
         "float32", _check_dtype, "float32, or float64 for checks")
 

@@ -33,6 +33,7 @@ class Snapshot:
         self.adam = adam.m, adam.v, adam.t  # a step makes new arrays
         self.held = model.held if model.restart_pending else None
         self.running: bytes | None = self.held  # what a file says of the episodes under way; see `state_of`
+        self.usual = dict(vars(model.usual_spread))
 
     def put_back(self, model: Any) -> None:
         """Give the model the state of this snapshot; its next rollout starts new episodes, if one has begun.
@@ -49,6 +50,7 @@ class Snapshot:
         model.policy.normalizer.restore(self.observations)
         model.reward_normalizer.moments.restore(self.returns)
         model.adam.m, model.adam.v, model.adam.t = self.adam
+        vars(model.usual_spread).update(self.usual)
 
     def __reduce__(self):
         return type(None), ()  # the copy of a model that learns is a model that does not

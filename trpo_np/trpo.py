@@ -17,7 +17,7 @@ from .envs import Carried, adapt, make_env
 from .files.model import FileError, has_critic, read_model, resolve_policy, write_model
 from .files.training import check_training, fingerprint, restore, training_record
 from .logger import Logger, Progress, configure, run_folder
-from .normalize import RewardNormalizer
+from .normalize import RewardNormalizer, UsualSpread
 from .optim import Adam
 from .peers import StableBaselines, answer, on_the_class, warn_of_position
 from .policies import construct
@@ -57,6 +57,8 @@ class TRPO(StableBaselines):
         where there are thousands of values, are not.
     normalize_advantage: to mean 0 and spread 1.
     clip_rewards: learn from rewards clipped to -1 .. 1, as is usual for Atari; reports show the real returns.
+    scale_steps: shorten the step where a batch's advantages spread less than usual. Else each step is as long
+        as max_kl allows, also after a batch in which nothing went wrong, and that one follows noise.
     bootstrap_truncated: value the state in which a time limit cut an episode; False treats it as an end, as
         stable-baselines does.
     policy_kwargs: arguments of the policy class, such as net_arch; see trpo_np.policies.Policy.
@@ -83,7 +85,7 @@ class TRPO(StableBaselines):
                  policy_kwargs=None, seed=None, *, vf_batch_size=128, fvp_subsample=5, linesearch_steps=10,
                  linesearch_shrink=0.5, kl_tolerance=1.5, normalize_advantage=True,
                  normalize_observations=False, normalize_rewards=False, bootstrap_truncated=True,
-                 clip_rewards=False, dtype="float32", comm=None, **others):
+                 clip_rewards=False, scale_steps=False, dtype="float32", comm=None, **others):
         answer("TRPO", others, FIELDS)
         if isinstance(env, VecNormalize):
             normalize_observations |= env.norm_obs
@@ -95,7 +97,7 @@ class TRPO(StableBaselines):
             linesearch_shrink=linesearch_shrink, kl_tolerance=kl_tolerance,
             normalize_advantage=normalize_advantage, normalize_observations=normalize_observations,
             normalize_rewards=normalize_rewards, bootstrap_truncated=bootstrap_truncated,
-            clip_rewards=clip_rewards, dtype=dtype)
+            clip_rewards=clip_rewards, scale_steps=scale_steps, dtype=dtype)
         if policy_kwargs is not None and not isinstance(policy_kwargs, dict):
             raise ValueError(f"policy_kwargs is {policy_kwargs!r}; "
                              "a dict of the policy's arguments is needed")
@@ -106,7 +108,7 @@ class TRPO(StableBaselines):
         self.num_timesteps = self.updates = self.skipped_updates = self.episodes = 0
         self.failures = 0  # errors since the last update, each of which calls for other random numbers
         self.snapshot: Snapshot | None = None  # while the model learns: its last whole state
-        self.reward_normalizer = RewardNormalizer(normalize_rewards)
+        self.reward_normalizer, self.usual_spread = RewardNormalizer(normalize_rewards), UsualSpread()
         self.recent = deque(maxlen=100)  # (return, length) of the latest episodes of all ranks
         self.successes = deque(maxlen=100)  # whether each of these succeeded, or None if it did not say
         self.loggers: list = []
@@ -323,8 +325,8 @@ class TRPO(StableBaselines):
         this, each with its own segment.
         """
         stats, memory = improve(
-            self.policy, self.adam, self.reward_normalizer, segment, self.settings, remaining,
-            self._rng(SHUFFLE, self.updates + 1), self.comm)
+            self.policy, self.adam, self.reward_normalizer, self.usual_spread, segment, self.settings,
+            remaining, self._rng(SHUFFLE, self.updates + 1), self.comm)
         self.updates, self.failures = self.updates + 1, 0
         if stats:
             self.skipped_updates += not stats["step_fraction"]

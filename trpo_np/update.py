@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .normalize import RewardNormalizer
+from .normalize import RewardNormalizer, UsualSpread
 from .optim import Adam
 from .policies.base import Policy, Values
 from .rollout import Segment, advantages
@@ -32,18 +32,20 @@ class Goals(NamedTuple):
 
     advantages: np.ndarray      # (T, n), for the policy
     targets: np.ndarray         # (T, n), for the critic
+    spread: float               # of the advantages, before they are normalised
     samples: float              # how many, on all ranks
     explained_variance: float   # of the targets, by the critic before it is fitted: 1 is perfect, 0 useless
 
 
-def improve(policy: Policy, adam: Adam, reward_normalizer: RewardNormalizer, seg: Segment,
-            settings: Settings, remaining: float, rng: np.random.Generator, comm) -> tuple[dict, dict]:
+def improve(policy: Policy, adam: Adam, reward_normalizer: RewardNormalizer, usual: UsualSpread,
+            seg: Segment, settings: Settings, remaining: float, rng: np.random.Generator,
+            comm) -> tuple[dict, dict]:
     """Improve policy and critic from one segment; return numbers to log and the critic's memory after it.
 
-    adam: the critic's optimiser. reward_normalizer: the statistics that scale rewards. remaining: the
-    progress that schedules see, 1 at the start of training, 0 at its end. rng: shuffles the critic's
-    minibatches. There are no numbers if no step was tried: nothing in the segment counts, or a first batch
-    only brings statistics.
+    adam: the critic's optimiser. reward_normalizer: the statistics that scale rewards. usual: the spread of
+    earlier batches' advantages. remaining: the progress that schedules see, 1 at the start of training, 0 at
+    its end. rng: shuffles the critic's minibatches. There are no numbers if no step was tried: nothing in the
+    segment counts, or a first batch only brings statistics.
     """
     max_kl, entcoeff = settings.at("max_kl", remaining), settings.at("entcoeff", remaining)
     stepsize = settings.at("vf_stepsize", remaining)
@@ -60,7 +62,9 @@ def improve(policy: Policy, adam: Adam, reward_normalizer: RewardNormalizer, seg
         merge(policy, seg, comm)
         return {}, values.memory
 
-    # step: move the policy, as far as the trust region allows
+    # step: move the policy, as far as the trust region and what there is to learn allow
+    if settings.scale_steps:
+        max_kl *= usual.share(goals.spread)
     inputs, line_up = policy.inputs(seen.x, seg)
     batch = Batch(inputs, line_up(seg.actions), line_up(goals.advantages), line_up(seg.valid / goals.samples))
     info = step(policy, batch, settings, max_kl, entcoeff, comm)
@@ -97,7 +101,7 @@ def advantage(seg: Segment, values: Values, settings: Settings, reward_normalize
                               s.gamma, s.lam)
     count, *sums = comm.sum(np.array([valid.sum(), adv[valid].sum(), targets[valid].sum()]))
     if count == 0:
-        return Goals(adv, targets, 0.0, math.nan)
+        return Goals(adv, targets, math.nan, 0.0, math.nan)
     centred = [np.where(valid, array - total / count, 0.0) for array, total in zip((adv, targets), sums)]
     squares = comm.sum(np.array([np.sum(np.square(array)) for array in centred]))
     adv_spread, spread = np.sqrt(squares / count)
@@ -106,7 +110,7 @@ def advantage(seg: Segment, values: Values, settings: Settings, reward_normalize
         rounding = 4 * np.finfo(values.steps.dtype).eps * (np.abs(sums).sum() / count + spread)
         adv = np.zeros_like(adv) if adv_spread <= rounding else centred[0] / adv_spread
     explained = 1 - float((adv_spread / spread) ** 2) if spread > 0 else math.nan
-    return Goals(adv, targets, count, explained)
+    return Goals(adv, targets, float(adv_spread), count, explained)
 
 
 def step(policy: Policy, batch: Batch, settings: Settings, max_kl: float, entcoeff: float, comm) -> dict:

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import json
 import os
 import re
 import signal
@@ -79,7 +80,7 @@ def wait_for(path, process, seconds=60):
 
 def test_the_default_job(monkeypatch):
     seen = []
-    def run(args, make_env, policy, preset):
+    def run(args, make_env, policy, preset, beside):
         seen.append((args, policy, preset))
         return 0
     monkeypatch.setattr(jobs, "run", run)
@@ -712,3 +713,19 @@ def test_a_preset_is_found_by_the_name_behind_module_and_namespace(prefix, env_i
 def test_control_is_tuned_with_a_damped_and_whole_solution(env_id):
     settings = presets.tuned(env_id)
     assert (settings["cg_iters"], settings["cg_damping"], settings["fvp_subsample"]) == (10, 0.1, 1)
+
+
+def test_a_job_ends_with_what_is_recorded_of_its_settings(monkeypatch, capsys, tmp_path):
+    recorded = {"CartPole-v1": {"steps": 100_000, "seeds": "1000 to 1001", "returns": [490.0, 500.0]}}
+    (tmp_path / "reported.json").write_text(json.dumps(recorded))
+    monkeypatch.setattr(presets, "__file__", str(tmp_path / "presets.py"))
+    short = ["--env", "CartPole-v1", "--num-timesteps", "1024", "--eval-episodes", "2"]
+    said = ("recorded of these settings, 100,000 steps, seeds 1000 to 1001, which did not choose them: mean "
+            "495.00 (lowest 490.00, highest 500.00)\n")
+    assert run_mujoco.work(short) == 0
+    *_, score, line = capsys.readouterr().out.splitlines(keepends=True)
+    assert score.startswith("deterministic return of 2 episodes") and line == said
+    for others in (["--preset", "baselines"], ["--load", "trpo_CartPole-v1_seed0.npz"]):  # other settings
+        assert run_mujoco.work([*short, *others]) == 0
+        assert "recorded of" not in capsys.readouterr().out
+    assert presets.reported("Acrobot-v1") == "" and presets.reported("ns/CartPole-v1") == said.strip()

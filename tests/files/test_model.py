@@ -149,7 +149,8 @@ def test_training_goes_on_in_another_process_with_the_same_bits(tmp_path):
 
 
 @pytest.mark.parametrize("settings", [
-    {}, dict(max_kl=LinearSchedule(0.02), entcoeff=0.01), dict(normalize_rewards=False)])
+    {}, dict(max_kl=LinearSchedule(0.02), entcoeff=0.01), dict(normalize_rewards=False),
+    dict(scale_steps=True)])
 def test_training_goes_on_with_the_same_bits(settings, tmp_path):
     env = SyncVectorEnv([partial(gymnasium.make, "CartPole-v1")] * 3)
     settings = {"seed": 1, "timesteps_per_batch": 99, "normalize_observations": True,
@@ -167,7 +168,8 @@ def test_training_goes_on_with_the_same_bits(settings, tmp_path):
 
 def test_an_optimiser_that_started_anew_would_be_noticed(tmp_path):
     """The test of the tests above: what is saved beside the parameters matters."""
-    model = trained(vf_stepsize=1e-2)
+    model = trained(vf_stepsize=1e-2, scale_steps=True)
+    model.usual_spread.square *= 100
     path = model.save(tmp_path / "half")
     after = state(model.learn(32, reset_num_timesteps=False))
     for forget in (lambda m: m.adam.m.fill(0), lambda m: setattr(m.adam, "t", 0),
@@ -177,6 +179,10 @@ def test_an_optimiser_that_started_anew_would_be_noticed(tmp_path):
         forget(copy)
         after_copy = state(copy.learn(32, reset_num_timesteps=False))
         assert any(after_copy[name] != after[name] for name in copy.policy.critic_weights)
+    copy = TRPO.load(path, trained(steps=0).env)
+    copy.usual_spread.count = copy.usual_spread.square = 0
+    after_copy = state(copy.learn(32, reset_num_timesteps=False))
+    assert any(after_copy[name] != after[name] for name in copy.policy.policy_weights)
 
 
 def test_saving_twice_gives_the_same_bytes_and_changes_nothing(tmp_path):
@@ -528,6 +534,8 @@ TRAINING = {  # refused by TRPO.load
        for word, value in [("missing", ...), ("negative", -1), ("of words", "x"), ("a fraction", 1.5),
                            ("nowhere", None)]},
     "recent missing": (meta("progress.recent", ...), "recent"),
+    **{f"usual spread {value}": (meta("progress.usual_spread", value), "usual_spread")
+       for value in (5, {"square": 1.0}, {"square": -1.0, "count": 1}, {"square": "1", "count": 1})},
     "recent of words": (meta("progress.recent", [["a", "b"]]), "recent"),
     "recent of numbers": (meta("progress.recent", [1, 2]), "recent"),
     "recent no list": (meta("progress.recent", 5), "recent"),

@@ -247,11 +247,12 @@ def note_saved(folder: str | None) -> None:
 # --- the job ------------------------------------------------------------------------------------------------
 
 def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs=None, about="",
-        deterministic=True) -> int:
+        deterministic=True, beside="") -> int:
     """Train, save, evaluate; return the exit status.
 
     make_env: makes one environment from keyword arguments. make_envs: makes n of them; a DummyVecEnv if None.
     preset: TRPO's arguments. about: a line to print about the environment.
+    beside: one to print below the evaluation.
     """
     if args.play:
         check_display()
@@ -270,6 +271,8 @@ def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs
                     with closing(make_env()) as env:
                         returns, lengths = episodes(model, env, args.eval_episodes, seed, deterministic)
                     print(score(returns, lengths, deterministic), flush=True)
+                    if beside:
+                        print(beside, flush=True)
                     if args.log_dir and os.path.isdir(args.log_dir):
                         note_score(args.log_dir, model, returns, lengths)
                 if args.play:

@@ -29,6 +29,8 @@ def training_record(model: Any, state: Any) -> tuple[dict, dict]:
         progress["successes"] = state.successes
     if model.cut_every:
         progress["cut_every"] = model.cut_every
+    if state.usual["count"]:
+        progress["usual_spread"] = state.usual
     arrays = {"adam_m": m, "adam_v": v}
     if state.running is not None:
         arrays["running"] = np.frombuffer(state.running, np.uint8)
@@ -96,6 +98,10 @@ def _check_progress(progress: Any) -> None:
     said = progress.get("successes", [])
     if not (isinstance(said, list) and all(success in (True, False, None) for success in said)):
         raise FileError(f"progress.successes is {said!r:.100}; a list of true, false and null is needed")
+    usual = progress.get("usual_spread", {"square": 0.0, "count": 0})
+    if not (isinstance(usual, dict) and set(usual) == {"square", "count"} and all(
+            isinstance(x, (int, float)) and 0 <= x < math.inf for x in usual.values())):
+        raise FileError(f"progress.usual_spread is {usual!r:.100}; square and count are needed")
 
 
 def restore(model: Any, record: dict, arrays: dict) -> None:
@@ -108,6 +114,7 @@ def restore(model: Any, record: dict, arrays: dict) -> None:
         setattr(model, name, progress.get(name, 0))
     model.recent.extend(map(tuple, progress["recent"]))
     model.successes.extend(progress.get("successes", [None] * len(model.recent)))
+    vars(model.usual_spread).update(progress.get("usual_spread", {}))
     model.adam.m, model.adam.v, model.adam.t = arrays["adam_m"], arrays["adam_v"], progress["adam_steps"]
     moments = {name: arrays[f"returns_{name}"] for name in ("count", "mean", "m2")}
     model.reward_normalizer.moments.restore(moments)
