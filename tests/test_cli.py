@@ -79,7 +79,8 @@ def test_a_module_of_ones_own_from_training_to_evaluation(tmp_path):
     Path("own_module.py").write_text(OWN)
     os.mkdir("bin")
     Path("bin/trpo-np").write_text("from trpo_np.cli import main\nmain()")  # as pip installs it
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    elsewhere = str(tmp_path / "other")  # where nobody has trained with the module
 
     def run(*options, **more):
         command = [sys.executable, "bin/trpo-np", *options]
@@ -91,12 +92,13 @@ def test_a_module_of_ones_own_from_training_to_evaluation(tmp_path):
     file = "trpo_Own-v0_seed0.npz"
     assert archive.read_archive(file)[0]["env_id"] == "own_module:Own-v0"
     for options in (["eval", file], ["train", "--load", file]):
-        done = run(*options, "--seed", "0")
+        done = run(*options, "--seed", "0", XDG_CACHE_HOME=elsewhere)
         assert done.returncode == 1 and "a module is not imported because a file says so" in done.stderr
         name, *words = shlex.split(done.stderr.strip().rpartition("if you trust it: ")[2])
         assert (name, words) == ("trpo-np", [*options, "--seed", "0", "--env", "own_module:Own-v0"])
-        done = run(*words)  # the very command that was named
-        assert done.returncode == 0 and "return of 20 episodes: 10.00" in done.stdout, done.stderr
+        for named in (words, [*options, "--seed", "0"]):  # the very command; and where the user has trained
+            done = run(*named)
+            assert done.returncode == 0 and "return of 20 episodes: 10.00" in done.stdout, done.stderr
     if sys.version_info >= (3, 11):  # as with python -m
         assert "No module named 'own_module'" in run(*train, PYTHONSAFEPATH="1").stderr
 
@@ -105,7 +107,7 @@ def test_a_module_of_ones_own_from_training_to_evaluation(tmp_path):
 
 def test_train_is_the_job_of_run_mujoco(monkeypatch):
     seen = []
-    def run(args, make_env, policy, preset):
+    def run(args, make_env, policy, preset, beside=""):
         seen.append((args, make_env().spec.id, policy, preset))
         return 130
     monkeypatch.setattr(jobs, "run", run)

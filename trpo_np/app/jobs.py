@@ -20,7 +20,7 @@ import time
 from contextlib import closing, suppress
 
 from ..kernels.threads import THREADS
-from . import options
+from . import modules, options
 from .signals import Signals, boundaries
 
 LOGS, UNSAVED = ("progress.csv", "progress.json", "monitor.csv"), "unsaved.json"
@@ -104,6 +104,8 @@ def find_env(given: str | None, file: str | None, default: str = "", command: st
     if not isinstance(stored, str):
         raise ValueError(f"{file} does not name its environment; --env ID is needed")
     if re.fullmatch(r"[\w.]+:[\w./-]+", stored):
+        if modules.is_remembered(stored):
+            return stored
         raise ValueError(f"{file} names the environment {stored}; a module is not imported because a file "
                          f"says so; if you trust it: {command} --env {stored}")
     if not re.fullmatch(r"[\w./-]+", stored):
@@ -259,6 +261,7 @@ def run(args: argparse.Namespace, make_env, policy: str, preset: dict, make_envs
     with Signals() as signals:
         try:
             model, path = prepare(args, make_env, policy, preset, make_envs, about)
+            modules.remember(args.env)
             model.comm.ends_on_error = False  # `main` ends the job, after the model is saved
             if args.num_timesteps > model.num_timesteps:
                 train(model, args, path, signals)
