@@ -91,7 +91,7 @@ def test_a_module_of_ones_own_from_training_to_evaluation(tmp_path):
     assert done.returncode == 0, done.stderr
     file = "trpo_Own-v0_seed0.npz"
     assert archive.read_archive(file)[0]["env_id"] == "own_module:Own-v0"
-    for options in (["eval", file], ["train", "--load", file]):
+    for options in (["eval", file], ["train", "--load", file, "--num-timesteps", "3000"]):
         done = run(*options, "--seed", "0", XDG_CACHE_HOME=elsewhere)
         assert done.returncode == 1 and "a module is not imported because a file says so" in done.stderr
         name, *words = shlex.split(done.stderr.strip().rpartition("if you trust it: ")[2])
