@@ -56,6 +56,7 @@ def test_it_is_composed_where_not_all_of_it_can_be_fused(monkeypatch, rng):
     y, J = linearize(lambda x, w: tanh_layers(x, w, *weights32[1:]), x32, weights32[0])
     np.testing.assert_allclose(y, tanh_layers(x, *weights), rtol=1e-4, atol=1e-4)
     assert J.pull(y)[0].shape == x.shape
+    np.testing.assert_allclose(linearize(tanh_layers, x32, *weights32)[0], y, rtol=1e-4, atol=1e-4)
     for mixed in (lambda *w: tanh_layers(x32, weights32[0], *w[1:]), lambda *w: tanh_layers(x, *w)):
         np.testing.assert_allclose(linearize(mixed, *weights32)[0], y, rtol=1e-4, atol=1e-4)
 
