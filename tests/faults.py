@@ -18,16 +18,17 @@ import argparse
 import ast
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
-from queue import SimpleQueue
 from typing import NamedTuple
 
+import pytest
 from modes import BOTH_MODES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,71 +93,86 @@ def copy_to(folder: Path) -> Path:
     return folder
 
 
-def passes(folder: Path, tests: tuple, numba: str, workers: str = "0") -> bool:
-    """Run tests in a copy of the checkout; return whether they pass. Anything but a failure is an error."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", workers, "-p", "no:cacheprovider",
-               *(f"tests/{test}" for test in tests)]
-    environ = {**os.environ, "TRPO_NP_NUMBA": numba, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=folder, env=environ, text=True, start_new_session=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        said, _ = process.communicate(timeout=SECONDS if workers == "0" else None)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)  # the tests' own processes, too
-        process.communicate()
-        return False
-    if numba == "0" and process.returncode == 5:  # none of them runs in this mode
-        return True
-    if process.returncode not in (0, 1):
-        raise RuntimeError(f"pytest ended with status {process.returncode}\n{said[-3000:]}")
-    return process.returncode == 0
-
-
 def modes_of(fault: Fault) -> list[str]:
-    """Return the values of TRPO_NP_NUMBA to try: in a kernel's file the one that compiles nothing first."""
+    """Return the values of TRPO_NP_NUMBA with which the suite runs the tests; the faster one first."""
     both = any(test.split("/")[0].split("::")[0] in BOTH_MODES for test in fault.tests)
-    modes = ["1", "0"] if both else ["1"]
-    return modes[::-1] if fault.file.startswith("kernels/") else modes
+    return ["0", "1"] if both else ["1"]
 
 
-def is_seen(fault: Fault, folder: Path) -> bool:
-    """Plant a fault in a copy of the checkout, run its tests, and take it out again."""
-    path = folder / "trpo_np" / fault.file
-    source, times = path.read_text(), path.stat()
-    path.write_text(planted(fault, source))
+def begin(fault: Fault, folder: Path) -> int:
+    """Start a process that runs a fault's tests in a copy of the checkout; return its number.
+
+    It ends with pytest's status: 0 if they pass, 1 if one fails. A fork of this process has loaded already
+    what takes a second to load.
+    """
+    if pid := os.fork():
+        return pid
+    os.setsid()  # with the processes that tests start it is a group, to be ended together
+    status = 3
     try:
-        return not all(passes(folder, fault.tests, numba) for numba in modes_of(fault))
+        os.chdir(folder)
+        sys.path[:] = [str(folder), *(place for place in sys.path if place != str(ROOT / "tests"))]
+        for number in (1, 2):
+            os.dup2(os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+        for mode in modes_of(fault):
+            os.environ["TRPO_NP_NUMBA"] = mode
+            inner = os.fork()  # pytest runs once in a process
+            if not inner:
+                status = pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider",
+                                      *(f"tests/{test}" for test in fault.tests)])
+                status = 0 if mode == "0" and status == 5 else status  # none of them runs in this mode
+                break
+            status = os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1])
+            if status:
+                break
     finally:
-        path.write_text(source)
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # by which numba knows its cache
+        sys.stdout.flush()
+        os._exit(status)
 
 
-def run(faults: list[Fault], jobs: int) -> list[Fault]:
-    """Plant the faults, `jobs` at a time, each job in a copy of its own; return those that survive."""
+def outcomes(faults: list[Fault], copies: list[Path]) -> Iterator[tuple[Fault, bool]]:
+    """Plant the faults, in each copy one at a time; yield each with whether it was seen, as they end."""
+    todo, idle, running = faults[::-1], copies[:], {}
+    while todo or running:
+        while todo and idle:
+            fault, folder = todo.pop(), idle.pop()
+            path = folder / "trpo_np" / fault.file
+            before = path.read_text(), path.stat()
+            if fault.line:
+                path.write_text(planted(fault, before[0]))
+                os.utime(path, (fault.line, fault.line))  # each its own time, by which byte code is known
+            running[begin(fault, folder)] = fault, folder, path, before, time.monotonic()
+        time.sleep(0.02)
+        for pid in list(running):
+            fault, folder, path, (source, times), began = running[pid]
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if late := not ended and time.monotonic() - began > SECONDS:
+                os.killpg(pid, 9)
+                os.waitpid(pid, 0)
+            if ended and (status := os.waitstatus_to_exitcode(status)) not in (0, 1):
+                said = (folder / "said.txt").read_text()
+                sys.exit(f"{fault}\npytest ended with status {status}\n{said[-3000:]}")
+            if ended or late:
+                path.write_text(source)
+                os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # by which numba knows its cache
+                (folder / "said.txt").unlink()
+                idle.append(running.pop(pid)[1])
+                yield fault, late or status == 1
+
+
+def run(faults: list[Fault], copies: list[Path]) -> list[Fault]:
+    """Plant the faults; return those that survive. A test that fails without a fault is an error."""
     survived, began = [], time.monotonic()
-    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(jobs) as pool:
-        copies: SimpleQueue = SimpleQueue()
-        for i in range(jobs):
-            copies.put(copy_to(Path(place) / str(i)))
-        folder = copies.get()
-        tests = tuple(dict.fromkeys(test for fault in faults for test in fault.tests))
-        for numba in ("1", "0"):
-            if not passes(folder, tests, numba, str(jobs)):
-                sys.exit("the tests fail without any fault")
-        copies.put(folder)
-        print(f"the tests pass without a fault, after {time.monotonic() - began:.0f} s", flush=True)
-
-        def work(fault):
-            folder = copies.get()
-            try:
-                return is_seen(fault, folder)
-            finally:
-                copies.put(folder)
-        for i, (fault, seen) in enumerate(zip(faults, pool.map(work, faults)), 1):
-            if not seen:
-                survived.append(fault)
-            print(f"{i}/{len(faults)} {'seen' if seen else 'SURVIVED'} {fault.file} line {fault.line}, "
-                  f"{time.monotonic() - began:.0f} s", flush=True)
+    for i, (fault, seen) in enumerate(outcomes(faults, copies), 1):
+        if not seen:
+            survived.append(fault)
+        print(f"{i}/{len(faults)} {'seen' if seen else 'SURVIVED'} {fault.file} line {fault.line}, "
+              f"{time.monotonic() - began:.0f} s", flush=True)
+    passed = {fault.tests for fault in survived}  # with a fault, hence without, too
+    plain = {fault.tests: Fault(0, fault.file, fault.tests, "", "") for fault in faults}
+    for fault, seen in outcomes([one for tests, one in plain.items() if tests not in passed], copies):
+        if seen:
+            sys.exit(f"{' '.join(fault.tests)} fails without any fault, so it has seen nothing")
     return survived
 
 
@@ -175,7 +191,17 @@ def main() -> None:
         for file, count in sorted(Counter(fault.file for fault in faults).items()):
             print(f"{count:4} {file}")
         sys.exit(f"{len(faults)} faults")
-    survived = run(faults, options.jobs)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for name in ("gymnasium.vector", "hypothesis", "numba", "scipy.linalg", "xdist"):
+        with suppress(ImportError):
+            import_module(name)
+    # always the same place, since numba's cache holds what was compiled of a file in one place
+    place = Path(tempfile.gettempdir(), "trpo_np_faults")
+    place.mkdir()  # if it is there, another run is at work
+    try:
+        survived = run(faults, [copy_to(place / str(i)) for i in range(options.jobs)])
+    finally:
+        shutil.rmtree(place)
     for fault in survived:
         print(f"survived {' '.join(fault.tests)}: {fault}")
     seen = len(faults) - len(survived)
