@@ -71,17 +71,20 @@ def read(text: str) -> list[Fault]:
 
 
 def planted(fault: Fault, source: str) -> str:
-    """Return a file's source with the fault in it; a ValueError says why the fault does not fit."""
+    """Return a file's source with the fault in it; a ValueError says that the old text is not there once."""
     if (count := source.count(fault.old)) != 1:
         raise ValueError(f"{fault}\nthe old text is there {count} times; once is needed")
-    faulty = source.replace(fault.old, fault.new)
+    return source.replace(fault.old, fault.new)
+
+
+def check(fault: Fault, source: str) -> None:
+    """Raise a ValueError unless the file with the fault is Python and means something else than without."""
     try:
-        same = ast.dump(ast.parse(faulty)) == ast.dump(ast.parse(source))
+        same = ast.dump(ast.parse(planted(fault, source))) == ast.dump(ast.parse(source))
     except SyntaxError as error:
         raise ValueError(f"{fault}\nthe new text is not Python: {error}") from None
     if same:
         raise ValueError(f"{fault}\nthe new text means the same as the old one")
-    return faulty
 
 
 def copy_to(folder: Path) -> Path:
@@ -186,7 +189,7 @@ def main() -> None:
     faults = [fault for fault in read(FAULTS.read_text())
               if not options.files or any(word in fault.file for word in options.files)]
     for fault in faults:
-        planted(fault, (ROOT / "trpo_np" / fault.file).read_text())
+        check(fault, (ROOT / "trpo_np" / fault.file).read_text())
     if options.list:
         for file, count in sorted(Counter(fault.file for fault in faults).items()):
             print(f"{count:4} {file}")
