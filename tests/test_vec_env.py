@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 from toys import Walk
 
 from trpo_np import TRPO, make_vec_env
@@ -64,6 +65,16 @@ def test_ends(env):
         else:
             assert not any("terminal_observation" in info or info.get("TimeLimit.truncated")
                            for info in infos)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_an_episode_ends_in_both_ways_it_was_not_only_truncated(kind):
+    env = kind([lambda: TimeLimit(Walk(2), 2)])
+    env.reset()
+    env.step([1])
+    _, _, [done], [info] = env.step([1])
+    env.close()
+    assert done and info["TimeLimit.truncated"] is False
 
 
 def test_seeds(env):
