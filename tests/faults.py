@@ -5,8 +5,8 @@
     python tests/faults.py --list          # how many there are in each file
 
 A fault is planted in a copy of the package in a temporary folder, never in this one. It is seen if one of its
-tests fails: with compiled kernels or, of tests that run in both modes, on plain NumPy. Those that survive are
-listed at the end; the exit status is 1 if there are any.
+tests fails, on plain NumPy or with compiled kernels. Those that survive are listed at the end; the exit
+status is 1 if there are any.
 
 `faults.txt` holds the faults. A line `== FILE: TESTS` names a file of the package, and files or single tests
 of tests/ that should see what follows. A fault is its old text, in lines that begin with `- `, and its new
@@ -18,6 +18,7 @@ import argparse
 import ast
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -29,7 +30,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from modes import BOTH_MODES
 
 ROOT = Path(__file__).resolve().parents[1]
 FAULTS = ROOT / "tests" / "faults.txt"
@@ -96,17 +96,12 @@ def copy_to(folder: Path) -> Path:
     return folder
 
 
-def modes_of(fault: Fault) -> list[str]:
-    """Return the values of TRPO_NP_NUMBA with which the suite runs the tests; the faster one first."""
-    both = any(test.split("/")[0].split("::")[0] in BOTH_MODES for test in fault.tests)
-    return ["0", "1"] if both else ["1"]
-
-
 def begin(fault: Fault, folder: Path) -> int:
     """Start a process that runs a fault's tests in a copy of the checkout; return its number.
 
-    It ends with pytest's status: 0 if they pass, 1 if one fails. A fork of this process has loaded already
-    what takes a second to load.
+    It ends with pytest's status: 0 if they pass, 1 if one fails. The tests run on plain NumPy first, which
+    begins sooner, also those that the suite runs compiled only, for they see no difference. A fork of this
+    process has loaded already what takes a second to load.
     """
     if pid := os.fork():
         return pid
@@ -114,16 +109,17 @@ def begin(fault: Fault, folder: Path) -> int:
     status = 3
     try:
         os.chdir(folder)
+        sys.dont_write_bytecode = False  # much of the time goes into byte code
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         sys.path[:] = [str(folder), *(place for place in sys.path if place != str(ROOT / "tests"))]
         for number in (1, 2):
             os.dup2(os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-        for mode in modes_of(fault):
+        for mode in "01":
             os.environ["TRPO_NP_NUMBA"] = mode
             inner = os.fork()  # pytest runs once in a process
             if not inner:
-                status = pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider",
+                status = pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", "not (slow)",
                                       *(f"tests/{test}" for test in fault.tests)])
-                status = 0 if mode == "0" and status == 5 else status  # none of them runs in this mode
                 break
             status = os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1])
             if status:
@@ -136,31 +132,35 @@ def begin(fault: Fault, folder: Path) -> int:
 def outcomes(faults: list[Fault], copies: list[Path]) -> Iterator[tuple[Fault, bool]]:
     """Plant the faults, in each copy one at a time; yield each with whether it was seen, as they end."""
     todo, idle, running = faults[::-1], copies[:], {}
-    while todo or running:
-        while todo and idle:
-            fault, folder = todo.pop(), idle.pop()
-            path = folder / "trpo_np" / fault.file
-            before = path.read_text(), path.stat()
-            if fault.line:
-                path.write_text(planted(fault, before[0]))
-                os.utime(path, (fault.line, fault.line))  # each its own time, by which byte code is known
-            running[begin(fault, folder)] = fault, folder, path, before, time.monotonic()
-        time.sleep(0.02)
-        for pid in list(running):
-            fault, folder, path, (source, times), began = running[pid]
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if late := not ended and time.monotonic() - began > SECONDS:
-                os.killpg(pid, 9)
-                os.waitpid(pid, 0)
-            if ended and (status := os.waitstatus_to_exitcode(status)) not in (0, 1):
-                said = (folder / "said.txt").read_text()
-                sys.exit(f"{fault}\npytest ended with status {status}\n{said[-3000:]}")
-            if ended or late:
-                path.write_text(source)
-                os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # by which numba knows its cache
-                (folder / "said.txt").unlink()
-                idle.append(running.pop(pid)[1])
-                yield fault, late or status == 1
+    try:
+        while todo or running:
+            while todo and idle:
+                fault, folder = todo.pop(), idle.pop()
+                path = folder / "trpo_np" / fault.file
+                before = path.read_text(), path.stat()
+                if fault.line:
+                    path.write_text(planted(fault, before[0]))
+                    os.utime(path, (fault.line, fault.line))  # each its own time, by which byte code is known
+                running[begin(fault, folder)] = fault, folder, path, before, time.monotonic()
+            time.sleep(0.02)
+            for pid in list(running):
+                fault, folder, path, (source, times), began = running[pid]
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if late := not ended and time.monotonic() - began > SECONDS:
+                    os.killpg(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                if ended and (status := os.waitstatus_to_exitcode(status)) not in (0, 1):
+                    said = (folder / "said.txt").read_text()
+                    sys.exit(f"{fault}\npytest ended with status {status}\n{said[-3000:]}")
+                if ended or late:
+                    path.write_text(source)
+                    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # numba knows its cache by it
+                    (folder / "said.txt").unlink()
+                    idle.append(running.pop(pid)[1])
+                    yield fault, late or status == 1
+    finally:
+        for pid in running:
+            os.killpg(pid, signal.SIGKILL)
 
 
 def run(faults: list[Fault], copies: list[Path]) -> list[Fault]:
@@ -199,6 +199,7 @@ def main() -> None:
         with suppress(ImportError):
             import_module(name)
     # always the same place, since numba's cache holds what was compiled of a file in one place
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     place = Path(tempfile.gettempdir(), "trpo_np_faults")
     place.mkdir()  # if it is there, another run is at work
     try:

@@ -227,6 +227,20 @@ def test_without_ale_py(monkeypatch):
     monkeypatch.setitem(sys.modules, "ale_py", None)
     with pytest.raises(ImportError, match=r"need the package ale-py: pip install 'trpo_np\[atari\]'"):
         atari.make_atari("Pong")
+    monkeypatch.setattr(atari.importlib.util, "find_spec", lambda name: None)
+    assert not atari.is_atari("Pong")
+
+
+def test_a_version_of_ale_py_may_lack_a_rom(monkeypatch):
+    from ale_py import roms
+    monkeypatch.setattr(roms, "get_rom_path", lambda game: None)
+    with pytest.raises(ImportError, match="this version of ale-py has no ROM of pong; .*--upgrade ale-py"):
+        atari.make_atari("Pong")
+
+
+def test_gymnasiums_wrappers_always_take_the_maximum_of_two_frames():
+    with pytest.raises(ValueError, match="max_pool=True is needed"):
+        atari.make_one("Pong", max_pool=False)
 
 
 @each_maker
