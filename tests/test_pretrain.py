@@ -115,7 +115,7 @@ def spoiled(**changes):
     (spoiled(obs=np.zeros(3), actions=[2]), "hold 1 observations and 1 actions"),
     (spoiled(actions=np.full(4, 5)), r"actions int64 \(4,\) do not fit the action space .*Discrete"),
     (spoiled(actions=np.zeros((4, 2), int)), "do not fit the action space"),
-    (spoiled(obs=np.full((4, 3), np.nan)), "numbers that are not finite"),
+    (spoiled(obs=np.full((4, 3), np.nan)), "holds nan in row 0, field 0; observations must be finite"),
     (spoiled(episode_starts=np.ones(3, bool)), r"4 observations, but episode_starts of shape \(3,\)"),
     (3, "the expert data are 3; a path, a dict with obs and actions, or a pair")])
 def test_a_dataset_that_does_not_fit_is_named(dataset, sentence):

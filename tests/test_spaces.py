@@ -344,4 +344,3 @@ def test_numbers_of_float32_that_are_not_finite_are_told_apart_for_float64_too(d
     for value in (np.nan, np.inf, -np.inf):
         x = np.array([[1.0, value]], np.float32)
         assert not spaces.all_finite(x, np.dtype(dtype))
-    assert spaces.all_finite(np.array([[3e38, 3e38]], np.float32), np.dtype(dtype))
