@@ -628,7 +628,7 @@ def test_environments_begin_with_seeds_of_their_own_in_each_update_that_starts_t
             return super().reset(seed=seed)
     model = model_on(SyncVectorEnv([Seeded] * 3), timesteps_per_batch=32)
     for _ in range(2):
-        model.learn(32, reset_num_timesteps=False)
+        model.learn(32)
     assert len(Seeded.seeds) == len(set(Seeded.seeds)) == 6
 
 
