@@ -205,6 +205,58 @@ def test_autoreset_within_the_wrappers_may_end_the_game_at_once():
     assert wrapper.reset(seed=1) == ("start 2", {})
 
 
+class Game(gymnasium.Env):
+    """Three lives of two steps each; `did` lists what was done."""
+
+    observation_space, action_space = gymnasium.spaces.Discrete(9), gymnasium.spaces.Discrete(3)
+
+    def __init__(self, meanings=("NOOP", "FIRE", "LEFT")):
+        self.meanings, self.did = list(meanings), []
+
+    def get_action_meanings(self):
+        return self.meanings
+
+    def reset(self, *, seed=None, options=None):
+        self.did.append("reset" if seed is None else seed)
+        self.time = 0
+        return 0, {"lives": 3}
+
+    def step(self, action):
+        self.did.append("step")
+        self.time += 1
+        return self.time, 1.0, self.time == 6, False, {"lives": 3 - self.time // 2}
+
+
+@pytest.mark.parametrize("meanings, pressed", [
+    (["NOOP", "FIRE", "LEFT"], True), (["NOOP", "LEFT", "FIRE"], False), (["NOOP", "LEFT"], False)])
+def test_fire_is_pressed_only_in_games_that_begin_with_it(meanings, pressed):
+    env = Game(meanings)
+    obs, info = atari.FireReset(env).reset(seed=3)
+    assert env.did == [3, "step"][:1 + pressed] and (obs, info["lives"]) == (int(pressed), 3)
+
+
+def test_a_reset_goes_on_after_a_lost_life_and_starts_a_game_at_its_end_or_with_a_seed():
+    env = Game()
+    episodic = atari.EpisodicLife(env)
+
+    def play():
+        steps = [episodic.step(0) for _ in range(2)]
+        assert [step[2] for step in steps] == [False, True]
+        return steps[-1]
+    episodic.reset()
+    for lives in (2, 1):
+        assert play()[4]["lives"] == lives
+        obs, info = episodic.reset()
+        assert (obs, info["lives"]) == (6 - 2 * lives, lives)
+    play()
+    assert episodic.reset() == (0, {"lives": 3}) and env.did.count("reset") == 2
+    play()
+    assert episodic.reset(seed=5) == (0, {"lives": 3})  # the life was lost, but a seed starts a game
+    assert env.did.count(5) == 1
+    play()
+    assert episodic.reset()[1]["lives"] == 2
+
+
 # --- names and what is missing ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name, id", [
@@ -227,6 +279,20 @@ def test_without_ale_py(monkeypatch):
     monkeypatch.setitem(sys.modules, "ale_py", None)
     with pytest.raises(ImportError, match=r"need the package ale-py: pip install 'trpo_np\[atari\]'"):
         atari.make_atari("Pong")
+    monkeypatch.setattr(atari.importlib.util, "find_spec", lambda name: None)
+    assert not atari.is_atari("Pong")
+
+
+def test_a_version_of_ale_py_may_lack_a_rom(monkeypatch):
+    from ale_py import roms
+    monkeypatch.setattr(roms, "get_rom_path", lambda game: None)
+    with pytest.raises(ImportError, match="this version of ale-py has no ROM of pong; .*--upgrade ale-py"):
+        atari.make_atari("Pong")
+
+
+def test_gymnasiums_wrappers_always_take_the_maximum_of_two_frames():
+    with pytest.raises(ValueError, match="max_pool=True is needed"):
+        atari.make_one("Pong", max_pool=False)
 
 
 @each_maker

@@ -305,6 +305,12 @@ def test_mixing_tapes():
     with pytest.raises(ValueError, match="does not depend on the input"):
         linearize(lambda x: linearize(lambda y: x + 1, X)[0], X)
 
+    def of_an_outer_input(x):
+        with pytest.raises(ValueError, match="does not depend on the input"):
+            linearize(lambda y: x + 1, X)
+        return x
+    linearize(of_an_outer_input, X)
+
 
 def test_products_with_the_wrong_shape():
     params = network()
@@ -317,6 +323,10 @@ def test_products_with_the_wrong_shape():
         J.push(np.ones(11), np.ones(11))
     with pytest.raises(ValueError, match=r"tangent has shape \(3,\), its input \(4, 3\)"):
         linearize(ops.tanh, X)[1].push(np.ones(3))
+    with pytest.raises(ValueError, match=r"tangent has shape \(3, 4\), its input \(4, 3\)"):
+        linearize(ops.tanh, X)[1].push(X.T)
+    with pytest.raises(ValueError, match=r"cotangent has shape \(3, 4\), the output \(4, 3\)"):
+        linearize(ops.tanh, X)[1].pull(X.T)
 
 
 def test_matmul_refuses_shapes_that_its_rule_does_not_cover():
@@ -376,6 +386,21 @@ def test_arrays_are_freed_without_the_garbage_collector(no_collector, use):
     assert len(alive) == 2 and all(ref() is not None for ref in alive)  # the pair needs them
     del value, J
     assert [ref() for ref in alive] == [None, None]
+
+
+def test_a_pull_frees_each_cotangent_once_it_is_passed_on(no_collector):
+    made, alive = [], []
+
+    def rule(y, x):
+        def pull(g):
+            alive.append(sum(ref() is not None for ref in made))
+            g = 1.0 * g
+            made.append(weakref.ref(g))
+            return g
+        return Linear(lambda dx: dx, pull)
+    same = primitive(np.positive, rule)
+    linearize(lambda x: same(same(same(same(x)))), X)[1].pull(X)
+    assert alive == [0, 1, 1, 1]
 
 
 def test_a_failed_trace_leaves_nothing_behind(no_collector):

@@ -361,6 +361,23 @@ def test_evaluations(tmp_path, capsys):
     assert out.count("New best mean reward!") == 2 and out.count("Eval") == 4
 
 
+def test_a_tie_is_no_new_best(tmp_path):
+    model, env = staged([3.0, 3.0, 2.0, 3.0])
+    best = []
+    callback = EvalCallback(env, lambda *_: best.append(model.updates), 1, BATCH, verbose=0,
+                            best_model_save_path=tmp_path)
+    model.learn(4 * BATCH, callback)
+    assert best == [1] and TRPO.load(tmp_path / "best_model").updates == 1
+
+
+def test_each_evaluation_has_seeds_of_its_own_the_same_in_the_same_run():
+    runs = [Scored(), Scored()]
+    for env in runs:
+        make(Scored()).learn(3 * BATCH, EvalCallback(env, None, 1, BATCH, verbose=0))
+    seeds = [[seed for seed in env.seeds if seed is not None] for env in runs]
+    assert seeds[0] == seeds[1] and len(seeds[0]) == len(set(seeds[0])) == 3
+
+
 def test_a_resumed_run_continues_the_evaluations(tmp_path):
     def callback(n_eval_episodes=1):
         return EvalCallback(env, None, n_eval_episodes, BATCH, tmp_path, tmp_path, verbose=0)
@@ -495,6 +512,19 @@ def test_ranks_share_an_evaluation_and_rank_0_writes(tmp_path, rank, capsys):
     files = {"evaluations.npz", "best_model.npz", f"trpo_{BATCH}_steps.npz"}
     assert {path.name for path in tmp_path.iterdir()} == (set() if rank else files)
     assert bool(capsys.readouterr().out) == (rank == 0)
+
+
+def test_ranks_evaluate_with_seeds_of_their_own():
+    seeds = []
+    for rank in (0, 1):
+        model, env = make(Scored()), Scored()
+        model.comm, model.num_timesteps = Ranks(rank), BATCH
+        callback = EvalCallback(env, None, 3, BATCH, verbose=0)
+        callback.init_callback(model)
+        callback.on_update_end()
+        seeds.append(env.seeds[0])
+        assert len(env.seeds) >= (1, 2)[rank]  # the last rank has the odd one
+    assert None not in seeds and seeds[0] != seeds[1]
 
 
 def test_an_evaluation_that_only_some_ranks_have_is_refused():

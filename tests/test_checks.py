@@ -27,3 +27,12 @@ def test_wrong_rule_fails(rule):
 
 def test_value_used_twice_is_counted_twice():
     check_linear(lambda z: ops.tanh(z) * z + z, x)
+
+
+def test_a_rule_that_is_right_only_along_its_argument_fails():
+    """The direction is not one that a test draws its arguments with."""
+    def joint(wanted, y, a, b):  # right is b da + a db; where da is a and db is b, this is as much
+        return Linear(lambda da, db: a * b * (da * da / a / a + db * db / b / b), lambda g: (b * g, a * g))
+    for a, b in (np.random.default_rng(seed).standard_normal((2, 3)) for seed in (0, 1)):
+        with pytest.raises(AssertionError):
+            check_linear(primitive(np.multiply, joint=joint), a, b)

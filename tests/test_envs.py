@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from toys import Parts
+from toys import Parts, Planned
 
 from trpo_np.envs import EnvList, EnvPool, StableBaselines, Vector, adapt, make_env
 from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv
@@ -513,6 +513,25 @@ class Foreign(VectorEnv):
 
     def step(self, actions):
         return self.obs, np.array([1, 2], np.int32), np.array([False, False]), np.array(self.ends), self.info
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_each_environment_of_a_vector_gets_the_seed_that_is_its_own(mode):
+    stepper = Vector(SyncVectorEnv([Planned, Planned], autoreset_mode=mode))
+    stepper.reset([5, 50])
+    assert [env.seeds for env in stepper.env.envs] == [[5], [50]]
+
+
+def test_a_vector_environment_of_others_gets_one_seed():
+    class Others(SyncVectorEnv):
+        unwrapped = None  # none of gymnasium's own
+
+        def reset(self, *, seed=None, options=None):
+            self.given = seed
+            return super().reset(seed=seed, options=options)
+    stepper = Vector(Others([Planned, Planned]))
+    stepper.reset([5, 50])
+    assert stepper.env.given == 5
 
 
 def test_a_missing_mode_is_assumed_with_a_warning():

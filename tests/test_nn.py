@@ -134,3 +134,82 @@ def test_serial_refuses_a_name_given_twice():
     message = "two layers share the parameter name 'a/b'; give each layer its own name"
     with pytest.raises(ValueError, match=message):
         nn.serial(nn.dense("a", 3), nn.dense("a", 3)).init((3,))
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_an_lstm_begins_orthogonal_gate_by_gate_and_remembers(layer_norm):
+    shape, weights = nn.lstm("m", 5, layer_norm).init((3,))
+    params = draw(nn.lstm("m", 5, layer_norm), (3,))
+    assert shape == (5,) and {name: w.shape for name, w in weights.items()}.items() >= {
+        "m/wx": (3, 20), "m/wh": (5, 20), "m/b": (20,)}.items()
+    for name, size in (("m/wx", 3), ("m/wh", 5)):
+        gates = np.split(params[name], 4, axis=1)
+        for gate in gates:
+            np.testing.assert_allclose(gate @ gate.T, np.eye(size), atol=1e-12)
+        assert not np.allclose(gates[0], gates[1])
+    assert params["m/b"].reshape(4, 5).tolist() == [[0] * 5, [1] * 5, [0] * 5, [0] * 5]  # i, f, o, g
+    for name in params.keys() - {"m/wx", "m/wh", "m/b"}:
+        assert (params[name] == (1 if name.startswith("m/g") else 0)).all()
+
+
+@pytest.mark.parametrize("name", nn.ACTIVATIONS)
+def test_an_output_layer_has_no_activation(name, rng):
+    fun, x = nn.ACTIVATIONS[name], rng.standard_normal((6, 4))
+    layer = nn.mlp("fc", [5], fun, ("out", 2, 0.1))
+    params = draw(layer, (4,))
+    params.flat[:] += 0.1 * rng.standard_normal(params.flat.shape)
+    expected = fun(x @ params["fc0/w"] + params["fc0/b"]) @ params["out/w"] + params["out/b"]
+    np.testing.assert_allclose(layer.apply(params, x), expected, rtol=1e-12)
+    assert layer.dense == (("fc0/w", "fc0/b", fun), ("out/w", "out/b", None))
+
+
+def test_a_layer_is_described_only_if_all_of_it_is_dense():
+    a, b = nn.dense("a", 3), nn.mlp("b", [4], ops.relu)
+    both = nn.serial(a, b)
+    assert both.dense == (("a/w", "a/b", None), ("b0/w", "b0/b", ops.relu))
+    assert nn.named("x", both).dense == (("x/a/w", "x/a/b", None), ("x/b0/w", "x/b0/b", ops.relu))
+    for other in (nn.elementwise(ops.tanh), nn.flatten(), nn.conv("c", 2, 1)):
+        assert other.dense is nn.serial(a, other).dense is nn.named("x", other).dense is None
+
+
+def test_bytes_go_to_a_network_whose_first_layer_takes_them():
+    conv, dense = nn.conv("c", 2, 1), nn.dense("a", 3)
+    assert conv.takes_bytes and not dense.takes_bytes and not nn.serial().takes_bytes
+    assert nn.serial(conv, dense).takes_bytes and nn.named("x", conv).takes_bytes
+    assert not nn.serial(dense, conv).takes_bytes
+
+
+def test_a_network_of_a_prefix_sees_the_whole_of_the_rest_of_a_name():
+    layer = nn.named("x", nn.serial(nn.named("a", nn.dense("d", 2)), nn.named("b", nn.dense("d", 2))))
+    params = draw(layer, (2,))
+    x = np.eye(2)
+    np.testing.assert_array_equal(layer.apply(params, x), params["x/a/d/w"] @ params["x/b/d/w"])
+
+
+# --- from a policy's arguments to layers --------------------------------------------------------------------
+
+@pytest.mark.parametrize("net_arch, layers, expected", [
+    (None, None, ([], [64, 64], [64, 64])), (None, [5], ([], [5], [5])), ([], None, ([], [], [])),
+    ([3, dict(pi=[4], vf=(5, 6))], None, ([3], [4], [5, 6])), ([3, 2], None, ([3, 2], [], [])),
+    ([dict(vf=[np.int64(7)])], None, ([], [], [7]))])
+def test_widths_are_shared_then_the_policys_and_the_critics(net_arch, layers, expected):
+    assert nn.parse_net_arch(net_arch, layers) == expected
+
+
+@pytest.mark.parametrize("net_arch, layers, sentence", [
+    ([3], [3], "give net_arch or layers, not both"), (3, None, "net_arch is 3; a list is needed"),
+    ([dict(pi=[3]), 4], None, "after the shared widths comes one dict"),
+    ([dict(), dict()], None, "comes one dict"), ([dict(qf=[3])], None, "comes one dict"),
+    ([0], None, "net_arch holds 0; a layer's width"), ([True], None, "net_arch holds True"),
+    ([2.5], None, "net_arch holds 2.5"), (None, "64", "layers is '64'; a list is needed"),
+    ([dict(pi=4)], None, "pi in net_arch is 4; a list")])
+def test_widths_that_make_no_sense_are_named(net_arch, layers, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        nn.parse_net_arch(net_arch, layers)
+
+
+def test_an_activation_is_a_name_or_an_op():
+    assert nn.parse_activation("elu") is ops.elu and nn.parse_activation(ops.sin) is ops.sin
+    for wrong in ("elo", np.tanh, None, 3):
+        with pytest.raises(ValueError, match="act_fun is .*; it can be 'tanh', .* or a function"):
+            nn.parse_activation(wrong)

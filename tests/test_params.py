@@ -100,7 +100,43 @@ def test_any_shapes_round_trip(shapes, data):
 
 def test_copies_are_views_of_their_own_vector():
     params = Params.pack({"a": np.ones((2, 3)), "b": np.zeros(4)})
-    for other in (copy.deepcopy(params), copy.copy(params), pickle.loads(pickle.dumps(params))):
+    for other in (copy.deepcopy(params), pickle.loads(pickle.dumps(params)), copy.copy(params)):
+        np.testing.assert_array_equal(other["a"], 1)
         other["a"][0, 1] = 7
         assert other.flat[1] == 7 and list(other) == ["a", "b"]
     assert copy.deepcopy(params).flat is not params.flat
+
+
+# --- assigning ----------------------------------------------------------------------------------------------
+
+def test_assign_copies_by_name():
+    params, given_arrays = Params.pack(arrays()), arrays(seed=1)
+    flat = params.flat
+    params.assign(dict(reversed(given_arrays.items())))
+    np.testing.assert_array_equal(params.flat, np.concatenate(
+        [np.ravel(a) for a in given_arrays.values()]).astype(np.float32))
+    assert params.flat is flat and params["pi/w"].base is flat
+
+
+def test_assign_of_a_part_leaves_the_rest():
+    params = Params.pack(arrays())
+    before = params["pi/w"].copy()
+    params.assign({"pi/b": [1, 2, 3]}, exact=False)
+    assert params["pi/b"].tolist() == [1, 2, 3] and (params["pi/w"] == before).all()
+
+
+@pytest.mark.parametrize("name, array, sentence", [
+    ("pi/none", 1.0, "there is no parameter 'pi/none'; the parameters are pi/w, pi/b"),
+    ("pi/b", None, r"'pi/b' is missing \(load_parameters with exact_match=False"),
+    ("pi/b", np.ones((3, 1)), r"pi/b has shape \(3, 1\); \(3,\) is needed"),
+    ("vf/w", np.ones((1, 3)), r"vf/w has shape \(1, 3\); \(3, 1\) is needed"),
+    ("pi/b", [1, np.nan, 3], "pi/b holds something else than finite numbers of float32"),
+    ("pi/b", [1, 1e39, 3], "finite numbers of float32"), ("vf/w", np.ones((3, 1), bool), "finite numbers"),
+    ("pi/b", ["1", "2", "3"], "finite numbers"), ("pi/b", [1j, 2, 3], "finite numbers")])
+def test_what_does_not_fit_is_named_and_changes_nothing(name, array, sentence):
+    params = Params.pack(arrays())
+    before = params.flat.copy()
+    given_arrays = arrays(seed=1) | {name: array}
+    with pytest.raises(ValueError, match=sentence):
+        params.assign({key: value for key, value in given_arrays.items() if value is not None})
+    np.testing.assert_array_equal(params.flat, before)

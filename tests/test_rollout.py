@@ -14,7 +14,7 @@ from toys import ENDS, LENGTHS, Counting, Lives
 
 from trpo_np.envs import EnvList, Vector, adapt
 from trpo_np.kernels import scalar
-from trpo_np.policies import MlpPolicy
+from trpo_np.policies import MlpLstmPolicy, MlpPolicy
 from trpo_np.rollout import Runner, advantages
 from trpo_np.trpo import TRPO
 from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv
@@ -222,6 +222,55 @@ def test_a_callback_can_stop_a_rollout():
     # not one buffer three times
     assert [tuple(step["new_obs"][0]) for step in seen] == [(0, 1), (0, 2), (1, 0)]
     assert [bool(step["dones"][0]) for step in seen] == [False, False, True]
+
+
+def test_a_callback_hears_of_real_steps_only():
+    runner = runner_of(KINDS["sync next step"]([lambda i=i: Counting(i) for i in range(2)]))
+    heard = []
+    seg = runner.collect(20, np.random.default_rng(0), lambda step: heard.append(step["steps"]))
+    assert not seg.valid.all()
+    assert heard == seg.valid.sum(1).cumsum().tolist()
+
+
+def test_a_callback_sees_the_end_of_a_truncated_episode_too():
+    runner, seen = runner_of(EnvList([Counting(), Counting(1)])), []
+    seg = runner.collect(20, np.random.default_rng(0), lambda step: seen.append(step["dones"].copy()))
+    np.testing.assert_array_equal(seen, seg.terminated | seg.truncated)
+    assert (seg.truncated & ~seg.terminated).any()
+
+
+@pytest.mark.parametrize("kind", ["env list", "sync next step"])
+def test_memory_goes_on_from_one_segment_to_the_next(kind):
+    """Several short segments act as one long one does, in the midst of episodes, too."""
+    def collect(*lengths):
+        stepper, rng = KINDS[kind]([lambda i=i: Counting(i) for i in range(2)]), np.random.default_rng(1)
+        policy = MlpLstmPolicy(stepper.observation_space, stepper.action_space, n_lstm=3,
+                               layers=[]).draw(np.random.default_rng(0))
+        policy.params["pi/out/w"][...] *= 100
+        runner = Runner(policy, stepper)
+        runner.restart([0, 1])
+        return [runner.collect(steps, rng) for steps in lengths]
+    [whole], parts = collect(13), collect(2, 5, 6)
+    for name in ("obs", "actions", "starts", "valid"):
+        np.testing.assert_array_equal(np.concatenate([getattr(seg, name) for seg in parts]),
+                                      getattr(whole, name))
+    assert not parts[0].memory["pi"].any() and parts[1].memory["pi"].any(axis=1).tolist() == [True, True]
+    assert not parts[1].starts[0].all()
+
+
+def test_memory_of_networks_that_run_after_a_rollout_is_kept_beside_the_actors():
+    runner = runner_of(EnvList([Counting()]))
+    runner.memory = {"pi": 1, "vf": 2}
+    runner.remember({"vf": 3})
+    assert runner.memory == {"pi": 1, "vf": 3}
+
+
+def test_the_observations_after_a_segment_are_its_own():
+    runner, rng = runner_of(EnvList([Counting(0, reuse=True)])), np.random.default_rng(0)
+    seg = runner.collect(2, rng)
+    last = seg.last_obs.copy()
+    runner.obs[:] = 7
+    np.testing.assert_array_equal(seg.last_obs, last)
 
 
 # --- lives: a lost life ends the credit for rewards, not the game -------------------------------------------

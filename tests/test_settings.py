@@ -63,10 +63,17 @@ def test_settings_never_change():
     ("cg_iters", 0, "an integer of at least 1"), ("vf_iters", -1, "an integer of at least 0"),
     ("vf_iters", True, "an integer"), ("max_kl", 0, "a number from 1e-12"), ("dtype", 7, "'float32'"),
     ("clip_rewards", 1, "True or False"), ("dtype", "int32", "'float32' or 'float64'"),
-    ("entcoeff", np.inf, "a number"), ("entcoeff", "0.1", "a number")])
+    ("entcoeff", np.inf, "a number"), ("entcoeff", "0.1", "a number"),
+    ("linesearch_shrink", 1.5, "a number from 1e-12 to 1")])
 def test_what_makes_no_sense_is_named(name, value, needed):
     with pytest.raises(ValueError, match=f"{name} is .*{needed}.* needed"):
         Settings(**{name: value})
+
+
+@pytest.mark.parametrize("name, value", [
+    ("gamma", 0), ("gamma", 1), ("lam", 1.0), ("vf_iters", 0), ("linesearch_shrink", 1), ("max_kl", 1e-12)])
+def test_the_ends_of_a_range_belong_to_it(name, value):
+    assert getattr(Settings(**{name: value}), name) == value
 
 
 @pytest.mark.parametrize("name, value", [
@@ -101,6 +108,9 @@ def test_counts_seeds_and_hints():
     with pytest.raises(ValueError, match="n is 2; an integer of at least 3 is needed"):
         check_count("n", 2, 3)
     assert checked_seed(np.int64(5)) == 5 and checked_seed(None) != checked_seed(None)
+    for seed in (-1, True, 1.0):
+        with pytest.raises(ValueError, match=f"seed is {seed}; an integer of at least 0, or None, is needed"):
+            checked_seed(seed)
     assert nearest("gama", FIELDS) == " (did you mean 'gamma'?)"
     assert nearest("zzz", FIELDS) == "" == nearest(3, FIELDS)
 

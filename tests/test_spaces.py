@@ -336,3 +336,11 @@ def test_an_empty_action_space_is_refused(space):
 
 def test_an_empty_field_beside_others_is_no_matter():
     assert describe(gym.Dict(a=gym.Box(0, 1, (0,)), b=gym.Box(0, 1, (2,)))).width == 2
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_of_float32_that_are_not_finite_are_told_apart_for_float64_too(dtype):
+    """Without NumPy's warning of an overflow: the largest float64 is no float32."""
+    for value in (np.nan, np.inf, -np.inf):
+        x = np.array([[1.0, value]], np.float32)
+        assert not spaces.all_finite(x, np.dtype(dtype))

@@ -153,11 +153,11 @@ def test_rewards_are_clipped_and_scaled(seg):
 def test_the_explained_variance_tells_a_good_critic(seg):
     rewards = seg.rewards
     perfect = Values(rewards.copy(), np.zeros(ENVS), np.zeros(len(seg.final)), {})
-    useless = perfect._replace(steps=np.zeros_like(rewards))
+    useless, half = perfect._replace(steps=np.zeros_like(rewards)), perfect._replace(steps=rewards / 2)
     settings = Settings(gamma=0.0)  # the target is the reward
     explained = [update.advantage(seg, values, settings, no_scaling(), ONE).explained_variance
-                 for values in (perfect, useless)]
-    assert explained == [1.0, 0.0]
+                 for values in (perfect, useless, half)]
+    assert explained == [1.0, 0.0, pytest.approx(0.75)]  # of the variance, half the error leaves a quarter
 
 
 def test_where_nothing_counts_there_are_no_samples(seg):

@@ -8,11 +8,12 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 from toys import Walk
 
 from trpo_np import TRPO, make_vec_env
 from trpo_np.envs import EnvList, adapt
-from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, split, tile
+from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, row, split, tile
 
 KINDS = [DummyVecEnv, SubprocVecEnv]
 
@@ -66,6 +67,16 @@ def test_ends(env):
                            for info in infos)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_an_episode_ends_in_both_ways_it_was_not_only_truncated(kind):
+    env = kind([lambda: TimeLimit(Walk(2), 2)])
+    env.reset()
+    env.step([1])
+    _, _, [done], [info] = env.step([1])
+    env.close()
+    assert done and info["TimeLimit.truncated"] is False
+
+
 def test_seeds(env):
     assert env.seed(7) == [7, 8]
     env.reset()
@@ -103,6 +114,7 @@ def test_render(kind):
     assert frame.shape == (4, 6, 3)
     assert [frame[0, 0, 0], frame[0, 3, 0], frame[2, 0, 0], frame[2, 3, 0]] == [3, 4, 5, 0]
     np.testing.assert_array_equal(env.render(mode="rgb_array"), frame)
+    assert [image[0, 0, 0] for image in env.get_images()] == [3, 4, 5]
     with pytest.raises(ValueError, match="render_mode='human'"):
         env.render(mode="human")
     env.close()
@@ -241,6 +253,24 @@ def test_attributes_and_methods_of_some_environments():
     assert len(env.env_method("has_wrapper_attr", "length")) == 3
     with pytest.raises(ValueError, match="indices holds 3; there are 3 environments"):
         env.get_attr("length", [0, 3])
+
+
+def test_what_processes_and_bare_bases_cannot_do_is_said():
+    env = SubprocVecEnv([Walk, Walk])
+    env.reset()
+    with pytest.raises(ValueError, match="SubprocVecEnv calls 'scaled' of all its environments; DummyVecEnv"):
+        env.env_method("scaled", 2, indices=[0])
+    assert env.env_method("scaled", 2, plus=1) == [1, 1]
+    env.close()
+    for method, args in ((VecEnv.step_async, ([0],)), (VecEnv.step_wait, ())):
+        with pytest.raises(NotImplementedError):
+            method(env, *args)
+
+
+def test_a_row_of_parts_is_taken_from_each_part():
+    batch = {"a": np.arange(4), "b": (np.arange(8).reshape(4, 2), np.arange(4) * 10)}
+    found = row(batch, 2)
+    assert found["a"] == 2 and found["b"][0].tolist() == [4, 5] and found["b"][1] == 20
 
 
 def test_a_subclass_that_steps_in_another_way_is_respected():

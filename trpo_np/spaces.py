@@ -44,7 +44,7 @@ def all_finite(x: np.ndarray, dtype: Any = FLOAT64) -> bool:
     """Say whether all of an array's real numbers are finite, also in `dtype`."""
     flat, largest = x.ravel(), LARGEST[dtype]
     # the product can also overflow
-    return float(flat.dot(flat)) < largest * largest or bool((abs(flat) <= largest).all())
+    return float(flat.dot(flat)) < largest * largest or bool((abs(flat) <= np.float64(largest)).all())
 
 
 def check_finite(obs: np.ndarray, dtype: Any, env: int | None = None) -> None:
@@ -68,7 +68,7 @@ def check_given(rows: np.ndarray, dtype: Any) -> None:
 def _first_bad(rows, dtype) -> tuple:
     """Return row, field and value of the first number that is not finite in `dtype`, and what is needed."""
     rows = rows.reshape(len(rows), -1)
-    row, field = np.argwhere(~(abs(rows) <= LARGEST[dtype]))[0]
+    row, field = np.argwhere(~(abs(rows) <= np.float64(LARGEST[dtype])))[0]
     needed = "observations must be finite numbers"
     if np.isfinite(bad := rows[row, field]):
         needed = ("a float32 network sees no number beyond 3.4e+38: pass normalize_observations=True, which "

@@ -151,6 +151,12 @@ def test_progress_goes_on_over_a_kill(place):
     assert run.x["episodes"].tolist() == [2, 4, 6, 8] and run.x["time"].tolist() == [2, 3, 4.5, 6.5]
 
 
+def test_time_goes_on_over_two_restarts(place):
+    rows = [(100 * step, float(step), step, seconds) for step, seconds in enumerate([1, 2, 1, 3, 0.5, 1], 1)]
+    write_progress("run/progress.csv", rows)
+    assert plots.read_run("run").x["time"].tolist() == [1, 2, 3, 5, 5.5, 6]
+
+
 def test_episodes_are_read_rather_than_means(place):
     write_progress("run/progress.csv", [(100, 50, 1, 1)])
     assert plots.read_run("run").returns.tolist() == [50]

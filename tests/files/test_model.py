@@ -527,6 +527,9 @@ TRAINING = {  # refused by TRPO.load
     "dtype that is not the policy's": (meta("algorithm.dtype", "float64"), "dtype"),
     "normalisation that is not the policy's": (meta("algorithm.normalize_observations", False),
                                                "normalize_observations"),
+    "environment no id": (meta("env_id", 5), "env_id is 5; the id of an environment"),
+    "successes no list": (meta("progress.successes", 5), "progress.successes is 5"),
+    "successes no answers": (meta("progress.successes", [True, "yes"]), "progress.successes"),
     "progress missing": (meta("progress", ...), "progress"),
     "progress no dict": (meta("progress", [1]), "progress"),
     **{f"{name} {word}": (meta(f"progress.{name}", value), f"progress.*{name}|{name}")

@@ -19,6 +19,8 @@ CASES = {
     "blocks, one": ((2, 4, 4, 1), (4, 4), (2, 2), "valid"),
     "blocks, same": ((2, 7, 9, 2), (4, 4), (2, 2), "same"),
     "3 x 3": ((2, 6, 7, 3), (3, 3), (1, 1), "valid"), "same": ((2, 8, 5, 2), (3, 2), (2, 3), "same"),
+    "same, uneven": ((2, 8, 9, 2), (5, 3), (1, 2), "same"),
+    "twice the stride in height alone": ((2, 9, 8, 2), (4, 3), (2, 2), "valid"),
     "gaps": ((2, 9, 9, 1), (2, 2), (3, 4), "valid"), "1 x 1": ((2, 3, 3, 2), (1, 1), (1, 1), "same"),
 }
 each_case = pytest.mark.parametrize("case", CASES)
@@ -85,12 +87,14 @@ def test_bytes_are_shares_of_255(case):
 
 
 @each_case
-def test_however_the_samples_are_cut(case, monkeypatch):
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_however_the_samples_are_cut(case, at_once, monkeypatch):
     (x, w, b), how = arrays(case)
-    x = np.concatenate([x] * 3)
+    x = np.concatenate([x] * 3)[:5]
     y, J = linearize(lambda x, w, b: conv2d(x, w, b, relu=True, **how), x, w, b)
     found = [y, J.push(x, w, b), *J.pull(y)]
-    monkeypatch.setattr(conv, "CHUNK", 1)  # a sample at a time
+    one = conv._pieces(x, w, **how)
+    monkeypatch.setattr(conv, "CHUNK", at_once * one.count * one.width * 2 * x.itemsize)  # of x and w
     y, J = linearize(lambda x, w, b: conv2d(x, w, b, relu=True, **how), x, w, b)
     for whole, cut in zip(found, [y, J.push(x, w, b), *J.pull(y)]):
         close(whole, cut, 1e-12)
@@ -137,6 +141,7 @@ def test_what_does_not_fit_is_said(call, message):
 
 def test_same_is_tensorflows_rule():
     assert windows((5, 6), (3, 3), 2, "same") == ((3, 3), (2, 2), (1, 0), (7, 7), (3, 3))
+    assert windows((7, 9), (5, 2), 1, "same")[2:] == ((2, 0), (11, 10), (7, 9))
     for n, k, s in [(5, 3, 2), (6, 3, 2), (7, 4, 3), (1, 1, 1), (4, 2, 5)]:
         assert windows((n, n), (k, k), s, "same").out == (-(-n // s),) * 2
 

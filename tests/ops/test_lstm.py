@@ -153,8 +153,12 @@ def test_what_does_not_fit_is_named(name):
         op(x[..., :3], starts, state, *weights)
     with pytest.raises(ValueError, match=r"starts has shape \(7, 2\); 7 steps of 3 sequences need \(7, 3\)"):
         op(x, starts[:, :2], state, *weights)
+    with pytest.raises(ValueError, match=r"starts has shape \(3, 7\); 7 steps of 3 sequences need \(7, 3\)"):
+        op(x, starts.T, state, *weights)
     with pytest.raises(ValueError, match=r"a constant \[c, h\] of shape \(3, 10\), not \(3, 5\)"):
         op(x, starts, state[:, :5], *weights)
+    with pytest.raises(ValueError, match=r"the state is a constant \[c, h\]"):
+        linearize(lambda state: op(x, starts, state, *weights)[0], state)
 
 
 @each

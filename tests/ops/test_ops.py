@@ -29,7 +29,7 @@ CASES = {
     "tanh": (ops.tanh, r(3, 4)), "sigmoid": (ops.sigmoid, r(3, 4)), "softplus": (ops.softplus, 5 * r(7)),
     "relu": (ops.relu, r(5, 5)), "elu": (ops.elu, r(5, 5)), "abs": (ops.abs, r(7)),
     "add": (ops.add, r(3, 2), r(3, 2)), "add broadcast": (ops.add, r(3, 2), r(2)),
-    "add column": (ops.add, r(3, 1), r(2)),
+    "add column": (ops.add, r(3, 1), r(2)), "add one": (ops.add, r(3, 2), r(1)),
     "subtract": (ops.subtract, r(2), r(3, 2)), "multiply": (ops.multiply, r(3, 2), r(3, 1)),
     "divide": (ops.divide, r(3, 2), p(2)),
     "negative": (ops.negative, r(3)), "power": (lambda x: ops.power(x, 3), r(3)),
@@ -54,6 +54,7 @@ CASES = {
     "getitem mask": (lambda x: x[np.array([True, False])], r(2, 3)),
     "getitem repeated": (lambda x: x[np.array([0, 0, 2])], r(3, 2)),
     "take_along_axis": (lambda x: ops.take_along_axis(x, INDEX, -1), r(3, 4)),
+    "take_along_axis repeated": (lambda x: ops.take_along_axis(x, 0 * INDEX, 0), r(3, 2)),
     "concatenate": (lambda a, b: ops.concatenate([a, b], -1), r(2, 3), r(2, 1)),
     "concatenate constant": (lambda a: ops.concatenate([a, np.ones((2, 2)), a], 1), r(2, 3)),
     "stack": (lambda a, b: ops.stack([a, b], 1), r(2, 3), r(2, 3)),
@@ -148,6 +149,28 @@ def test_what_numpy_does_by_default_is_done_by_default():
     np.testing.assert_array_equal(ops.stack([a, b]), np.stack([a, b]))
     np.testing.assert_array_equal(ops.clip(np.array([1, 5, 9]), 1.5, 7.5), [1.5, 5, 7.5])
     assert ops.mean([1, 2]) == 1.5 and ops.clip([3, 4], 0, 1).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("how", [dict(axis=0), dict(axis=-1), dict(axis=(0, 2)), dict(axis=1, keepdims=True)])
+def test_an_axis_means_what_it_means_to_numpy(how):
+    x = r(2, 3, 4)
+    for name in ("sum", "mean", "var"):
+        np.testing.assert_allclose(getattr(ops, name)(x, **how), getattr(np, name)(x, **how), rtol=1e-12)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_arrays_are_joined_along_the_axis_that_numpy_would_take(axis):
+    a, b = r(2, 3), r(2, 3)
+    np.testing.assert_array_equal(ops.stack([a, b], axis), np.stack([a, b], axis))
+    a, b = r(2, 3, 4), r(2, 3, 4)
+    np.testing.assert_array_equal(ops.concatenate([a, b], axis), np.concatenate([a, b], axis))
+
+
+def test_where_two_are_equal_the_first_takes_the_derivative():
+    x = np.ones(2)
+    for op in (ops.maximum, ops.minimum):
+        a, b = linearize(op, x, x)[1].pull(np.array([2.0, 3.0]))
+        assert a.tolist() == [2, 3] and b.tolist() == [0, 0]
 
 
 def test_a_power_has_a_derivative_at_zero():

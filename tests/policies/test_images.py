@@ -368,6 +368,36 @@ def test_an_expert_is_imitated_from_bytes():
     assert (model.predict(data["obs"], deterministic=True)[0] == actions).mean() > 0.95
 
 
+@pytest.mark.parametrize("finals", [0, 3])
+def test_values_of_a_segment_of_the_observations_after_it_and_of_cut_episodes(finals, rng):
+    policy = CnnPolicy(box(12, 11, 3), FOUR, cnn_extractor=nn.conv("c", 2, 4, 4)).draw(rng)
+    x, last, final = (rng.integers(0, 256, (*lead, 12, 11, 3), dtype=np.uint8)
+                      for lead in [(4, 2), (2,), (finals,)])
+    values = policy.segment_values(x, None, last, final)
+    np.testing.assert_allclose(values.steps, [policy.value(rows) for rows in x], rtol=1e-5)
+    np.testing.assert_allclose(values.last, policy.value(last), rtol=1e-5)
+    assert values.final.shape == (finals,) and values.memory == {}
+    if finals:
+        np.testing.assert_allclose(values.final, policy.value(final), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape, new", [
+    ((2, 9, 8, 3), 3), ((4, 9, 8), 1), ((3, 9, 8, 1), 1), ((2, 3, 9, 8), 3)])
+def test_stacked_frames_are_stored_frame_by_frame_with_all_their_colours(shape, new, rng):
+    policy = CnnPolicy(box(*shape), FOUR, cnn_extractor=nn.conv("c", 2, 4, 4)).draw(rng)
+    frames = rng.integers(0, 256, (12, *shape[1:]), dtype=np.uint8)
+    recorder = policy.storage(12 - shape[0], 1)
+    for t in range(12 - shape[0]):
+        recorder[t] = policy.observation_space.encode(frames[t:t + shape[0]], 1)
+    assert isinstance(recorder, Recorder) and recorder.used == 11 * new  # each frame once
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 3), (9, 8), (3, 9, 8)])
+def test_single_frames_are_stored_as_they_are(shape, rng):
+    policy = CnnPolicy(box(*shape), FOUR, cnn_extractor=nn.conv("c", 2, 4, 4)).draw(rng)
+    assert type(policy.storage(5, 2)) is np.ndarray
+
+
 @pytest.mark.parametrize("name", ["CnnLstmPolicy", "CnnLnLstmPolicy"])
 def test_with_a_memory_behind(name, tmp_path):
     kwargs = KWARGS | dict(n_lstm=8)
