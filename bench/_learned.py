@@ -56,10 +56,13 @@ def shares(runs: list[dict]) -> dict[str, dict]:
 
 
 def ranking(runs: list[dict]) -> list[str]:
-    """Return settings, the best first, by their mean share on what all of them have run."""
+    """Return settings, the best first, by their mean share on what all of them have run.
+
+    If there is nothing of that kind, what each has run counts.
+    """
     found = shares(runs)
     common = set.intersection(*(set(cells) for cells in found.values()))
-    return sorted(found, key=lambda name: -np.nanmean([found[name][cell] for cell in sorted(common)]))
+    return sorted(found, key=lambda name: -np.nanmean([found[name][cell] for cell in common or found[name]]))
 
 
 def comparison(runs: list[dict]) -> list[list[str]]:
@@ -70,8 +73,8 @@ def comparison(runs: list[dict]) -> list[list[str]]:
     for name in order:
         cells, best = found[name], found[order[0]]
         paired = [cells[cell] - best[cell] for cell in cells if cell in best]
-        rows.append([name, str(len(cells)), f"{np.nanmean(list(cells.values())):.3f}",
-                     f"{np.mean(paired):+.3f} +- {error(paired):.3f}" if name != order[0] else "-"])
+        behind = f"{np.mean(paired):+.3f} +- {error(paired):.3f}" if paired and name != order[0] else "-"
+        rows.append([name, str(len(cells)), f"{np.nanmean(list(cells.values())):.3f}", behind])
         for env_id in envs:
             scores = [run["score"] for run in runs if (run["env"], run["setting"]) == (env_id, name)]
             rows[-1].append(f"{np.mean(scores):.1f} ({min(scores):.1f})" if scores else "-")

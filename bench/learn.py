@@ -41,20 +41,25 @@ def seeds_of(words: list[str]) -> list[int]:
 # --- one run, in a process of its own -----------------------------------------------------------------------
 
 def arguments_of(env_id: str, changes: dict) -> tuple[dict, int]:
-    """Return TRPO's arguments for a setting, and how many environments it steps."""
+    """Return TRPO's arguments for a setting, schedules as "a:b", and how many environments it steps."""
     from trpo_np.presets import PRESETS, LinearSchedule
 
     preset, num_envs = changes.get("preset", "tuned"), changes.get("num_envs", 1)
     arguments = PRESETS["tuned"]("") if preset == "general" else PRESETS[preset](env_id)
-    for name, value in changes.items():
-        if isinstance(value, str) and ":" in value:
-            value = LinearSchedule(*map(float, value.split(":")))
-        if name not in ("preset", "num_envs"):
-            arguments[name] = value
-    return arguments, num_envs
+    arguments |= {name: value for name, value in changes.items() if name not in ("preset", "num_envs")}
+    return {name: f"{value.start:g}:{value.end:g}" if isinstance(value, LinearSchedule) else value
+            for name, value in arguments.items()}, num_envs
 
 
-def work(env_id: str, changes: dict, seed: int, steps: int) -> dict:
+def scheduled(arguments: dict) -> dict:
+    """Return arguments with a linear schedule for each "a:b"."""
+    from trpo_np.presets import LinearSchedule
+
+    return {name: LinearSchedule(*map(float, value.split(":"))) if isinstance(value, str) and ":" in value
+            else value for name, value in arguments.items()}
+
+
+def work(env_id: str, arguments: dict, num_envs: int, seed: int, steps: int) -> dict:
     """Train and evaluate; return what is recorded."""
     import numpy as np
 
@@ -70,9 +75,8 @@ def work(env_id: str, changes: dict, seed: int, steps: int) -> dict:
                 curve.append((self.model.num_timesteps, round(mean, 2)))
 
     curve: list = []
-    arguments, num_envs = arguments_of(env_id, changes)
     env = make_env(env_id) if num_envs == 1 else DummyVecEnv([lambda: make_env(env_id)] * num_envs)
-    model = TRPO("MlpPolicy", env, seed=seed, **arguments)
+    model = TRPO("MlpPolicy", env, seed=seed, **scheduled(arguments))
     started = time.perf_counter()
     model.learn(steps, callback=Curve())
     seconds = time.perf_counter() - started
@@ -115,14 +119,15 @@ class Bench:
         return self.args.steps or _learned.steps(env_id)
 
     def key(self, env_id: str, name: str, seed: int) -> tuple:
-        """Return what tells a run from others: its setting counts, not the name of it."""
-        return env_id, json.dumps(self.settings[name], sort_keys=True), seed, self.steps(env_id)
+        """Return what tells a run from others: TRPO's arguments count, not the setting's name."""
+        arguments = arguments_of(env_id, self.settings[name])
+        return env_id, json.dumps(arguments, sort_keys=True), seed, self.steps(env_id)
 
     def done(self) -> dict:
         """Return the recorded runs by their keys."""
         lines = map(json.loads, self.path.read_text().splitlines()) if self.path.exists() else ()
-        return {(line["env"], json.dumps(line["changes"], sort_keys=True), line["seed"], line["budget"]): line
-                for line in lines if "budget" in line}
+        return {(line["env"], json.dumps([line["arguments"], line["num_envs"]], sort_keys=True), line["seed"],
+                 line["budget"]): line for line in lines if "budget" in line}
 
     def runs(self, names: list[str], seeds: list[int]) -> list[dict]:
         """Return the recorded runs of these settings, under the names that they have now."""
@@ -144,7 +149,8 @@ class Bench:
         env_id, name, seed = job
         while self.stopped:
             time.sleep(1)
-        task = [env_id, self.settings[name], seed, self.steps(env_id)]
+        arguments, num_envs = arguments_of(env_id, self.settings[name])
+        task = [env_id, arguments, num_envs, seed, self.steps(env_id)]
         child = subprocess.Popen([sys.executable, __file__, "worker", json.dumps(task)], text=True,
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         with self.lock:
@@ -159,8 +165,8 @@ class Bench:
             result = json.loads(out.splitlines()[-1])
             print(f"{env_id} {name} seed {seed}: {result['score']:.1f} +- {result['score_std']:.1f}, drawn "
                   f"{result['sampled']:.1f}, {result['steps_per_second']} steps/s", flush=True)
-            _timing.save(self.args, {"env": env_id, "setting": name, "changes": self.settings[name],
-                                     "seed": seed, "budget": task[-1], **result})
+            _timing.save(self.args, {"env": env_id, "setting": name, "arguments": arguments,
+                                     "num_envs": num_envs, "seed": seed, "budget": task[-1], **result})
 
 
 def halving(bench: Bench, seeds: list[int], halve: int) -> list[str]:

@@ -407,9 +407,11 @@ def tell_learn(lines):
         for line in lines:
             if _learned.kind([line["seed"]]) == about:
                 settings.setdefault(line["setting"], []).append(line)
-        if about == CHOOSE and settings:
-            heads, *rows = _learned.comparison([line for runs in settings.values() for line in runs])
-            parts.append(f"{about}; mean (worst):\n\n{table(heads, rows)}")
+        if about == CHOOSE:
+            runs = [line for its in settings.values() for line in its]
+            for budget in sorted({run["budget"] for run in runs}):
+                heads, *rows = _learned.comparison([run for run in runs if run["budget"] == budget])
+                parts.append(f"{about}, {budget:,} steps; mean (worst):\n\n{table(heads, rows)}")
             continue
         for setting, runs in settings.items():
             heads, *rows = _learned.table(runs)

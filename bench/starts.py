@@ -94,7 +94,8 @@ def run(args, seed):
     rows: list = []
     env = make_env(args.env)
     arguments, _ = learn.arguments_of(args.env, json.loads(args.changes))
-    TRPO("MlpPolicy", make_env(args.env), seed=seed, **arguments).learn(args.steps, callback=Look())
+    model = TRPO("MlpPolicy", make_env(args.env), seed=seed, **learn.scheduled(arguments))
+    model.learn(args.steps, callback=Look())
     return rows
 
 
