@@ -39,6 +39,7 @@ python bench/report.py              # this page and its pictures again
 ```
 """
 CHOOSE, REPORTED, _ = _learned.KINDS
+LEARNED = {"learn", "starts"}  # scripts that measure no times
 SB3, ENVIRONMENT = "sb3-contrib", "environment"
 GROUPS = {"learn": "learn, steps a second", "predict": "predict", "single": "single steps of training"}
 
@@ -46,11 +47,14 @@ GROUPS = {"learn": "learn, steps a second", "predict": "predict", "single": "sin
 # --- reading the raw lines --------------------------------------------------------------------------------
 
 def read() -> list[dict]:
-    """Return all raw lines, oldest first, each with the name of its script as "stem"."""
+    """Return all raw lines, oldest first, each with the name of its script as "stem".
+
+    Lines of returns come first: where policies were trained says nothing of the machine to tell of.
+    """
     lines = []
     for path in sorted(_timing.RESULTS.glob("*.jsonl")):
         lines += [{"stem": path.stem, **json.loads(text)} for text in path.read_text().splitlines()]
-    return sorted(lines, key=lambda line: line["machine"]["date"])
+    return sorted(lines, key=lambda line: (line["stem"] not in LEARNED, line["machine"]["date"]))
 
 
 def kind(line: dict) -> tuple:
@@ -419,6 +423,17 @@ def tell_learn(lines):
     return "\n".join(parts)
 
 
+def tell_starts(lines):
+    rows = []
+    for line in lines:
+        for what, row in line["found"].items():
+            rows.append([line["env"], line["changes"], what, row["updates"], number(row["starts"]),
+                         percent(row["squares"]), percent(row["gradient"]), number(row["kl"]),
+                         number(row["kl_at_starts"]), f"{row['change']:+.2%} +- {row['error']:.2%}"])
+    return table(["task", "changes", "in the batch", "updates", "starts", "of the squared advantages",
+                  "of the gradient", "KL on the batch", "KL at starts", "change of starts that fall"], rows)
+
+
 def tell_curves(lines):
     runs = [run for line in lines for run in line["runs"]]
     return table(["run", "steps", "last 100 training games", "best", "passes the goal after", "time"],
@@ -466,7 +481,7 @@ def ranges(numbers: list[int]) -> str:
 TOLD = {fun.__name__.removeprefix("tell_"): fun for fun in (
     tell_vs_sb3, tell_atari, tell_vs_recurrent, tell_predict, tell_update, tell_limits, tell_bodies,
     tell_conv, tell_lstm, tell_growth, tell_shares, tell_compile, tell_imports, tell_overhead, tell_scaling,
-    tell_two_hosts, tell_learn, tell_curves, tell_memory, tell_identity)}
+    tell_two_hosts, tell_learn, tell_starts, tell_curves, tell_memory, tell_identity)}
 
 
 def question(stem: str) -> str:
@@ -540,8 +555,10 @@ def pictures_of_learning(lines: list[dict]) -> None:
                   for name, runs in groups.items()]
         figure = plots.draw(curves, title=env, what="return, mean of up to 100 episodes")
         plots.save(figure, str(_timing.RESULTS / f"curves_{env.partition('NoFrameskip')[0]}.png"))
-    learned = [line for line in lines if line["stem"] == "learn"]
-    if shown := [line for line in learned if _learned.kind([line["seed"]]) == REPORTED] or learned:
+    learned: dict[str, list] = {about: [] for about in _learned.KINDS}
+    for line in (line for line in lines if line["stem"] == "learn"):
+        learned[_learned.kind([line["seed"]])].append(line)
+    if shown := learned[REPORTED] or learned[_learned.KINDS[2]]:
         _learned.picture(shown, str(_timing.RESULTS / "curves_MuJoCo.png"))
 
 
