@@ -16,8 +16,8 @@ from .settings import LinearSchedule
 # Continuous control: normalised observations and rewards, a small initial spread, many passes of the critic,
 # and no step that follows noise. It is also what an environment gets that is not listed below.
 _CONTROL: dict[str, Any] = dict(
-    timesteps_per_batch=2048, gamma=0.995, lam=0.9, max_kl=0.02, scale_steps=True, cg_iters=10,
-    cg_damping=0.1, fvp_subsample=1, linesearch_shrink=0.8, vf_stepsize=1e-3, vf_iters=10,
+    timesteps_per_batch=2048, gamma=0.995, lam=0.9, max_kl=LinearSchedule(0.04, 0.01), scale_steps=True,
+    cg_iters=10, cg_damping=0.1, fvp_subsample=1, linesearch_shrink=0.8, vf_stepsize=1e-3, vf_iters=10,
     normalize_observations=True, normalize_rewards=True, policy_kwargs=dict(log_std_init=-0.5))
 
 # A few discrete actions, short episodes, rewards of order one: no normalisation, smaller batches. Steps get
@@ -30,7 +30,7 @@ _CLASSIC: dict[str, Any] = dict(
 # The settings of single environments, by their names without a version.
 _TUNED: dict[str, dict[str, Any]] = {
     "CartPole": _CLASSIC,
-    "Swimmer": _CONTROL | dict(gamma=0.9999, lam=0.95, scale_steps=False),
+    "Swimmer": _CONTROL | dict(gamma=0.9999, lam=0.95, max_kl=0.02, scale_steps=False),
 }
 
 _BASELINES: dict[str, Any] = dict(
