@@ -349,6 +349,8 @@ class StableBaselines(Stepper):
             raise ValueError(f"{self._name}: step() returned {_shown(result)}; the interface of "
                              "stable-baselines is (observations, rewards, dones, infos)")
         raw, rewards, dones, infos = result
+        if isinstance(infos, (list, tuple)) and not infos and not np.any(dones):  # told at ends alone
+            infos = [{} for _ in range(self.num_envs)]
         if len(infos) != self.num_envs or not all(isinstance(info, dict) for info in infos):
             raise ValueError(f"{self._name}: the infos are {infos!r:.200}; a dict for each of the "
                              f"{self.num_envs} environments is needed")

@@ -387,7 +387,7 @@ class TRPO(StableBaselines):
         if known := [success for success in self.successes if success is not None]:
             logger.record("rollout/success_rate", float(np.mean(known)))
         logger.record("rollout/episodes", self.episodes)
-        logger.record("time/fps", steps / elapsed)
+        logger.record("time/fps", steps / max(elapsed, 1e-9))  # a clock may stand still
         logger.record("time/time_elapsed", elapsed)
         logger.record("time/total_timesteps", self.num_timesteps)
         for name, share in zip(("environment", "policy", "update"), seconds / max(seconds.sum(), 1e-9)):
