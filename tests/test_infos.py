@@ -201,7 +201,7 @@ def test_returns_are_those_that_a_wrapper_around_a_vector_environment_saw(mode):
 
 
 def test_a_statistic_of_a_part_of_a_game_is_not_its_return():
-    stepper = EnvList([gymnasium.wrappers.RecordEpisodeStatistics(Lives())])  # which begins anew with each life
+    stepper = EnvList([gymnasium.wrappers.RecordEpisodeStatistics(Lives())])  # it begins anew with each life
     assert runner_of(stepper).collect(24, np.random.default_rng(0)).episodes[0][0] > 3
 
 

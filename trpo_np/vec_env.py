@@ -57,7 +57,7 @@ class VecEnv:
             return self.vector_env.reset(seed=seed, options=options)[0]
         seeds = [None if seed is None else seed + i for i in range(n)]
         rows = [self.ask(start, seeds[i], options[i], indices=i)[0] for i in range(n)]
-        return concatenate(self.observation_space, rows, create_empty_array(self.observation_space, n))
+        return stacked(self.observation_space, rows)
 
     def step(self, actions) -> tuple[Any, np.ndarray, np.ndarray, list[dict]]:
         """Take one action in each environment; return (observations, rewards, dones, infos)."""
@@ -173,8 +173,7 @@ class DummyVecEnv(VecEnv):
                 obs, _ = env.reset()
             rows.append(obs)
             infos.append(info)
-        space = self.observation_space
-        return concatenate(space, rows, create_empty_array(space, self.num_envs)), rewards, dones, infos
+        return stacked(self.observation_space, rows), rewards, dones, infos
 
 
 class SubprocVecEnv(VecEnv):
@@ -203,7 +202,7 @@ class SubprocVecEnv(VecEnv):
     def step_async(self, actions) -> None:
         actions, space = self._checked(actions), self.action_space
         if isinstance(space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)):  # then each part for all
-            actions = concatenate(space, actions, create_empty_array(space, self.num_envs))
+            actions = stacked(space, actions)
         self.vector_env.step_async(actions)
 
     def step_wait(self):
@@ -406,6 +405,12 @@ def _functions(kind: str, env_fns: Any) -> list:
     if not env_fns:
         raise ValueError(f"{kind}: the list of functions is empty; at least one environment is needed")
     return list(env_fns)
+
+
+def stacked(space: gymnasium.Space, rows: Sequence) -> Any:
+    """Put observations or actions of one space together: an array, or a dict or tuple of arrays."""
+    together: Any = create_empty_array(space, len(rows))
+    return concatenate(space, rows, together)
 
 
 def row(batch: Any, i: int) -> Any:
