@@ -445,13 +445,13 @@ class TRPO(StableBaselines):
     def load_parameters(self, path_or_dict, exact_match=True) -> None:
         """Set parameters from a dict of arrays or a saved file; without `exact_match` some may be missing.
 
-        A list has the arrays in the order of `get_parameters`. A file brings its statistics of observations too. If something does not fit, a ValueError says what,
-        and nothing is changed.
+        A list has the arrays in the order of `get_parameters`. A file brings its statistics of observations
+        too. If something does not fit, a ValueError says what, and nothing is changed.
         """
         policy, arrays, statistics = self.policy, path_or_dict, None
         if isinstance(path_or_dict, list):
             if len(path_or_dict) != len(policy.params):
-                raise ValueError(f"the list holds {len(path_or_dict)} arrays; {len(policy.params)} are needed")
+                raise ValueError(f"the list holds {len(path_or_dict)} arrays, not {len(policy.params)}")
             arrays = dict(zip(policy.params, path_or_dict))
         elif not isinstance(path_or_dict, dict):
             other, _, record, _ = read_model(path_or_dict, self.policy_class, self.policy_kwargs)
