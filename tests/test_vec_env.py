@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.wrappers import RescaleAction, TimeLimit
+from gymnasium.wrappers import ClipReward, TimeLimit
 from toys import Walk
 
 from trpo_np import TRPO, make_vec_env
@@ -123,10 +123,10 @@ def test_some_of_the_environments_are_asked(env):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrappers_are_found_wherever_they_are(kind):
-    env = kind([lambda: RescaleAction(TimeLimit(gymnasium.make("Pendulum-v1"), 9), -2.0, 2.0), partial(
+    env = kind([lambda: ClipReward(TimeLimit(gymnasium.make("Pendulum-v1"), 9), -1, 1), partial(
         gymnasium.make, "Pendulum-v1")])
-    assert env.env_is_wrapped(RescaleAction) == [True, False] == VecFrameStack(env, 2).env_is_wrapped(
-        RescaleAction)
+    assert env.env_is_wrapped(ClipReward) == [True, False] == VecFrameStack(env, 2).env_is_wrapped(
+        ClipReward)
     assert env.env_is_wrapped(TimeLimit, indices=1) == [True]
     env.close()
 
