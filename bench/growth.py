@@ -81,8 +81,8 @@ def main():
     for kind, (_, values) in KINDS.items():
         rows = []
         for i, value in enumerate(values[:2] if args.quick else values):
-            rows.append(measure(kind, value, 0.1) if args.quick
-                        and i else measure_apart(kind, value, 0.1 if args.quick else 3))
+            is_apart = not args.quick or not results and i == 0
+            rows.append((measure_apart if is_apart else measure)(kind, value, 0.1 if args.quick else 3))
             size, seconds, grown = rows[-1]
             print(f"{kind:<14}{size:>12,}{1e3 * seconds:>12,.1f} ms{grown / 2**20:>10,.0f} MB", flush=True)
         sizes, seconds, grown = zip(*rows)

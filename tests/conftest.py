@@ -13,6 +13,10 @@ from trpo_np.kernels.threads import THREADS, cores
 for _name in THREADS:
     os.environ.setdefault(_name, "1")  # before NumPy loads: the arrays here are small
 
+# ranks that wait let others run: where they share cores, a test with ranks takes a fifth of the time
+os.environ.setdefault("MPIR_CVAR_ENABLE_HEAVY_YIELD", "1")  # MPICH
+os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")  # Open MPI
+
 TESTS = Path(__file__).resolve().parent
 # processes that tests start, wherever, import this checkout and what the tests share, installed or not
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS.parent), str(TESTS),

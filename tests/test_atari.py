@@ -7,6 +7,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.utils.env_checker import check_env
 
 ale_py = pytest.importorskip("ale_py")
 
@@ -434,3 +435,14 @@ def test_help_states_the_environment_in_force(capsys):
     _, paper = presets.atari("paper")
     assert paper == dict(height=52, width=40, life_loss=False)
     assert "The preset paper has life_loss False, height 52 and width 40" in text
+
+
+@pytest.mark.filterwarnings("ignore:.*different from the unwrapped version")
+def test_a_game_can_be_checked_and_made_again_from_its_spec():
+    env = atari.make_one("Breakout")
+    check_env(env, skip_render_check=True)
+    again = gymnasium.make(env.spec)
+    assert str(again) == str(env) and str(env).startswith("<EpisodicLife<FrameStackObservation<FireReset<")
+    np.testing.assert_array_equal(again.reset(seed=3)[0], env.reset(seed=3)[0])
+    for one in (env, again):
+        one.close()

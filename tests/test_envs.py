@@ -662,3 +662,14 @@ def test_stable_baselines(real):
             else:
                 np.testing.assert_array_equal(x, y)
     assert cuts
+
+
+def test_infos_may_be_an_empty_list_where_no_episode_ended():
+    env = TwoOf()
+    env.step = lambda actions: (np.zeros((2, 3)), np.zeros(2), env.dones, [])
+    stepper = adapt(env)
+    env.dones = [False, False]
+    assert stepper.step(np.zeros(2, int)).valid.all() and stepper.infos == [{}, {}]
+    env.dones = [False, True]
+    with pytest.raises(ValueError, match=r"TwoOf: the infos are \[\]; a dict for each of the 2"):
+        stepper.step(np.zeros(2, int))

@@ -4,9 +4,11 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from toys import Planned, Vector
+from toys import Planned, Shifted, Vector
 
 from trpo_np import TRPO, evaluate_policy, load_policy
+from trpo_np.callbacks import EvalCallback
+from trpo_np.evaluation import normalizers
 from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv
 
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
@@ -315,3 +317,67 @@ def test_an_episode_that_ends_in_time_is_not_cut(recwarn):
     assert not recwarn.list
     with pytest.raises(ValueError, match="max_steps is 0"):
         evaluate_policy(Stays(), limited, 1, max_steps=0)
+
+
+# --- wrappers that normalise --------------------------------------------------------------------------------
+
+def normal(make):
+    env = gymnasium.wrappers.RecordEpisodeStatistics(make())
+    return gymnasium.wrappers.NormalizeReward(gymnasium.wrappers.NormalizeObservation(env))
+
+
+def vector_normal(make):
+    env = gymnasium.wrappers.vector.RecordEpisodeStatistics(SyncVectorEnv([make]))
+    return gymnasium.wrappers.vector.NormalizeReward(gymnasium.wrappers.vector.NormalizeObservation(env))
+
+
+def foreign_normal(make):
+    common = pytest.importorskip("stable_baselines3.common")
+    env = common.vec_env.DummyVecEnv([lambda: common.monitor.Monitor(make())])
+    return common.vec_env.VecNormalize(env)
+
+
+WRAPPED = {"env": normal, "dummy": lambda make: DummyVecEnv([lambda: normal(make)]), "vector": vector_normal,
+           "stable-baselines3": foreign_normal}
+
+
+def statistics(env):
+    found = [getattr(wrapper, name) for its in normalizers(env) for name, wrapper in its.items()]
+    return found, [(np.copy(rms.mean), np.copy(rms.var), rms.count) for rms in found]
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_an_evaluation_normalises_as_training_does_and_reports_raw_returns(kind):
+    env, other = WRAPPED[kind](Shifted), WRAPPED[kind](Shifted)
+    model = TRPO("MlpPolicy", env, timesteps_per_batch=256, seed=0).learn(256)
+    (_, before), (own, own_before) = statistics(env), statistics(other)
+    assert before[0][2] > 200 and len(before) == len(own) >= 2
+    rms = normalizers(env)[0]["obs_rms"].obs_rms
+    mean, var = rms.mean.copy(), rms.var.copy()
+
+    class Normal:  # does by hand what the wrapper does
+        def predict(self, obs, state, mask, deterministic):
+            obs = np.clip((obs - mean) / np.sqrt(var + 1e-8), -10, 10).astype(np.float32)
+            return model.predict(obs, state, mask, deterministic)
+    expected = evaluate_policy(Normal(), Shifted(), 6, seed=3, return_episode_rewards=True)
+    for used in (other, env):
+        found = evaluate_policy(model, used, 6, seed=3, return_episode_rewards=True)
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-3)
+        assert found[1] == expected[1]
+    np.testing.assert_equal(statistics(env)[1], before)  # to evaluate is not to train
+    np.testing.assert_equal(statistics(other)[1], own_before)
+    assert all(a is b for a, b in zip(statistics(other)[0], own))
+    callback = EvalCallback(other, n_eval_episodes=6, eval_freq=256, verbose=0)
+    model.learn(256, callback)
+    again = evaluate_policy(model, other, 100, seed=5)
+    assert abs(callback.last_mean_reward - again[0]) < 2 * again[1]  # of raw returns, about 30
+    assert abs(np.mean([total for total, _ in model.recent]) - again[0]) < 2 * again[1] and again[0] > 9
+
+
+def test_normalising_wrappers_keep_their_own_statistics_where_training_has_none():
+    model = TRPO("MlpPolicy", Shifted(), timesteps_per_batch=64, seed=0).learn(64)
+    env = normal(Shifted)
+    for its in (model, model.policy):
+        before = env.get_wrapper_attr("obs_rms").count
+        evaluate_policy(its, env, 1)
+        assert env.get_wrapper_attr("obs_rms").count > before + 1 and env.update_running_mean

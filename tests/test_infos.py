@@ -4,13 +4,15 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.vector import RecordEpisodeStatistics, TransformReward
 from test_envs import FakePool
 from test_rollout import KINDS, close, runner_of
-from toys import ENDS, LENGTHS, Counting, Moving
+from toys import ENDS, LENGTHS, Counting, Lives, Moving
 
 from trpo_np import TRPO
 from trpo_np.callbacks import BaseCallback
-from trpo_np.envs import EnvList, StableBaselines, adapt
+from trpo_np.envs import EnvList, StableBaselines, Vector, adapt
 from trpo_np.files.archive import read_archive
 from trpo_np.vec_env import DummyVecEnv, split
 
@@ -162,3 +164,53 @@ def test_episodes_that_say_nothing_count_in_no_rate(tmp_path):
     assert "rollout/success_rate" not in rows.rows[-1] and list(other.successes) == [None] * 2
     assert "successes" not in read_archive(other.save(tmp_path / "m"))[0]["progress"]
     assert list(TRPO.load(tmp_path / "m").successes) == [None] * 2
+
+
+# --- the environment's own returns, beneath wrappers that rescale rewards -----------------------------------
+
+def scaled(shift=0, reuse=True):
+    seen = gymnasium.wrappers.RecordEpisodeStatistics(Counting(shift, reuse))
+    return gymnasium.wrappers.TransformReward(seen, lambda reward: reward / 7 - 1)
+
+
+@pytest.mark.parametrize("kind", STEPPERS)
+def test_returns_are_those_that_a_statistics_wrapper_saw(kind):
+    reuse = "same step" not in kind
+
+    def episodes(make):
+        stepper = STEPPERS[kind]([lambda i=i: make(i, reuse) for i in range(2)])
+        runner = runner_of(stepper)
+        segs = [runner.collect(steps, np.random.default_rng(0)) for steps in (7, 40)]
+        close(stepper)
+        return sum((seg.episodes for seg in segs), []), segs[0].rewards[0]
+    (raw, _), (seen, rewards) = episodes(Counting), episodes(scaled)
+    assert len(raw) > 20
+    np.testing.assert_allclose(seen, raw)
+    assert (rewards < 0).all()  # what training learns from
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_returns_are_those_that_a_wrapper_around_a_vector_environment_saw(mode):
+    def episodes(wrap):
+        env = SyncVectorEnv([lambda i=i: Counting(i) for i in range(2)], autoreset_mode=mode)
+        return runner_of(Vector(wrap(env))).collect(40, np.random.default_rng(0)).episodes
+
+    def wrap(env):
+        return TransformReward(RecordEpisodeStatistics(env), lambda rewards: rewards / 7)
+    np.testing.assert_allclose(episodes(wrap), episodes(lambda env: env))
+
+
+def test_a_statistic_of_a_part_of_a_game_is_not_its_return():
+    stepper = EnvList([gymnasium.wrappers.RecordEpisodeStatistics(Lives())])  # it begins anew with each life
+    assert runner_of(stepper).collect(24, np.random.default_rng(0)).episodes[0][0] > 3
+
+
+@pytest.mark.parametrize("said", [3, {"r": "much", "l": 2}, {"r": 1.0}, {"r": np.nan, "l": 99}, None])
+def test_what_an_environment_calls_an_episode_itself_is_no_return(said):
+    class Own(Counting):
+        def step(self, action):
+            *rest, info = super().step(action)
+            return *rest, info | {"episode": said}
+    given, plain = (runner_of(EnvList([kind()])).collect(20, np.random.default_rng(0)).episodes
+                    for kind in (Own, Counting))
+    assert given == plain

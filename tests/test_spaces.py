@@ -344,3 +344,41 @@ def test_numbers_of_float32_that_are_not_finite_are_told_apart_for_float64_too(d
     for value in (np.nan, np.inf, -np.inf):
         x = np.array([[1.0, value]], np.float32)
         assert not spaces.all_finite(x, np.dtype(dtype))
+
+
+# --- classes of one's own, and depth ------------------------------------------------------------------------
+
+@each
+def test_a_class_derived_from_a_space_is_that_space(name):
+    plain = SPACES[name]()
+
+    class Own(type(plain)):
+        pass
+    own = SPACES[name]()
+    own.__class__ = Own
+    assert describe(own).to_json() == describe(plain).to_json()
+
+
+def test_a_derived_class_of_another_kind_is_refused_by_its_own_name():
+    class Words(gym.Text):
+        pass
+    with pytest.raises(ValueError, match="the observation space is a Words"):
+        describe(Words(3))
+
+
+def in_tuples(depth):
+    space = gym.Discrete(2)
+    for _ in range(depth):
+        space = gym.Tuple((space,))
+    return space
+
+
+def test_a_space_that_is_nested_too_deeply_is_refused_before_python_gives_up():
+    described = describe(in_tuples(spaces.DEEP))
+    assert describe(from_json(described.to_json())).width == 2
+    data = described.to_json()
+    for _ in range(2):
+        data = {"kind": "Tuple", "keys": [0], "spaces": [data]}
+    for refused in (lambda: describe(in_tuples(spaces.DEEP + 2)), lambda: from_json(data)):
+        with pytest.raises(ValueError, match="spaces are nested deeper than 20 levels"):
+            refused()

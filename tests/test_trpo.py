@@ -972,3 +972,13 @@ def test_a_model_saved_after_an_error_gets_past_it_too(tmp_path):
     updates = model.updates + 2
     assert persistent(model, updates) == persistent(loaded, updates) < 49
     assert (loaded.policy.params.flat == model.policy.params.flat).all()
+
+
+def test_a_clock_that_stands_still_stops_nothing(monkeypatch):
+    for name in ("perf_counter", "time", "monotonic"):
+        monkeypatch.setattr(f"time.{name}", lambda: 1000.0)
+    seen = []
+    model = model_on(Toy())
+    model.learn(64, callback=lambda locals_, globals_: seen.append(locals_["self"].num_timesteps),
+                progress_bar=True)
+    assert model.num_timesteps == 64 and seen

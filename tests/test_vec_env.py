@@ -3,17 +3,20 @@
 import multiprocessing
 import os
 import signal
+from functools import partial
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers import ClipReward, TimeLimit
 from toys import Walk
 
 from trpo_np import TRPO, make_vec_env
+from trpo_np.common import set_global_seeds
 from trpo_np.envs import EnvList, adapt
 from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, row, split, tile
+from trpo_np.vec_wrappers import VecFrameStack
 
 KINDS = [DummyVecEnv, SubprocVecEnv]
 
@@ -86,7 +89,14 @@ def test_seeds(env):
     env.seed(np.int64(8))
     env.reset()
     assert env.get_attr("luck")[0] == first[1]
-    assert env.seed() == [None, None]
+
+    seeds = env.seed()  # draws one
+    env.reset()
+    first = env.get_attr("luck")
+    assert seeds[1] == seeds[0] + 1 != env.seed()[1]
+    env.seed(seeds[0])
+    env.reset()
+    assert env.get_attr("luck") == first
 
 
 def test_attributes_and_methods(env):
@@ -98,7 +108,111 @@ def test_attributes_and_methods(env):
     assert env.get_attr("speed") == [[1, 2], [1, 2]]
 
 
-@pytest.mark.parametrize("actions", [1, [1], [1, 0, 1], np.int64(0)])
+def test_some_of_the_environments_are_asked(env):
+    env.reset()
+    env.step([0, 0])
+    assert env.env_method("scaled", 10, indices=[-1, 0, 1]) == [10, 10, 10]
+    assert env.env_method("scaled", 10, plus=2, indices=1) == [12]
+    env.set_attr("goal", 9, indices=1)
+    assert env.get_attr("goal", -1) == [9] and env.get_attr("goal") == [3, 9]
+    assert env.has_attr("goal") and env.has_attr("scaled") and not env.has_attr("nothing")
+    assert env.env_is_wrapped(TimeLimit) == [False, False]
+    with pytest.raises(ValueError, match="indices holds 2; there are 2 environments"):
+        env.env_method("scaled", 10, indices=2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrappers_are_found_wherever_they_are(kind):
+    env = kind([lambda: ClipReward(TimeLimit(gymnasium.make("Pendulum-v1"), 9), -1, 1), partial(
+        gymnasium.make, "Pendulum-v1")])
+    assert env.env_is_wrapped(ClipReward) == [True, False] == VecFrameStack(env, 2).env_is_wrapped(
+        ClipReward)
+    assert env.env_is_wrapped(TimeLimit, indices=1) == [True]
+    env.close()
+
+
+class Optional(gymnasium.Env):
+    """Begins where its options say, and takes actions of parts."""
+
+    observation_space = spaces.Box(-9, 9, (2,))
+
+    def __init__(self, action_space):
+        self.action_space = action_space
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        self.luck = int(self.np_random.integers(1000))
+        return np.array([(options or {}).get("at", -1), len(options or {})], np.float32), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        how, much = (action["how"], action["much"]) if isinstance(action, dict) else action
+        return np.array([how, much[0]], np.float32), float(how), False, False, {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_options_are_for_the_next_reset(kind):
+    env = kind([partial(Optional, spaces.Discrete(2))] * 2)
+    for options, seen in [({"at": 3}, [3, 3]), (None, [-1, -1]), ([{"at": 1}, {"at": 2}], [1, 2])]:
+        env.set_options(options)
+        assert env.reset()[:, 0].tolist() == seen
+        assert env.reset()[:, 0].tolist() == [-1, -1]
+    env.seed(4)
+    env.reset()
+    lucks = env.get_attr("luck")
+    env.set_options([{}, {"at": 1}])
+    assert env.seed(4) and env.reset().tolist() == [[-1, 0], [1, 1]] and env.get_attr("luck") == lucks
+    with pytest.raises(ValueError, match="set_options needs a dict, or one for each of the 2"):
+        env.set_options([{}])
+    env.close()
+
+
+PARTS = [spaces.Discrete(3), spaces.Box(-1, 1, (1,))]
+HALF = np.array([0.5], np.float32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("space, actions", [
+    (spaces.Tuple(PARTS), ((1, HALF), (2, -HALF))), (spaces.Tuple(PARTS), [(1, HALF), (2, -HALF)]),
+    (spaces.Dict(how=PARTS[0], much=PARTS[1]), [dict(how=1, much=HALF), dict(how=2, much=-HALF)]),
+    (spaces.Dict(how=PARTS[0], much=PARTS[1]), dict(how=np.array([1, 2]), much=np.stack([HALF, -HALF])))])
+def test_actions_of_parts(kind, space, actions):
+    env = kind([partial(Optional, space)] * 2)
+    env.reset()
+    obs, rewards, _, _ = env.step(actions)
+    assert obs.tolist() == [[1, 0.5], [2, -0.5]] and rewards.tolist() == [1, 2]
+    if not isinstance(actions, dict):
+        with pytest.raises(ValueError, match="2 environments"):
+            env.step(actions[:1])
+    env.close()
+
+
+class Drawing(gymnasium.Env):
+    """Draws from NumPy's global generator, of which each process has one."""
+
+    observation_space, action_space = spaces.Box(0, 1, (1,), np.float64), spaces.Discrete(2)
+
+    def reset(self, seed=None, options=None):
+        return np.random.random(1), {}
+
+
+def drawn():
+    set_global_seeds(3)
+    env = SubprocVecEnv([Drawing] * 3, "fork")
+    rows = env.reset()
+    env.close()
+    return rows, np.random.random()
+
+
+def test_processes_do_not_draw_the_same_from_the_global_generator():
+    rows, here = drawn()
+    assert len({*rows[:, 0].tolist()}) == 3
+    np.testing.assert_array_equal(rows, drawn()[0])  # the script's seed decides
+    set_global_seeds(3)
+    assert here == np.random.random()  # whose own generator is left alone
+
+
+@pytest.mark.parametrize("actions", [1, [1], [1, 0, 1], np.int64(0), np.array(1)])
 def test_one_action_for_each_environment(env, actions):
     env.reset()
     with pytest.raises(ValueError, match="2 environments"):
@@ -255,14 +369,9 @@ def test_attributes_and_methods_of_some_environments():
         env.get_attr("length", [0, 3])
 
 
-def test_what_processes_and_bare_bases_cannot_do_is_said():
-    env = SubprocVecEnv([Walk, Walk])
-    env.reset()
-    with pytest.raises(ValueError, match="SubprocVecEnv calls 'scaled' of all its environments; DummyVecEnv"):
-        env.env_method("scaled", 2, indices=[0])
-    assert env.env_method("scaled", 2, plus=1) == [1, 1]
-    env.close()
-    for method, args in ((VecEnv.step_async, ([0],)), (VecEnv.step_wait, ())):
+def test_what_a_bare_base_cannot_do_is_said():
+    env = DummyVecEnv([Walk])
+    for method, args in ((VecEnv.step_async, ([0],)), (VecEnv.step_wait, ()), (VecEnv.ask, (str,))):
         with pytest.raises(NotImplementedError):
             method(env, *args)
 

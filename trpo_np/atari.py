@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium
+from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import AutoresetMode
 
 from .settings import install, nearest
@@ -129,8 +130,12 @@ def _check_rom(game: str) -> None:
         raise ImportError(f"this version of ale-py has no ROM of {game}; pip install --upgrade ale-py")
 
 
-class FireReset(gymnasium.Wrapper):
+class FireReset(gymnasium.Wrapper, RecordConstructorArgs):
     """Press FIRE after a reset in games that begin with it."""
+
+    def __init__(self, env: gymnasium.Env):
+        RecordConstructorArgs.__init__(self)
+        gymnasium.Wrapper.__init__(self, env)
 
     def reset(self, **kwargs):
         """Start a game; start another if that ends at once."""
@@ -142,11 +147,12 @@ class FireReset(gymnasium.Wrapper):
         return obs, info
 
 
-class EpisodicLife(gymnasium.Wrapper):
+class EpisodicLife(gymnasium.Wrapper, RecordConstructorArgs):
     """End an episode at each lost life; the next reset goes on with the game where it stands."""
 
     def __init__(self, env: gymnasium.Env):
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gymnasium.Wrapper.__init__(self, env)
         self.lives, self.going_on = 0, None
 
     def reset(self, **kwargs):

@@ -14,10 +14,12 @@ Observations are encoded and copied on receipt, so an environment may reuse its 
 """
 
 import importlib.util
+import math
 import pickle
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -47,6 +49,7 @@ from .vec_env import (
 
 FRAME = "episode_frame_number"  # in ALE's infos: falls when a game starts anew, rises where a life was lost
 SUCCESS = "is_success"  # in the info of an episode's end: whether it reached its goal
+SCORE = "episode"  # there, of a wrapper that keeps statistics: the return "r" and the length "l"
 API = "gymnasium's interface, that of gym 0.26 and later, is"
 
 
@@ -74,7 +77,7 @@ class Stepper:
     env: Any
     watched = False
     infos: Any = None
-    successes: list = []  # (environment, bool) of the episodes that ended in a step and said `is_success`
+    told: list = []  # of episodes that ended in a step: (environment, success or None, score or None)
 
     def portraits(self) -> list:
         """Return what can be read of each environment."""
@@ -95,11 +98,27 @@ class Stepper:
         """Give the environments, after a reset, the states of others; a NoState says what does not fit."""
         raise NoState("it steps several environments as one, which take no states")
 
-    def note_success(self, i: int, info: Any) -> None:
-        """Note whether the episode that ended in environment i succeeded, if its last info says so."""
-        said = info.get(SUCCESS) if isinstance(info, dict) else None
-        if said is not None:
-            self.successes.append((i, bool(np.all(said))))
+    def note_end(self, i: int, info: Any) -> None:
+        """Note what the last info of an episode in environment i says of it."""
+        if not isinstance(info, dict):
+            return
+        success, score = info.get(SUCCESS), info.get(SCORE)
+        if isinstance(score, dict) and {"r", "l"} <= score.keys():
+            with suppress(ValueError):  # raised where the dict is the environment's own, of other things
+                score = number(score["r"], "", ""), number(score["l"], "", "")
+        self.told.append((i, None if success is None else bool(np.all(success)),
+                          score if isinstance(score, tuple) else None))
+
+
+def raw_return(total: float, length: int, score: tuple | None) -> float:
+    """Return an episode's return: `total`, the sum of its rewards, or what a statistics wrapper saw.
+
+    That one can stand beneath wrappers that rescale rewards. But a `score`, (return, length), of fewer steps
+    is of a part of the episode, as where a game goes on after a lost life.
+    """
+    if score is not None and score[1] >= length and math.isfinite(score[0]):
+        return score[0]
+    return float(total)
 
 
 class EnvList(Stepper):
@@ -142,12 +161,12 @@ class EnvList(Stepper):
             if end or cut:
                 if terminated is self._none:
                     terminated, truncated, over = (self._none.copy() for _ in range(3))
-                    self.successes = []
+                    self.told = []
                 if not end:
                     final.append((i, obs.astype(self._dtype) if obs.shape == self._line else obs[0]))
                 obs, started = self._start(i)
                 terminated[i], truncated[i], over[i] = end, cut, not _same_game(info, started)
-                self.note_success(i, info)
+                self.note_end(i, info)
             try:
                 rewards[i], rows[i] = reward, obs
             except (TypeError, ValueError, OverflowError):  # these raise it with the environment's name
@@ -249,7 +268,7 @@ class Vector(Stepper):
         done, cut = terminated | truncated, np.flatnonzero(truncated & ~terminated)
         same_step = self.mode is AutoresetMode.SAME_STEP
         last = [self._final(info, int(i)) for i in cut] if same_step else obs[cut]
-        self._note_successes(info, done & over)
+        self._note_ends(info, done & over)
         if self.watched:
             self.infos = self._listed(info, raw, done, truncated & ~terminated)
         if self.mode is AutoresetMode.DISABLED and done.any():
@@ -262,12 +281,16 @@ class Vector(Stepper):
             raise ValueError(f"{self._name}: {_not_a_start(result)}")
         return self._encode(result[0])
 
-    def _note_successes(self, info: dict, ended: np.ndarray) -> None:
-        said, self.successes = info.get("final_info", info), []  # of SAME_STEP: the others are of the reset
-        if SUCCESS in said and ended.any():
-            each = split({key: said[key] for key in (SUCCESS, f"_{SUCCESS}") if key in said}, self.num_envs)
+    def _note_ends(self, info: dict, ended: np.ndarray) -> None:
+        self.told = []
+        said = info.get("final_info", info)  # of SAME_STEP: the others are of the reset
+        if SCORE not in said and f"_{SCORE}" in info:  # of a wrapper around the vector environment
+            said = {**said, SCORE: info[SCORE], f"_{SCORE}": info[f"_{SCORE}"]}
+        if ended.any() and (SUCCESS in said or SCORE in said):
+            names = (SUCCESS, f"_{SUCCESS}", SCORE, f"_{SCORE}")
+            each = split({key: said[key] for key in names if key in said}, self.num_envs)
             for i in np.flatnonzero(ended).tolist():
-                self.note_success(i, each[i])
+                self.note_end(i, each[i])
 
     def _listed(self, info: dict, raw: Any, done: np.ndarray, cut: np.ndarray) -> list:
         """Return a dict for each environment of the info that they share, and of their observations."""
@@ -349,6 +372,8 @@ class StableBaselines(Stepper):
             raise ValueError(f"{self._name}: step() returned {_shown(result)}; the interface of "
                              "stable-baselines is (observations, rewards, dones, infos)")
         raw, rewards, dones, infos = result
+        if isinstance(infos, (list, tuple)) and not infos and not np.any(dones):  # told at ends alone
+            infos = [{} for _ in range(self.num_envs)]
         if len(infos) != self.num_envs or not all(isinstance(info, dict) for info in infos):
             raise ValueError(f"{self._name}: the infos are {infos!r:.200}; a dict for each of the "
                              f"{self.num_envs} environments is needed")
@@ -359,9 +384,9 @@ class StableBaselines(Stepper):
         cut = done & [bool(info.get("TimeLimit.truncated")) for info in infos]
         final = [(i, self._last(infos[i], i)) for i in np.flatnonzero(cut).tolist()]
         valid = np.ones(self.num_envs, bool)
-        self.successes = []
+        self.told = []
         for i in np.flatnonzero(done).tolist():
-            self.note_success(i, infos[i])
+            self.note_end(i, infos[i])
         return Step(obs, rewards, done & ~cut, cut, final, valid, done)
 
     def _last(self, info: dict, i: int) -> np.ndarray:
@@ -504,7 +529,8 @@ def make_vec_env(env_id: str | Callable[..., gymnasium.Env], n_envs: int = 1, se
         return make
 
     vec_env = (vec_env_cls or DummyVecEnv)([maker(start_index + i) for i in range(n_envs)])
-    vec_env.seed(None if seed is None else seed + start_index)
+    if seed is not None:
+        vec_env.seed(seed + start_index)
     return vec_env
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import spaces
-from .envs import EnvList, adapt, innermost, make_env
+from .envs import EnvList, adapt, innermost, make_env, raw_return
 from .settings import check_count
 
 LONG = 10_000  # steps of an episode after which a warning says that it may never end
@@ -23,8 +23,10 @@ def evaluate_policy(model, env, n_eval_episodes=10, deterministic=True, render=F
     Only its random generator changes: without a `seed`, actions are drawn from it, as in `predict`.
     env: an id, an Env, a VectorEnv, a DummyVecEnv or a SubprocVecEnv. Episodes start anew, which cuts short
     the episode of an environment in training. Each of several environments runs a fixed share of the
-    episodes: among the first to finish, short ones would be too many. Leave out wrappers that rescale
-    rewards. Where an Atari environment ends episodes at lost lives, the whole game counts.
+    episodes: among the first to finish, short ones would be too many. Where an Atari environment ends
+    episodes at lost lives, the whole game counts. Returns are of the rewards that `env` gives, or, beneath a
+    wrapper that rescales them, of those that a wrapper as gymnasium's RecordEpisodeStatistics saw. Wrappers
+    that normalise observations use the statistics of the model's own environment, and add nothing to them.
     callback: is called with (locals, globals) after each step; locals hold obs, action, info, and as arrays
     over the environments that step together reward, done, episode_reward, episode_length.
     render: show each step. reward_threshold: raise an AssertionError unless the mean is above it.
@@ -41,7 +43,7 @@ def evaluate_policy(model, env, n_eval_episodes=10, deterministic=True, render=F
     if isinstance(env, str):
         made = closing(make_env(env, **{"render_mode": "human"} if render else {}))
     episodes: list = []
-    with made as env, drawing_from(model, seed):
+    with made as env, drawing_from(model, seed), normalizing_as_in_training(model, env):
         stepper = adapt(env)
         check_spaces(model, stepper)
         if hasattr(model, "restart_pending") and shares(env, model.get_env()):
@@ -126,10 +128,12 @@ def run(model, stepper, tap: Tap, targets: list, seeds: list, deterministic: boo
             callback(locals(), globals())
         if draw:
             tap.render()
+        scores = {i: score for i, _, score in stepper.told if step.over[i]} if done.any() else {}
         for i in np.flatnonzero(done):
             if left[i]:
                 left[i] -= 1
-                episodes.append((float(episode_reward[i]), int(episode_length[i])))
+                total = raw_return(episode_reward[i], episode_length[i], scores.get(i))
+                episodes.append((total, int(episode_length[i])))
             episode_reward[i], episode_length[i] = 0.0, 0
         mask = step.terminated | step.truncated | ~step.valid
         if is_single and cut is not None and cut.any():
@@ -168,3 +172,51 @@ def drawing_from(model: Any, seed: int | None):
         yield
     finally:
         policy.rng = own
+
+
+STATISTICS = ("obs_rms", "return_rms", "ret_rms")  # of wrappers that normalise, gymnasium's and others'
+SWITCHES = ("update_running_mean", "training")  # by which these add to their statistics
+
+
+def normalizers(env: Any) -> list[dict]:
+    """Return, for each environment behind `env`, the wrappers that normalise, by their statistics' names."""
+    around: dict = {}
+    passed: list = []
+    while env is not None and not any(env is one for one in passed):
+        passed.append(env)
+        has = getattr(env, "__dict__", {})
+        around |= {name: env for name in STATISTICS if name in has}
+        if has.get("envs"):
+            return [around | its for one in has["envs"] for its in normalizers(one)]
+        env = next((has[name] for name in ("env", "venv", "vector_env") if name in has), None)
+    return [around]
+
+
+@contextmanager
+def normalizing_as_in_training(model: Any, env: Any):
+    """Let wrappers that normalise use, within a `with`, the statistics of those around the model's own.
+
+    Where there are none, or none yet, they keep their own. Statistics of training stand still: an evaluation
+    adds nothing to them. Wrappers in processes of their own are out of reach.
+    """
+    get_env = getattr(model, "get_env", None)
+    trained, before = normalizers(get_env() if get_env else None), []
+    try:
+        for i, its in enumerate(normalizers(env)):
+            for name, wrapper in its.items():
+                statistics = getattr(trained[i % len(trained)].get(name), name, None)
+                switch = next((each for each in SWITCHES if hasattr(wrapper, each)), None)
+                if switch and has_begun(statistics):
+                    before += [(wrapper, each, getattr(wrapper, each)) for each in (name, switch)]
+                    setattr(wrapper, name, statistics)
+                    setattr(wrapper, switch, False)
+        yield
+    finally:
+        for wrapper, name, value in reversed(before):
+            setattr(wrapper, name, value)
+
+
+def has_begun(statistics: Any) -> bool:
+    """Say whether running statistics, or one of a dict of them, have counted anything."""
+    each = statistics.values() if isinstance(statistics, dict) else [statistics]
+    return any(getattr(one, "count", 0) >= 1 for one in each)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import spaces
+from .envs import raw_return
 from .kernels import scalar
 from .policies.base import Policy
 
@@ -91,7 +92,7 @@ class Runner:
                       valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool),
                       starts=np.zeros((steps, n), bool), last_obs=self.obs, final=[], memory=self.memory)
         clock, obs, starts = time.perf_counter, self.obs, self.starts
-        success: dict = {}
+        told: dict = {}
         stepper.watched = on_step is not None
         no_starts, policy_seconds, env_seconds, stepped = np.zeros(n, bool), 0.0, 0.0, clock()
         for t in range(steps):
@@ -107,8 +108,8 @@ class Runner:
                 seg.terminated[t], seg.truncated[t] = step.terminated, step.truncated
                 seg.valid[t], seg.over[t] = step.valid, step.over
                 seg.final += [(t, i, row) for i, row in step.final]
-                for i, said in stepper.successes:
-                    success[t, i] = said
+                for i, *said in stepper.told:
+                    told[t, i] = said
                 starts = step.terminated | step.truncated | ~step.valid
             if on_step is not None:
                 done = step.terminated | step.truncated
@@ -120,7 +121,7 @@ class Runner:
         seg.starts[0], seg.starts[1:] = self.starts, (seg.terminated | seg.truncated | ~seg.valid)[:-1]
         self.obs, self.starts, self.memory, seg.last_obs = obs, starts, memory_after, obs.copy()
         seg.policy_seconds, seg.env_seconds = policy_seconds, env_seconds
-        self._count(seg, success)
+        self._count(seg, told)
         self._warn_if_all_are_clipped(seg)
         return seg
 
@@ -148,10 +149,10 @@ class Runner:
                       f"space, {low:g} to {high:g}: a new policy draws about 0. Rescale the space, for "
                       "example with gymnasium.wrappers.RescaleAction(env, -1.0, 1.0)", stacklevel=4)
 
-    def _count(self, seg: Segment, success: dict) -> None:
+    def _count(self, seg: Segment, told: dict) -> None:
         """Note the episodes that ended, in order of time; carry the returns and lengths of those under way.
 
-        `success` maps (t, environment) to what an episode that ended there said of it.
+        `told` maps (t, environment) to the success and the score of an episode that ended there.
         """
         if not np.isfinite(seg.rewards).all():
             t, i = np.argwhere(~np.isfinite(seg.rewards))[0]
@@ -164,8 +165,9 @@ class Runner:
             rows = slice(first_row[i], t + 1)
             total = self.returns[i] + seg.rewards[rows, i].sum()
             length = self.lengths[i] + seg.valid[rows, i].sum()
-            seg.episodes.append((float(total), int(length)))
-            seg.successes.append(success.get((t, i)))
+            success, score = told.get((t, i), (None, None))
+            seg.episodes.append((raw_return(total, length, score), int(length)))
+            seg.successes.append(success)
             self.returns[i], self.lengths[i], first_row[i] = 0.0, 0, t + 1
         for i, first in enumerate(first_row):
             self.returns[i] += seg.rewards[first:, i].sum()

@@ -416,6 +416,8 @@ Space = Box | Discrete | MultiDiscrete | MultiBinary | Fields
 # An update with a row of 2,000 one-hot numbers takes as long as one with an index instead, and each further
 # index in a row as long as 100 numbers more. Up to as many logits actions are drawn by a random number each.
 WIDE, PER_INDEX = 2000, 100
+KINDS = ("Box", "Discrete", "MultiDiscrete", "MultiBinary", "Dict", "Tuple")
+DEEP = 20  # levels of spaces in spaces
 
 
 def describe(space: Any, what: str = "observation") -> Space:
@@ -447,11 +449,17 @@ def _as_indices(space: Space) -> Space:
     return space
 
 
-def _describe(space: Any, what: str, field: str) -> Space:
+def _kind(space: Any) -> str:
+    """Name the kind of a space: its own, or that from which its class is derived."""
+    names = [base.__name__ for base in type(space).__mro__]
+    return next((name for name in names if name in KINDS), names[0])
+
+
+def _describe(space: Any, what: str, field: str, depth: int = 0) -> Space:
     """Describe a space; `field` tells, in error messages, where in a Dict or Tuple it stands."""
     if isinstance(space, Space) and not (what == "action" and isinstance(space, Fields)):
         return space if space.codes is None else from_json(space.to_json())  # each policy decides on indices
-    kind = space.kind if isinstance(space, Fields) else type(space).__name__
+    kind = space.kind if isinstance(space, Fields) else _kind(space)
     if kind == "Box":
         if np.dtype(space.dtype).kind not in "fiub":
             raise ValueError(f"the {what} space{field} is a Box of dtype {space.dtype}; a numeric dtype is "
@@ -469,15 +477,21 @@ def _describe(space: Any, what: str, field: str) -> Space:
     if what == "observation" and kind in ("Dict", "Tuple"):
         keys = tuple(space.spaces) if kind == "Dict" else tuple(range(len(space.spaces)))
         where = field or " in the field "
-        parts = (_describe(space.spaces[key], what, f"{where}[{key!r}]") for key in keys)
+        _check_depth(depth)
+        parts = (_describe(space.spaces[key], what, f"{where}[{key!r}]", depth + 1) for key in keys)
         return Fields(kind, keys, tuple(parts))
     hint = ("; join its parts into one, for example by a wrapper that makes a Box or MultiDiscrete of them"
             if kind in ("Tuple", "Dict") else "")
     if field:
         hint = ("; leave the field out, or encode it as one of these, by "
                 "gymnasium.wrappers.TransformObservation")
-    known = "Box, Discrete, MultiDiscrete, MultiBinary" + ", Dict, Tuple" * (what == "observation")
+    known = ", ".join(KINDS if what == "observation" else KINDS[:4])
     raise ValueError(f"the {what} space{field} is a {kind} ({space}); this can be one of {known}{hint}")
+
+
+def _check_depth(depth: int) -> None:
+    if depth > DEEP:
+        raise ValueError(f"spaces are nested deeper than {DEEP} levels; put their parts side by side")
 
 
 def as_image(space: Box, channels: str | None = None) -> Image:
@@ -508,8 +522,8 @@ def as_image(space: Box, channels: str | None = None) -> Image:
     return Image(shape, space.dtype, space.low, space.high, axes)
 
 
-def from_json(data: dict) -> Space:
-    """Read back what `to_json` wrote."""
+def from_json(data: dict, depth: int = 0) -> Space:
+    """Read back what `to_json` wrote; `depth` is the number of spaces around it."""
     match data["kind"]:
         case "Box":
             shape = _integers(data["shape"], 0)
@@ -531,7 +545,9 @@ def from_json(data: dict) -> Space:
         case "Dict" | "Tuple":
             if len(data["keys"]) != len(data["spaces"]):
                 raise ValueError(f"{len(data['keys'])} keys do not belong to {len(data['spaces'])} spaces")
-            return Fields(data["kind"], tuple(data["keys"]), tuple(from_json(s) for s in data["spaces"]))
+            _check_depth(depth)
+            parts = tuple(from_json(part, depth + 1) for part in data["spaces"])
+            return Fields(data["kind"], tuple(data["keys"]), parts)
     raise ValueError(f"unknown kind of space {data['kind']!r}")
 
 

@@ -387,7 +387,7 @@ class TRPO(StableBaselines):
         if known := [success for success in self.successes if success is not None]:
             logger.record("rollout/success_rate", float(np.mean(known)))
         logger.record("rollout/episodes", self.episodes)
-        logger.record("time/fps", steps / elapsed)
+        logger.record("time/fps", steps / max(elapsed, 1e-9))  # a clock may stand still
         logger.record("time/time_elapsed", elapsed)
         logger.record("time/total_timesteps", self.num_timesteps)
         for name, share in zip(("environment", "policy", "update"), seconds / max(seconds.sum(), 1e-9)):
@@ -445,11 +445,15 @@ class TRPO(StableBaselines):
     def load_parameters(self, path_or_dict, exact_match=True) -> None:
         """Set parameters from a dict of arrays or a saved file; without `exact_match` some may be missing.
 
-        A file brings its statistics of observations too. If something does not fit, a ValueError says what,
-        and nothing is changed.
+        A list has the arrays in the order of `get_parameters`. A file brings its statistics of observations
+        too. If something does not fit, a ValueError says what, and nothing is changed.
         """
         policy, arrays, statistics = self.policy, path_or_dict, None
-        if not isinstance(path_or_dict, dict):
+        if isinstance(path_or_dict, list):
+            if len(path_or_dict) != len(policy.params):
+                raise ValueError(f"the list holds {len(path_or_dict)} arrays, not {len(policy.params)}")
+            arrays = dict(zip(policy.params, path_or_dict))
+        elif not isinstance(path_or_dict, dict):
             other, _, record, _ = read_model(path_or_dict, self.policy_class, self.policy_kwargs)
             arrays = dict(other.params if has_critic(record) else other.policy_params)
             statistics = other.normalizer.arrays()

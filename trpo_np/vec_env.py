@@ -7,6 +7,8 @@ next episode. The last observation of the old one is `infos[i]["terminal_observa
 `infos[i]["TimeLimit.truncated"]` tells whether it was truncated.
 """
 
+import os
+import secrets
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
@@ -15,7 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from gymnasium.vector.utils import concatenate, create_empty_array
+from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
 NUMBERS, FLAGS = frozenset({float, int, np.float64, np.float32}), frozenset({bool, np.bool_})  # good types
 EXAMPLE = "for several, [lambda: gymnasium.make('CartPole-v1') for _ in range(4)]"
@@ -31,17 +33,31 @@ class VecEnv:
         self.observation_space = vector_env.single_observation_space
         self.action_space = vector_env.single_action_space
         self._seed: int | None = None
+        self._options: dict | list[dict] | None = None
 
     def seed(self, seed: int | None = None) -> list:
-        """Seed the next reset, environment i with `seed + i`; return the seeds."""
-        self._seed = None if seed is None else int(seed)
-        return [None if seed is None else seed + i for i in range(self.num_envs)]
+        """Seed the next reset, environment i with `seed + i`, drawn if None; return the seeds."""
+        self._seed = secrets.randbits(31) if seed is None else int(seed)
+        return [self._seed + i for i in range(self.num_envs)]
+
+    def set_options(self, options: dict | Sequence[dict] | None = None) -> None:
+        """Give the next reset its `options`: a dict for all environments, or one for each."""
+        if options is not None and not isinstance(options, dict):
+            options = list(options)
+            if len(options) != self.num_envs:
+                raise ValueError(f"set_options needs a dict, or one for each of the {self.num_envs} "
+                                 f"environments, given: {options!r}")
+        self._options = options
 
     def reset(self) -> Any:
         """Start an episode in each environment; return the observations (num_envs, ...)."""
-        obs, _ = self.vector_env.reset(seed=self._seed)
-        self._seed = None
-        return obs
+        seed, options, n = self._seed, self._options, self.num_envs
+        self._seed = self._options = None
+        if not isinstance(options, list):
+            return self.vector_env.reset(seed=seed, options=options)[0]
+        seeds = [None if seed is None else seed + i for i in range(n)]
+        rows = [self.ask(start, seeds[i], options[i], indices=i)[0] for i in range(n)]
+        return stacked(self.observation_space, rows)
 
     def step(self, actions) -> tuple[Any, np.ndarray, np.ndarray, list[dict]]:
         """Take one action in each environment; return (observations, rewards, dones, infos)."""
@@ -88,11 +104,20 @@ class VecEnv:
         self.vector_env.set_attr(attr_name, values)
 
     def env_method(self, method_name: str, *method_args, indices=None, **method_kwargs) -> list:
-        """Call a method of each environment; return the results."""
-        if indices is not None:
-            raise ValueError(f"{type(self).__name__} calls {method_name!r} of all its environments; "
-                             "DummyVecEnv knows `indices`")
-        return list(self.vector_env.call(method_name, *method_args, **method_kwargs))
+        """Call a method of each environment, or of those with these indices; return the results."""
+        return self.ask(call_method, method_name, method_args, method_kwargs, indices=indices)
+
+    def env_is_wrapped(self, wrapper_class: type, indices=None) -> list[bool]:
+        """Say of each environment, or of those with these indices, whether such a wrapper is around it."""
+        return self.ask(is_wrapped, wrapper_class, indices=indices)
+
+    def has_attr(self, attr_name: str) -> bool:
+        """Say whether all environments have this attribute, themselves or in a wrapper."""
+        return all(self.ask(gymnasium.Env.has_wrapper_attr, attr_name))
+
+    def ask(self, function: Callable, *args, indices=None) -> list:
+        """Return `function(env, *args)` of each environment, or of those with these indices."""
+        raise NotImplementedError
 
     def _chosen(self, indices) -> list[int]:
         if indices is None:
@@ -103,7 +128,11 @@ class VecEnv:
         return chosen
 
     def _checked(self, actions):
-        if np.ndim(actions) == 0 or len(actions) != self.num_envs:
+        """Return actions as one for each environment; a dict holds the parts of all of them."""
+        if isinstance(actions, dict):
+            actions = list(iterate(self.vector_env.action_space, actions))
+        is_one = not hasattr(actions, "__len__") or getattr(actions, "shape", None) == ()
+        if is_one or len(actions) != self.num_envs:
             raise ValueError(f"step needs one action for each of the {self.num_envs} environments, given: "
                              f"{actions!r}")
         return actions
@@ -124,10 +153,9 @@ class DummyVecEnv(VecEnv):
                              f"environment; {EXAMPLE}")
         super().__init__(SyncVectorEnv([partial(_the, env) for env in self.envs]))
 
-    def env_method(self, method_name: str, *method_args, indices=None, **method_kwargs) -> list:
-        """Call a method of each environment, or of those with these indices (one or a sequence)."""
-        methods = [self.envs[i].get_wrapper_attr(method_name) for i in self._chosen(indices)]
-        return [method(*method_args, **method_kwargs) for method in methods]
+    def ask(self, function: Callable, *args, indices=None) -> list:
+        """Return `function(env, *args)` of each environment, or of those with these indices."""
+        return [function(self.envs[i], *args) for i in self._chosen(indices)]
 
     def step_async(self, actions) -> None:
         self._actions = self._checked(actions)
@@ -145,26 +173,37 @@ class DummyVecEnv(VecEnv):
                 obs, _ = env.reset()
             rows.append(obs)
             infos.append(info)
-        space = self.observation_space
-        return concatenate(space, rows, create_empty_array(space, self.num_envs)), rewards, dones, infos
+        return stacked(self.observation_space, rows), rewards, dones, infos
 
 
 class SubprocVecEnv(VecEnv):
     """Environments in processes of their own: worth it where one step takes longer than about 0.1 ms.
 
-    `start_method` is multiprocessing's ("fork", "forkserver", "spawn"; None for the platform's default).
+    `start_method` is multiprocessing's ("fork", "forkserver", "spawn"; None for the platform's default). In
+    each process NumPy's global generator is another, for environments that draw from it.
     """
 
     steps_as_gymnasium = True  # see promises.py
 
     def __init__(self, env_fns: Sequence[Callable], start_method: str | None = None):
         # not SAME_STEP: there a worker resets before it sends the last observation, which reset may overwrite
-        super().__init__(AsyncVectorEnv(_functions("SubprocVecEnv", env_fns), context=start_method,
+        functions = [_Apart(fn, i) for i, fn in enumerate(_functions("SubprocVecEnv", env_fns))]
+        super().__init__(AsyncVectorEnv(functions, context=start_method,
                                         autoreset_mode=AutoresetMode.DISABLED))
         watch_outcomes(self.vector_env)
 
+    def ask(self, function: Callable, *args, indices=None) -> list:
+        """Return `function(env, *args)` of each environment, or of those with these indices."""
+        chosen = self._chosen(indices)
+        wanted = {i % self.num_envs for i in chosen}
+        answers = self.vector_env.call(ASK, wanted, function, args)
+        return [answers[i] for i in chosen]
+
     def step_async(self, actions) -> None:
-        self.vector_env.step_async(self._checked(actions))
+        actions, space = self._checked(actions), self.action_space
+        if isinstance(space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)):  # then each part for all
+            actions = stacked(space, actions)
+        self.vector_env.step_async(actions)
 
     def step_wait(self):
         obs, rewards, terminated, truncated, merged = self.vector_env.step_wait()
@@ -186,6 +225,47 @@ class SubprocVecEnv(VecEnv):
                 process.kill()
                 process.join()
             self.vector_env.closed = True
+
+
+class _Apart:
+    """A function that makes environment i in a process of its own, apart from the others."""
+
+    def __init__(self, make: Callable, i: int):
+        self.make, self.i, self.parent = make, i, os.getpid()
+
+    def __call__(self) -> gymnasium.Env:
+        if os.getpid() != self.parent:  # gymnasium also makes one here, to see its spaces
+            # a forked process has a copy of the script's: what seeded that decides still, and i
+            np.random.seed([*np.random.randint(2**32, size=4, dtype=np.uint32), self.i])
+        env = self.make()
+        setattr(env, ASK, partial(_answer, env, self.i))
+        return env
+
+
+ASK = "of_this_index"  # the attribute by which an environment in a process of its own answers
+
+
+def _answer(env: gymnasium.Env, i: int, wanted: set, function: Callable, args: tuple) -> Any:
+    return function(env, *args) if i in wanted else None
+
+
+def start(env: gymnasium.Env, seed: int | None, options: dict) -> Any:
+    """Start an episode; return the observation."""
+    return env.reset(seed=seed, options=options)[0]
+
+
+def call_method(env: gymnasium.Env, name: str, args: tuple, kwargs: dict) -> Any:
+    """Call a method of an environment or of a wrapper around it."""
+    return env.get_wrapper_attr(name)(*args, **kwargs)
+
+
+def is_wrapped(env: gymnasium.Env, wrapper_class: type) -> bool:
+    """Say whether an environment is in a wrapper of this class."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, wrapper_class):
+            return True
+        env = env.env
+    return False
 
 
 class _Watched:
@@ -325,6 +405,12 @@ def _functions(kind: str, env_fns: Any) -> list:
     if not env_fns:
         raise ValueError(f"{kind}: the list of functions is empty; at least one environment is needed")
     return list(env_fns)
+
+
+def stacked(space: gymnasium.Space, rows: Sequence) -> Any:
+    """Put observations or actions of one space together: an array, or a dict or tuple of arrays."""
+    together: Any = create_empty_array(space, len(rows))
+    return concatenate(space, rows, together)
 
 
 def row(batch: Any, i: int) -> Any:

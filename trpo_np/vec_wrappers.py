@@ -5,6 +5,7 @@ channels on any axis. So most of these only pass the environment on.
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -41,9 +42,13 @@ class VecEnvWrapper(VecEnv):
         """Finish the step that `step_async` started."""
         return self.venv.step_wait()
 
-    def env_method(self, method_name: str, *method_args, indices=None, **method_kwargs) -> list:
-        """Call a method of each environment, or of those with these indices; return the results."""
-        return self.venv.env_method(method_name, *method_args, indices=indices, **method_kwargs)
+    def set_options(self, options: Any = None) -> None:
+        """Give the next reset its `options`: a dict for all environments, or one for each."""
+        self.venv.set_options(options)
+
+    def ask(self, function: Callable, *args, indices=None) -> list:
+        """Return `function(env, *args)` of each environment, or of those with these indices."""
+        return self.venv.ask(function, *args, indices=indices)
 
     def close(self) -> None:
         """Close all environments."""

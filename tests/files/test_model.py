@@ -463,7 +463,7 @@ POLICY = {  # refused by load_policy and TRPO.load
                            "policy.kwargs.layers names 100000 layers"),
     "branches without end": (meta("policy.kwargs.net_arch", [{"pi": [1] * 10**5}]),
                              "policy.kwargs.net_arch names 100000 layers"),
-    "deep space": (meta("policy.observation_space", nested(30)), "policy.observation_space|parameters/"),
+    "deep space": (meta("policy.observation_space", nested(30)), "nested deeper than 20 levels"),
     "rng missing": (meta("policy.rng", ...), "policy.rng"),
     "rng of another kind": (meta("policy.rng", "x"), "policy.rng"),
     "rng of another generator": (meta("policy.rng.bit_generator", "MT19937"), "policy.rng"),
@@ -586,7 +586,7 @@ def test_a_space_of_any_depth_is_refused(small, tmp_path):
             path = spoiled(small, meta("policy.observation_space", nested(depth)), tmp_path / "spoiled.npz")
         except FileError:
             break  # too deep to be written
-        with pytest.raises(FileError, match="spoiled.npz: .*(policy.observation_space|parameters/)"):
+        with pytest.raises(FileError, match="spoiled.npz: .*observation_space.*nested deeper than 20"):
             load_policy(path)
 
 
