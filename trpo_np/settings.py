@@ -99,7 +99,8 @@ def _switch(default: bool, *, help: str) -> Any:
     return _field(default, _check_switch, help)
 
 
-Scheduled = float | Callable[[float], float]  # a number, or a function of the remaining progress (1 to 0)
+# a number, or a function of the remaining progress (1 to 0), such as a LinearSchedule
+Scheduled = float | LinearSchedule | Callable[[float], float]
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,19 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array
 
+from .types import Array, Observations
+
 NUMBERS, FLAGS = frozenset({float, int, np.float64, np.float32}), frozenset({bool, np.bool_})  # good types
 EXAMPLE = "for several, [lambda: gymnasium.make('CartPole-v1') for _ in range(4)]"
+
+Indices = int | Sequence[int] | Array | None
+Outcome = tuple[Observations, Array, Array, list[dict[str, Any]]]  # observations, rewards, dones, infos
 
 
 class VecEnv:
     """Environments stepped together; `vector_env` is the gymnasium vector environment underneath."""
 
-    def __init__(self, vector_env: SyncVectorEnv | AsyncVectorEnv):
+    def __init__(self, vector_env: SyncVectorEnv | AsyncVectorEnv) -> None:
         self.vector_env: Any = vector_env
         self.num_envs, self.metadata = vector_env.num_envs, vector_env.metadata
         self.render_mode = vector_env.render_mode
@@ -32,27 +37,28 @@ class VecEnv:
         self.action_space = vector_env.single_action_space
         self._seed: int | None = None
 
-    def seed(self, seed: int | None = None) -> list:
+    def seed(self, seed: int | None = None) -> list[int | None]:
         """Seed the next reset, environment i with `seed + i`; return the seeds."""
         self._seed = None if seed is None else int(seed)
         return [None if seed is None else seed + i for i in range(self.num_envs)]
 
-    def reset(self) -> Any:
+    def reset(self) -> Observations:
         """Start an episode in each environment; return the observations (num_envs, ...)."""
+        obs: Observations
         obs, _ = self.vector_env.reset(seed=self._seed)
         self._seed = None
         return obs
 
-    def step(self, actions) -> tuple[Any, np.ndarray, np.ndarray, list[dict]]:
+    def step(self, actions: Any) -> Outcome:
         """Take one action in each environment; return (observations, rewards, dones, infos)."""
         self.step_async(actions)
         return self.step_wait()
 
-    def step_async(self, actions) -> None:
+    def step_async(self, actions: Any) -> None:
         """Start a step; `step_wait` returns its results."""
         raise NotImplementedError
 
-    def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict]]:
+    def step_wait(self) -> Outcome:
         """Finish the step that `step_async` started."""
         raise NotImplementedError
 
@@ -69,16 +75,16 @@ class VecEnv:
         """Close all environments."""
         self.vector_env.close()
 
-    def get_images(self) -> list:
+    def get_images(self) -> list[Array]:
         """Return a frame of each environment; they must be made with render_mode="rgb_array"."""
         return list(self.vector_env.render())
 
-    def get_attr(self, attr_name: str, indices=None) -> list:
+    def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
         """Return an attribute of each environment, or of those with these indices (one or a sequence)."""
         values = self.vector_env.get_attr(attr_name)
         return [values[i] for i in self._chosen(indices)]
 
-    def set_attr(self, attr_name: str, value: Any, indices=None) -> None:
+    def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
         """Set an attribute of every environment, or of those with these indices, to the same value."""
         values = [value] * self.num_envs
         if indices is not None:
@@ -87,14 +93,15 @@ class VecEnv:
                 values[i] = value
         self.vector_env.set_attr(attr_name, values)
 
-    def env_method(self, method_name: str, *method_args, indices=None, **method_kwargs) -> list:
+    def env_method(self, method_name: str, *method_args: Any, indices: Indices = None,
+                   **method_kwargs: Any) -> list[Any]:
         """Call a method of each environment; return the results."""
         if indices is not None:
             raise ValueError(f"{type(self).__name__} calls {method_name!r} of all its environments; "
                              "DummyVecEnv knows `indices`")
         return list(self.vector_env.call(method_name, *method_args, **method_kwargs))
 
-    def _chosen(self, indices) -> list[int]:
+    def _chosen(self, indices: Indices) -> list[int]:
         if indices is None:
             return list(range(self.num_envs))
         chosen = [int(i) for i in np.atleast_1d(indices)]
@@ -102,7 +109,7 @@ class VecEnv:
             raise ValueError(f"indices holds {wrong[0]}; there are {self.num_envs} environments, from 0 on")
         return chosen
 
-    def _checked(self, actions):
+    def _checked(self, actions: Any) -> Any:
         if np.ndim(actions) == 0 or len(actions) != self.num_envs:
             raise ValueError(f"step needs one action for each of the {self.num_envs} environments, given: "
                              f"{actions!r}")
@@ -114,7 +121,7 @@ class DummyVecEnv(VecEnv):
 
     steps_as_gymnasium = True  # so that training may step `vector_env` instead, see promises.py
 
-    def __init__(self, env_fns: Sequence[Callable]):
+    def __init__(self, env_fns: Sequence[Callable[[], gymnasium.Env[Any, Any]]]) -> None:
         self.envs = [fn() for fn in _functions("DummyVecEnv", env_fns)]
         for i, env in enumerate(self.envs):
             if not isinstance(env, gymnasium.Env):
@@ -124,15 +131,16 @@ class DummyVecEnv(VecEnv):
                              f"environment; {EXAMPLE}")
         super().__init__(SyncVectorEnv([partial(_the, env) for env in self.envs]))
 
-    def env_method(self, method_name: str, *method_args, indices=None, **method_kwargs) -> list:
+    def env_method(self, method_name: str, *method_args: Any, indices: Indices = None,
+                   **method_kwargs: Any) -> list[Any]:
         """Call a method of each environment, or of those with these indices (one or a sequence)."""
         methods = [self.envs[i].get_wrapper_attr(method_name) for i in self._chosen(indices)]
         return [method(*method_args, **method_kwargs) for method in methods]
 
-    def step_async(self, actions) -> None:
+    def step_async(self, actions: Any) -> None:
         self._actions = self._checked(actions)
 
-    def step_wait(self):
+    def step_wait(self) -> Outcome:
         # not by SyncVectorEnv.step: it merges the infos, fails where their shapes differ, and takes longer
         rows, rewards, dones, infos = [], np.empty(self.num_envs), np.empty(self.num_envs, bool), []
         for i, (env, action) in enumerate(zip(self.envs, self._actions)):
@@ -146,7 +154,8 @@ class DummyVecEnv(VecEnv):
             rows.append(obs)
             infos.append(info)
         space = self.observation_space
-        return concatenate(space, rows, create_empty_array(space, self.num_envs)), rewards, dones, infos
+        out: Any = create_empty_array(space, self.num_envs)
+        return concatenate(space, rows, out), rewards, dones, infos
 
 
 class SubprocVecEnv(VecEnv):
@@ -157,16 +166,17 @@ class SubprocVecEnv(VecEnv):
 
     steps_as_gymnasium = True  # see promises.py
 
-    def __init__(self, env_fns: Sequence[Callable], start_method: str | None = None):
+    def __init__(self, env_fns: Sequence[Callable[[], gymnasium.Env[Any, Any]]],
+                 start_method: str | None = None) -> None:
         # not SAME_STEP: there a worker resets before it sends the last observation, which reset may overwrite
         super().__init__(AsyncVectorEnv(_functions("SubprocVecEnv", env_fns), context=start_method,
                                         autoreset_mode=AutoresetMode.DISABLED))
         watch_outcomes(self.vector_env)
 
-    def step_async(self, actions) -> None:
+    def step_async(self, actions: Any) -> None:
         self.vector_env.step_async(self._checked(actions))
 
-    def step_wait(self):
+    def step_wait(self) -> Outcome:
         obs, rewards, terminated, truncated, merged = self.vector_env.step_wait()
         check_outcomes(self.vector_env)
         dones, infos = terminated | truncated, split(merged, self.num_envs)
@@ -327,7 +337,7 @@ def _functions(kind: str, env_fns: Any) -> list:
     return list(env_fns)
 
 
-def row(batch: Any, i: int) -> Any:
+def row(batch: Any, i: Any) -> Any:
     """Take row i of observations: of an array, or of each field of a dict or tuple."""
     if isinstance(batch, dict):
         return {key: row(value, i) for key, value in batch.items()}
