@@ -6,7 +6,7 @@ here is taken, with a warning; one that goes by another name is refused by a sen
 
 import functools
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from .settings import checked_seed, nearest

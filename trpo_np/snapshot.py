@@ -6,7 +6,6 @@ Of the environments' episodes, a state between updates knows what they need to g
 import functools
 import threading
 import warnings
-from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np

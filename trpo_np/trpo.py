@@ -148,7 +148,7 @@ class TRPO(StableBaselines):
         self.failures = 0  # errors since the last update, each of which calls for other random numbers
         self.snapshot: Snapshot | None = None  # while the model learns: its last whole state
         self.reward_normalizer, self.usual_spread = RewardNormalizer(normalize_rewards), UsualSpread()
-        # (return, length) of the latest episodes of all ranks; whether each succeeded, or None if it did not say
+        # (return, length) of the latest episodes of all ranks; whether each succeeded, None if it did not say
         self.recent: deque[tuple[float, int]] = deque(maxlen=100)
         self.successes: deque[bool | None] = deque(maxlen=100)
         self.loggers: list[Any] = []

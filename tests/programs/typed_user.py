@@ -70,9 +70,9 @@ swish = ops.primitive(lambda x: x / (1 + np.exp(-x)))
 def train() -> None:
     assert_type(trpo_np.__version__, str)
     env = DummyVecEnv([make, make])
-    model = TRPO(MlpPolicy, env, gamma=0.9, max_kl=LinearSchedule(0.02, 0.001), entcoeff=lambda rest: 0.1 * rest,
-                 policy_kwargs=dict(net_arch=[32, dict(pi=[8], vf=[8])], extractor=squares), seed=0,
-                 normalize_observations=True, verbose=1, dtype="float64")
+    model = TRPO(MlpPolicy, env, gamma=0.9, max_kl=LinearSchedule(0.02, 0.001), dtype="float64", seed=0,
+                 entcoeff=lambda remaining: 0.1 * remaining, normalize_observations=True, verbose=1,
+                 policy_kwargs=dict(net_arch=[32, dict(pi=[8], vf=[8])], extractor=squares))
     assert_type(model, TRPO)
     assert_type(model, Any)  # type: ignore[assert-type]  # an unused `ignore` is an error, so this tests the test
     model.set_env("CartPole-v1")
@@ -157,6 +157,7 @@ def derivatives(policy: Policy, obs: Array) -> None:
     value, J = linearize(lambda p: policy.pi(p, obs), policy.params)
     assert_type(value, Floats)
     assert_type(J.push(policy.params.flat), Floats)
+    assert_type(policy.dist.entropy(value), Value)
     assert_type(J.pull(policy.dist.fisher(value, J.push(policy.params.flat))), Floats)
     assert_type(value_and_grad(lambda x: ops.sum(ops.square(x)), np.ones(3)), tuple[np.floating[Any], Floats])
     layer = nn.mlp("fc", [8, 8], ops.tanh, ("out", 1, 1.0))

@@ -23,6 +23,7 @@ from ..distributions import (
     Bernoulli,
     Categorical,
     DiagGaussian,
+    Distribution,
     MultiCategorical,
     WideCategorical,
     WideMultiCategorical,
@@ -98,7 +99,7 @@ class Policy:
         if not (extractor is None or isinstance(extractor, nn.Layer) or callable(extractor)):
             raise ValueError(f"extractor is {extractor!r}; an nn.Layer or a function of trpo_np.ops is "
                              "needed")
-        self.dist: Any = self.make_distribution(float(log_std_init))
+        self.dist: Distribution = self.make_distribution(float(log_std_init))
         self._bounds = None
         if isinstance(box := self.action_space, spaces.Box):  # one row: NumPy takes twice as long for (k,)
             self._bounds = box.low[None], box.high[None], np.dtype(box.dtype)
@@ -459,7 +460,8 @@ class Policy:
         recurrent policies and come back as None from others.
         """
         if (network := self._row_network) is not None:  # a standard network, whose outputs are nearly actions
-            outputs, single, after, dist = None, True, None, self.dist
+            dist: Any = self.dist
+            outputs, single, after = None, True, None
             if type(obs) is np.ndarray and obs.shape == self._line:  # the most frequent call
                 outputs = network.outputs(obs, True)
             if outputs is None:
@@ -500,7 +502,8 @@ class Policy:
         """
         params, single, _ = self.distribution(obs, state, mask)
         if actions is not None:
-            log_p = self.dist.logp(params.astype(np.float64), self.from_env(actions, len(params)))[:, None]
+            given = self.from_env(actions, len(params))
+            log_p: Any = self.dist.logp(params.astype(np.float64), given)[:, None]
             return log_p if logp else np.exp(log_p)
         if logp:
             raise ValueError("action_probability: logp=True needs the actions whose log-probability is "
