@@ -161,6 +161,17 @@ class TRPO(StableBaselines):
         if env is not None:
             self.set_env(env)
 
+    def __repr__(self) -> str:
+        """Say which policy it is, where it learns, how far it came and which settings are not the usual."""
+        policy = repr(self.policy) if "policy" in vars(self) else f"<{self.policy_class.__name__}>"
+        place = "no environment"
+        if self.env is not None:
+            n = self.stepper.num_envs
+            place = (self.env_id or type(self.env).__name__) + (f" x {n}" if n > 1 else "")
+        changed = [f", {name}={getattr(value, '__name__', value)}"
+                   for name, value in self.settings.changed().items() if name != "dtype"]
+        return f"<{type(self).__name__} {policy}, {place}, {self.num_timesteps:,} steps{''.join(changed)}>"
+
     # --- environment and settings ---------------------------------------------------------------------------
 
     def get_env(self) -> Any:
