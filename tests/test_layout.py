@@ -266,6 +266,7 @@ def test_the_checker_sees(path, source, message):
     ("common/__init__.py", "from ..envs import make_vec_env\nfrom . import policies"),
     ("policies/__init__.py",
      "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..trpo import TRPO"),
+    ("__init__.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .trpo import TRPO"),
     ("policies/recurrent.py", "from .. import nn\nfrom .base import Policy"),
     ("cli.py", "from . import __version__, run_atari\nfrom .app import jobs"),
     ("__main__.py", "from .cli import main"), ("__init__.py", "from importlib import import_module"),

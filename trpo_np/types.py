@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .autodiff import Var
 
-Array = NDArray[Any]
-Floats = NDArray[np.floating[Any]]
+# numpy.typing.NDArray, whose module need not be loaded to predict
+Array = np.ndarray[tuple[Any, ...], np.dtype[Any]]
+Floats = np.ndarray[tuple[Any, ...], np.dtype[np.floating[Any]]]
 Value = Var | Floats  # what ops take and return: under trace or not
 Weights = Mapping[str, Value]  # parameters by name, as layers and policies take them
 Actions = Array | np.integer[Any]  # a batch or one action; one Discrete action is an integer
