@@ -7,7 +7,7 @@ from collections import deque
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast, overload
 
 import numpy as np
 
@@ -518,6 +518,10 @@ class TRPO(StableBaselines):
         if statistics:
             policy.normalizer.restore(statistics)
 
+    @overload
+    def save(self, path: Path, training: bool = ..., **others: Any) -> str: ...
+    @overload
+    def save(self, path: BinaryIO, training: bool = ..., **others: Any) -> BinaryIO: ...
     def save(self, path: File, training: bool = True, **others: Any) -> Any:
         """Write the model to `path`.npz, whole or not at all; return the file's path.
 

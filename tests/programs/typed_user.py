@@ -5,7 +5,7 @@ It is never run. `assert_type` fails where the type is another, and so where it 
 
 import io
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import gymnasium
 import numpy as np
@@ -104,9 +104,8 @@ def files(model: TRPO, env: DummyVecEnv) -> None:
     assert_type(model.get_parameter_list(), list[Floats])
     model.load_parameters({name: 2 * array for name, array in model.get_parameters().items()})
     model.load_parameters("one.npz", exact_match=False)
-    model.save("one")
-    memory = io.BytesIO()
-    model.save(memory, training=False)
+    assert_type(model.save("one"), str)
+    assert_type(model.save(io.BytesIO(), training=False), BinaryIO)
     assert_type(TRPO.load("one", env, policy=Wide, max_kl=0.01), TRPO)
     assert_type(load_policy("one.npz", seed=1), Policy)
     assert_type(export("one.npz", "one.h", to="c"), dict[str, str])
