@@ -14,6 +14,10 @@ import trpo_np
 from trpo_np import TRPO, evaluate_policy, load_policy, make_vec_env, nn, ops, presets
 from trpo_np.autodiff import linearize, value_and_grad
 from trpo_np.callbacks import BaseCallback, CallbackList, CheckpointCallback, EvalCallback
+from trpo_np.common import make_vec_env as as_in_stable_baselines
+from trpo_np.common.monitor import Monitor
+from trpo_np.common.policies import FeedForwardPolicy, register_policy
+from trpo_np.common.vec_env import VecNormalize
 from trpo_np.deploy import export
 from trpo_np.logger import CSVOutput, Logger, configure
 from trpo_np.params import Params
@@ -150,6 +154,13 @@ def around(model: TRPO) -> None:
     logger.outputs.append(CSVOutput("more.csv"))
     logger.record("one", 1.0)
     model.logger = logger
+
+
+def moved_here() -> None:
+    env = VecNormalize(DummyVecEnv([lambda: Monitor(make(), "runs")]))
+    assert_type(env.reset(), Observations)
+    assert_type(as_in_stable_baselines("CartPole-v1", n_envs=2), VecEnv)
+    register_policy("Mine", FeedForwardPolicy)
 
 
 def derivatives(policy: Policy, obs: Array) -> None:
