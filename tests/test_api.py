@@ -20,7 +20,7 @@ from test_trpo import SMALL
 from toys import ACTIONS, OBS, Samples, Toy
 
 import trpo_np
-from trpo_np import TRPO, policies
+from trpo_np import TRPO, make_vec_env, policies, presets
 from trpo_np.policies import MlpPolicy
 
 # ---- names
@@ -53,6 +53,19 @@ def test_signature(name):
     plain = signature.replace(parameters=bare, return_annotation=signature.empty)
     assert str(plain) == SIGNATURES[name]
     assert inspect.getdoc(getattr(TRPO, name)) or name == "__init__"
+
+
+def test_a_model_prints_what_it_is():
+    model = TRPO(MlpPolicy, None)
+    assert repr(model) == "<TRPO <MlpPolicy>, no environment, 0 steps>"
+    model = TRPO("MlpPolicy", "CartPole-v1", max_kl=0.02, timesteps_per_batch=1000, policy_kwargs=SMALL,
+                 entcoeff=presets.LinearSchedule(0.01), vf_stepsize=lambda remaining: 1e-3 * remaining)
+    start = f"<TRPO {model.policy!r}, CartPole-v1, 0 steps, timesteps_per_batch=1000, max_kl=0.02"
+    end = ", entcoeff=LinearSchedule(start=0.01, end=0.0), vf_stepsize=<lambda>>"
+    assert repr(model) == start + end
+    model.num_timesteps, model.max_kl = 25000, 0.01
+    model.set_env(make_vec_env("CartPole-v1", 4))
+    assert ", CartPole-v1 x 4, 25,000 steps, timesteps_per_batch=1000, entcoeff" in repr(model)
 
 
 def test_the_class_documents_every_argument():

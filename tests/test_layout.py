@@ -13,11 +13,11 @@ PACKAGE = ROOT / "trpo_np"
 
 # Rooms in reading order: a file imports only from rows above it. A wing (a folder, with a /) is one row; its
 # own files are ordered by the names in `backticks` of its __init__ docstring. common/ re-exports, last.
-ORDER = ["kernels/", "params", "promises", "autodiff", "ops/", "nn", "distributions", "spaces", "normalize",
-         "settings", "peers", "policies/", "files/", "optim", "comm", "trust_region", "vec_env",
-         "vec_wrappers", "env_state", "envs", "atari", "rollout", "snapshot", "logger", "evaluation",
-         "callbacks", "pretrain", "update", "trpo", "deploy/", "presets", "app/", "run_mujoco", "run_atari",
-         "cli", "common/", "bench", "results_plotter"]
+ORDER = ["kernels/", "params", "promises", "autodiff", "types", "ops/", "nn", "distributions", "spaces",
+         "normalize", "settings", "peers", "policies/", "files/", "optim", "comm", "trust_region",
+         "vec_env", "vec_wrappers", "env_state", "envs", "atari", "rollout", "snapshot", "logger",
+         "evaluation", "callbacks", "pretrain", "update", "trpo", "deploy/", "presets", "app/",
+         "run_mujoco", "run_atari", "cli", "common/", "bench", "results_plotter"]
 ROW = {name.rstrip("/"): i for i, name in enumerate(ORDER)}
 FACE_FIRST = {"ops"}  # wings whose __init__ stands above their files; elsewhere it only hands names out
 
@@ -267,6 +267,7 @@ def test_the_checker_sees(path, source, message):
     ("common/__init__.py", "from ..envs import make_vec_env\nfrom . import policies"),
     ("policies/__init__.py",
      "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..trpo import TRPO"),
+    ("__init__.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .trpo import TRPO"),
     ("policies/recurrent.py", "from .. import nn\nfrom .base import Policy"),
     ("cli.py", "from . import __version__, run_atari\nfrom .app import jobs"),
     ("__main__.py", "from .cli import main"), ("__init__.py", "from importlib import import_module"),

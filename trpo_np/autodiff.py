@@ -8,11 +8,14 @@ arrays that it captured are not overwritten.
 
 from collections.abc import Callable
 from inspect import currentframe
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .params import Params
+
+if TYPE_CHECKING:
+    from .types import Floats, Value
 
 OPS: set[str] = set()  # the names that ops/ offers, for messages
 
@@ -20,8 +23,8 @@ OPS: set[str] = set()  # the names that ops/ offers, for messages
 class Linear(NamedTuple):
     """A linear map J: `push(dx)` is J dx, tangents forward; `pull(g)` is J' g, cotangents back."""
 
-    push: Callable
-    pull: Callable
+    push: "Callable[..., Floats]"
+    pull: "Callable[..., Floats]"  # a tuple of arrays, if it has several inputs
 
 
 class Var:
@@ -29,17 +32,29 @@ class Var:
 
     __slots__ = ("value", "tape", "slot")
 
-    def __init__(self, value, tape: list, parents=()):
+    def __init__(self, value: Any, tape: list, parents: Any = ()) -> None:
         self.value, self.tape, self.slot = value, tape, len(tape)
         tape.append(parents)
 
-    shape = property(lambda self: np.shape(self.value))
-    ndim = property(lambda self: np.ndim(self.value))
-    size = property(lambda self: np.size(self.value))
-    dtype = property(lambda self: self.value.dtype)
-    T = property(lambda self: transpose(self))  # type: ignore[has-type]
+    if TYPE_CHECKING:  # made below
+        shape: tuple[int, ...]
+        ndim: int
+        size: int
+        dtype: np.dtype[Any]
+        T: "Var"
 
-    def __len__(self):
+        def __add__(self, other: Any) -> "Var": ...
+        __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __add__
+        __matmul__ = __rmatmul__ = __pow__ = __getitem__ = __add__
+        def __neg__(self) -> "Var": ...
+    else:
+        shape = property(lambda self: np.shape(self.value))
+        ndim = property(lambda self: np.ndim(self.value))
+        size = property(lambda self: np.size(self.value))
+        dtype = property(lambda self: self.value.dtype)
+        T = property(lambda self: transpose(self))
+
+    def __len__(self) -> int:
         return len(self.value)
 
     def __repr__(self):
@@ -86,7 +101,8 @@ def _instead(name: str) -> str:
     return "; see trpo_np.ops for what there is instead, or make an op of it by trpo_np.ops.primitive"
 
 
-def primitive(fun: Callable, *rules, joint: Callable | None = None) -> Callable:
+def primitive(fun: Callable[..., Any], *rules: Callable[..., Any] | None,
+              joint: Callable[..., Any] | None = None) -> "Callable[..., Value]":
     """Make an op from a NumPy function and its derivative in each argument.
 
     `rules[i](y, *args, **options)` returns the Linear (or a pair of functions) of argument i. Instead,
@@ -127,7 +143,7 @@ def primitive(fun: Callable, *rules, joint: Callable | None = None) -> Callable:
     return op
 
 
-def linearize(fun: Callable, *xs) -> tuple[Any, Linear]:
+def linearize(fun: Callable[..., Any], *xs: Any) -> "tuple[Floats, Linear]":
     """Run `fun(*xs)` once; return its value and the Linear of its derivative there.
 
     Each x is an array or a Params. Of a Params, `fun` sees the names, push and pull the flat vector. `push`
@@ -197,8 +213,9 @@ def _pull_along(tape: list, cotangents: list, out: int) -> None:
             cotangents[slot] = None  # free the memory of what has been passed on
 
 
-def value_and_grad(fun: Callable, x) -> tuple[Any, Any]:
+def value_and_grad(fun: Callable[..., Any], x: Any) -> "tuple[np.floating[Any], Floats]":
     """Return the value of a scalar function and its gradient, flat if `x` is a Params."""
+    y: Any
     y, J = linearize(fun, x)
     if np.shape(y) != ():
         raise ValueError(f"value_and_grad: the function must return a scalar, not shape {np.shape(y)}")
@@ -207,7 +224,7 @@ def value_and_grad(fun: Callable, x) -> tuple[Any, Any]:
 
 # --- Python's operators -------------------------------------------------------------------------------------
 
-def unbroadcast(g, shape):
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """Sum a cotangent over the axes along which an argument of `shape` was broadcast."""
     if np.shape(g) == shape:
         return g
@@ -219,7 +236,7 @@ def unbroadcast(g, shape):
     return np.sum(g, axis=axes, keepdims=True) if axes else g
 
 
-def scale(d, y, x) -> Linear:
+def scale(d: Any, y: Any, x: Any) -> Linear:
     """Declare an elementwise derivative: multiply by `d` in both directions."""
     shape, out = np.shape(x), np.shape(y)
     if shape == out:
@@ -227,7 +244,7 @@ def scale(d, y, x) -> Linear:
     return Linear(lambda dx: np.broadcast_to(d * dx, out), lambda g: unbroadcast(d * g, shape))
 
 
-def itself(y, x, *_args) -> Linear:
+def itself(y: Any, x: Any, *_args: Any) -> Linear:
     """Declare that the derivative is the identity, up to broadcasting."""
     shape, out = np.shape(x), np.shape(y)
     if shape == out:

@@ -16,8 +16,8 @@ look at the count when an update is over: "every 10,000 steps" means at the end 
 """
 
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,10 @@ from .logger import EpisodeLog, Logger, Progress
 from .peers import answer
 from .settings import check_count
 from .snapshot import end_what_no_file_holds
+from .types import Path
+
+if TYPE_CHECKING:
+    from .trpo import TRPO
 
 EVALUATION = 4  # the number of a random stream, beside those of trpo.py
 
@@ -47,11 +51,13 @@ class BaseCallback:
     made only if some callback overrides `_on_step`.
     """
 
-    def __init__(self, verbose: int = 0):
+    model: "TRPO"
+
+    def __init__(self, verbose: int = 0) -> None:
         self.verbose, self.n_calls, self.num_timesteps = verbose, 0, 0
-        self.locals: dict = {}
-        self.globals: dict = {}
-        self.parent: Any = None
+        self.locals: dict[str, Any] = {}
+        self.globals: dict[str, Any] = {}
+        self.parent: BaseCallback | None = None
 
     @property
     def logger(self) -> Logger:
@@ -68,12 +74,12 @@ class BaseCallback:
         """Say whether the per-step hook is used; if not, it costs nothing."""
         return not hasattr(self._on_step, "does_nothing")
 
-    def init_callback(self, model) -> None:
+    def init_callback(self, model: "TRPO") -> None:
         """Get to know the model, before training."""
         self.model = model
         self._init_callback()
 
-    def on_training_start(self, locals_: dict, globals_: dict) -> None:
+    def on_training_start(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
         """Called before the first rollout."""
         self.locals, self.globals, self.num_timesteps = locals_, globals_, self.model.num_timesteps
         self._on_training_start()
@@ -83,7 +89,7 @@ class BaseCallback:
         self.num_timesteps = self.model.num_timesteps
         self._on_rollout_start()
 
-    def update_locals(self, locals_: dict) -> None:
+    def update_locals(self, locals_: dict[str, Any]) -> None:
         """Add to what `self.locals` shows: one dict, which callbacks share with those that they call."""
         self.locals.update(locals_)
 
@@ -129,7 +135,7 @@ class BaseCallback:
 class FunctionCallback(BaseCallback):
     """Call a function of (locals, globals) after each step, as stable-baselines did; False stops training."""
 
-    def __init__(self, function: Callable):
+    def __init__(self, function: Callable[[dict[str, Any], dict[str, Any]], Any]) -> None:
         super().__init__()
         self.function = function
 
@@ -140,21 +146,21 @@ class FunctionCallback(BaseCallback):
 class Group(BaseCallback):
     """Callbacks that start and end training together; subclasses say when to call their other hooks."""
 
-    def __init__(self, callbacks: list, verbose: int = 0):
+    def __init__(self, callbacks: Sequence["Callback"], verbose: int = 0) -> None:
         super().__init__(verbose)
         self.callbacks = [as_callback(callback) for callback in callbacks]
 
-    def each(self, hook: str, *args) -> bool:
+    def each(self, hook: str, *args: Any) -> bool:
         """Call a hook of every callback; return False if one stops training, after all have been called."""
         return all([goes_on(getattr(callback, hook)(*args)) for callback in self.callbacks])
 
-    def init_callback(self, model) -> None:
+    def init_callback(self, model: "TRPO") -> None:
         for callback in self.callbacks:
             callback.parent = self.parent if isinstance(self, CallbackList) else self  # a list is no event
         super().init_callback(model)
         self.each("init_callback", model)
 
-    def on_training_start(self, locals_: dict, globals_: dict) -> None:
+    def on_training_start(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
         super().on_training_start(locals_, globals_)
         self.each("on_training_start", locals_, globals_)
 
@@ -190,7 +196,7 @@ class CallbackList(Group):
 class EventCallback(Group):
     """Call another callback when something happens: override a hook and let it return `self._on_event()`."""
 
-    def __init__(self, callback: Any = None, verbose: int = 0):
+    def __init__(self, callback: "Callback" = None, verbose: int = 0) -> None:
         super().__init__([callback], verbose)
         self.callback = self.callbacks[0]
 
@@ -202,12 +208,12 @@ class EventCallback(Group):
 class EveryNTimesteps(EventCallback):
     """Call `callback` at the end of each update that passes a multiple of `n_steps` environment steps."""
 
-    def __init__(self, n_steps: int, callback: Any, verbose: int = 0):
+    def __init__(self, n_steps: int, callback: "Callback", verbose: int = 0) -> None:
         super().__init__(callback, verbose)
         check_count(f"{type(self).__name__}'s number of steps between events", n_steps)
         self.n_steps, self._passed = n_steps, 0
 
-    def on_training_start(self, locals_: dict, globals_: dict) -> None:
+    def on_training_start(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
         super().on_training_start(locals_, globals_)
         self._passed = self.num_timesteps // self.n_steps
 
@@ -232,8 +238,8 @@ class CheckpointCallback(EveryNTimesteps):
     in a resumed one, and a warning says so. Then save much less often than episodes end.
     """
 
-    def __init__(self, save_freq: int, save_path: str | os.PathLike, name_prefix: str = "trpo",
-                 verbose: int = 0, **others: Any):
+    def __init__(self, save_freq: int, save_path: Path, name_prefix: str = "trpo", verbose: int = 0,
+                 **others: Any) -> None:
         answer("CheckpointCallback", others)
         super().__init__(save_freq, None, verbose)
         self.save_path, self.name_prefix, self.due = save_path, name_prefix, False
@@ -259,7 +265,7 @@ class CheckpointCallback(EveryNTimesteps):
 class FileCallback(CheckpointCallback):
     """Save as CheckpointCallback does, but to one file, whose old content is replaced whole or not at all."""
 
-    def __init__(self, path: str | os.PathLike, save_freq: int, verbose: int = 0):
+    def __init__(self, path: Path, save_freq: int, verbose: int = 0) -> None:
         super().__init__(save_freq, *os.path.split(os.path.abspath(path)), verbose)
 
     def _file(self) -> str:
@@ -280,11 +286,11 @@ class EvalCallback(EveryNTimesteps):
     The logger gets eval/mean_reward and eval/mean_ep_length.
     """
 
-    def __init__(self, eval_env: Any, callback_on_new_best: Any = None, n_eval_episodes: int = 5,
-                 eval_freq: int = 10000, log_path: str | os.PathLike | None = None,
-                 best_model_save_path: str | os.PathLike | None = None, deterministic: bool = True,
-                 render: bool = False, verbose: int = 1, callback_after_eval: Any = None,
-                 **others: Any):
+    def __init__(self, eval_env: Any, callback_on_new_best: "Callback" = None, n_eval_episodes: int = 5,
+                 eval_freq: int = 10000, log_path: Path | None = None,
+                 best_model_save_path: Path | None = None, deterministic: bool = True,
+                 render: bool = False, verbose: int = 1, callback_after_eval: "Callback" = None,
+                 **others: Any) -> None:
         answer("EvalCallback", others)
         super().__init__(eval_freq, callback_on_new_best, verbose)
         self.after = as_callback(callback_after_eval)
@@ -294,9 +300,9 @@ class EvalCallback(EveryNTimesteps):
         self.n_eval_episodes, self.deterministic, self.render = int(n_eval_episodes), deterministic, render
         self.log_path, self.best_model_save_path = log_path, best_model_save_path
         self.best_mean_reward = self.last_mean_reward = -np.inf
-        self.evaluations_timesteps: list = []
-        self.evaluations_results: list = []
-        self.evaluations_length: list = []
+        self.evaluations_timesteps: list[int] = []
+        self.evaluations_results: list[list[float]] = []
+        self.evaluations_length: list[list[int]] = []
 
     def _init_callback(self) -> None:
         check_spaces(self.model, adapt(self.eval_env))
@@ -371,7 +377,7 @@ class EvalCallback(EveryNTimesteps):
 class StopTrainingOnRewardThreshold(BaseCallback):
     """Stop training when an EvalCallback, whose callback_on_new_best this is, reaches a mean reward."""
 
-    def __init__(self, reward_threshold: float, verbose: int = 0):
+    def __init__(self, reward_threshold: float, verbose: int = 0) -> None:
         super().__init__(verbose)
         self.reward_threshold = reward_threshold
 
@@ -379,9 +385,10 @@ class StopTrainingOnRewardThreshold(BaseCallback):
         if not isinstance(self.parent, EvalCallback):
             raise ValueError("StopTrainingOnRewardThreshold needs an EvalCallback: give it to one as "
                              "callback_on_new_best")
+        self.evaluation = self.parent
 
     def _on_step(self) -> bool:
-        best = self.parent.best_mean_reward
+        best = self.evaluation.best_mean_reward
         if best >= self.reward_threshold:
             threshold = self.reward_threshold
             self.say(f"Stopping training: the mean reward {best:.2f} reached the threshold {threshold}")
@@ -394,7 +401,7 @@ class StopTrainingOnNoModelImprovement(BaseCallback):
     To be an EvalCallback's callback_after_eval; the first `min_evals` evaluations do not count.
     """
 
-    def __init__(self, max_no_improvement_evals: int, min_evals: int = 0, verbose: int = 0):
+    def __init__(self, max_no_improvement_evals: int, min_evals: int = 0, verbose: int = 0) -> None:
         super().__init__(verbose)
         check_count("max_no_improvement_evals", max_no_improvement_evals)
         self.most, self.min_evals = max_no_improvement_evals, min_evals
@@ -404,9 +411,11 @@ class StopTrainingOnNoModelImprovement(BaseCallback):
         if not isinstance(self.parent, EvalCallback):
             raise ValueError("StopTrainingOnNoModelImprovement needs an EvalCallback: give it to one as "
                              "callback_after_eval")
+        self.evaluation = self.parent
 
     def _on_step(self) -> bool:
-        is_better, self.best = self.parent.best_mean_reward > self.best, self.parent.best_mean_reward
+        best = self.evaluation.best_mean_reward
+        is_better, self.best = best > self.best, best
         self.without = 0 if is_better or self.n_calls <= self.min_evals else self.without + 1
         if self.without > self.most:
             self.say(f"Stopping training: {self.without} evaluations in a row found no new best model")
@@ -416,7 +425,7 @@ class StopTrainingOnNoModelImprovement(BaseCallback):
 class StopTrainingOnMaxEpisodes(BaseCallback):
     """Stop training when as many episodes have ended, over all environments and ranks, in this `learn`."""
 
-    def __init__(self, max_episodes: int, verbose: int = 0):
+    def __init__(self, max_episodes: int, verbose: int = 0) -> None:
         super().__init__(verbose)
         check_count("max_episodes", max_episodes)
         self.max_episodes = max_episodes
@@ -448,7 +457,7 @@ class ProgressBarCallback(BaseCallback):
 class MonitorCallback(BaseCallback):
     """Write the finished episodes of all ranks to a Monitor file; `path` as for trpo_np.logger.EpisodeLog."""
 
-    def __init__(self, path: str | os.PathLike, env_id: str | None = None):
+    def __init__(self, path: Path, env_id: str | None = None) -> None:
         super().__init__()
         self.path, self.env_id = path, env_id
 
@@ -466,7 +475,11 @@ class MonitorCallback(BaseCallback):
             self._log.close()
 
 
-def as_callback(callback: Any) -> BaseCallback:
+# what `learn` takes; a function is called with (locals, globals) after each step
+Callback = BaseCallback | Callable[[dict[str, Any], dict[str, Any]], Any] | Sequence[Any] | None
+
+
+def as_callback(callback: Callback) -> BaseCallback:
     """Make a BaseCallback of None, a callback, a function or a list of these."""
     if callback is None:
         return BaseCallback()
@@ -491,7 +504,7 @@ def check_ranks(callback: BaseCallback, comm: Any) -> None:
                          "work together; give every rank the same callbacks (rank 0 alone writes and prints)")
 
 
-def make_folder(model: Any, folder: str | os.PathLike) -> None:
+def make_folder(model: Any, folder: Path) -> None:
     """Make the folder of a file to come, on rank 0: if that fails, before training and not after hours."""
     if model.comm.rank == 0:
         os.makedirs(folder, exist_ok=True)

@@ -14,12 +14,13 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from .kernels.threads import blas_threads, cores
 from .settings import install
+from .types import Method
 
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 LAUNCHED = (*SIZES, "PMI_RANK", "PMIX_RANK")
@@ -123,13 +124,13 @@ class Ranks:
                           stacklevel=2)
 
 
-def guarded(method: Callable) -> Callable:
+def guarded(method: Method) -> Method:
     """Decorate a method of an object that has a `comm`: it runs in `comm.guard()`."""
     @functools.wraps(method)
-    def inner(self, *args, **kwargs):
+    def inner(self: Any, *args: Any, **kwargs: Any) -> Any:
         with self.comm.guard():
             return method(self, *args, **kwargs)
-    return inner
+    return cast(Method, inner)
 
 
 def end_job(status: int | str) -> None:

@@ -29,12 +29,14 @@ An `Additive` draw is made from the network's outputs directly, so a fast rollou
 it draws from all others by `parameters` and `sample`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from . import ops
 from .nn import Weight
+from .types import Array, Floats, Value
 
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -43,24 +45,32 @@ class Distribution:
     """A distribution without weights of its own, whose parameters are the network's outputs."""
 
     size: int
-    action_shape: tuple
+    action_shape: tuple[int, ...]
     action_dtype: type | None = None
     additive: str | None = None
+    logp: Callable[..., Value]
+    kl: Callable[..., Value]
+    entropy: Callable[..., Value]
+    fisher_at: Callable[[Any], Callable[[Any], Floats]]
+    noise: Callable[..., Array]
+    sample: Callable[..., Array]
+    mode: Callable[..., Array]
+    summary: Callable[[Any], Any]
 
     @property
     def outputs(self) -> int:
         return self.size
 
-    def weights(self) -> dict:
+    def weights(self) -> dict[str, Weight]:
         return {}
 
-    def parameters(self, outputs, own):
+    def parameters(self, outputs: Any, own: Any) -> Any:
         return outputs
 
-    def bound(self, own) -> None:
+    def bound(self, own: Any) -> None:
         pass
 
-    def fisher(self, params, t):
+    def fisher(self, params: Any, t: Any) -> Floats:
         """M t, see `fisher_at`."""
         return self.fisher_at(params)(t)
 

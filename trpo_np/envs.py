@@ -508,8 +508,10 @@ def make_env(env_id: str, **kwargs) -> gymnasium.Env:
     return env
 
 
-def make_vec_env(env_id: str | Callable[..., gymnasium.Env], n_envs: int = 1, seed: int | None = None, *,
-                 start_index: int = 0, wrapper_class: Callable | None = None, env_kwargs: dict | None = None,
+def make_vec_env(env_id: str | Callable[..., gymnasium.Env[Any, Any]], n_envs: int = 1,
+                 seed: int | None = None, *, start_index: int = 0,
+                 wrapper_class: Callable[..., gymnasium.Env[Any, Any]] | None = None,
+                 env_kwargs: dict[str, Any] | None = None,
                  vec_env_cls: Callable[..., VecEnv] | None = None) -> VecEnv:
     """Make several environments of one kind, from an id or by a function.
 

@@ -3,8 +3,9 @@
 import math
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import closing, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -14,9 +15,28 @@ from .settings import check_count
 
 LONG = 10_000  # steps of an episode after which a warning says that it may never end
 
+StepCallback = Callable[[dict[str, Any], dict[str, Any]], Any]
 
-def evaluate_policy(model, env, n_eval_episodes=10, deterministic=True, render=False, callback=None,
-                    reward_threshold=None, return_episode_rewards=False, seed=None, max_steps=200_000):
+
+@overload
+def evaluate_policy(model: Any, env: Any, n_eval_episodes: int = ..., deterministic: bool = ...,
+                    render: bool = ..., callback: StepCallback | None = ...,
+                    reward_threshold: float | None = ..., return_episode_rewards: Literal[False] = ...,
+                    seed: int | None = ..., max_steps: int | None = ...) -> tuple[float, float]: ...
+
+
+@overload
+def evaluate_policy(model: Any, env: Any, n_eval_episodes: int = ..., deterministic: bool = ...,
+                    render: bool = ..., callback: StepCallback | None = ...,
+                    reward_threshold: float | None = ..., *, return_episode_rewards: Literal[True],
+                    seed: int | None = ..., max_steps: int | None = ...) -> tuple[list[float], list[int]]: ...
+
+
+def evaluate_policy(model: Any, env: Any, n_eval_episodes: int = 10, deterministic: bool = True,
+                    render: bool = False, callback: StepCallback | None = None,
+                    reward_threshold: float | None = None, return_episode_rewards: bool = False,
+                    seed: int | None = None, max_steps: int | None = 200_000
+                    ) -> tuple[float, float] | tuple[list[float], list[int]]:
     """Return the mean and the standard deviation of episodes' returns, undiscounted sums of rewards.
 
     model: a TRPO, a policy of `load_policy`, or any object with `predict(obs, state, mask, deterministic)`.
@@ -39,7 +59,7 @@ def evaluate_policy(model, env, n_eval_episodes=10, deterministic=True, render=F
     check_count("n_eval_episodes", n_eval_episodes)
     if max_steps is not None:
         check_count("max_steps", max_steps)
-    made = nullcontext(env)
+    made: Any = nullcontext(env)
     if isinstance(env, str):
         made = closing(make_env(env, **{"render_mode": "human"} if render else {}))
     episodes: list = []

@@ -28,7 +28,7 @@ class Logger:
     outputs: objects with `write(values, step)`, where values is a dict, and `close()`.
     """
 
-    def __init__(self, outputs: Iterable[Any]):
+    def __init__(self, outputs: Iterable[Any]) -> None:
         self.outputs = list(outputs)
         self.values: dict[str, Any] = {}
         self.counts: dict[str, int] = {}  # of the numbers in a mean
@@ -59,7 +59,7 @@ class Logger:
     def __enter__(self) -> "Logger":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
@@ -85,7 +85,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def continue_file(path: str | os.PathLike) -> TextIO:
+def continue_file(path: str | os.PathLike[str]) -> TextIO:
     """Open a text file, new or old, to add lines; remove a last line that a crash cut off."""
     with open(path, "ab+") as file:
         file.seek(0)
@@ -112,7 +112,7 @@ class HumanOutput:
     The step is not among the rows: record `time/total_timesteps`.
     """
 
-    def __init__(self, stream: Any):
+    def __init__(self, stream: Any) -> None:
         self.owns_stream = isinstance(stream, (str, os.PathLike))
         self.stream = continue_file(stream) if self.owns_stream else usable(stream)
         self.key_width = self.value_width = 0  # they only grow, so that tables below each other align
@@ -146,7 +146,7 @@ class CSVOutput:
     A new metric adds a column; the field of a missing one is empty.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path, self.file = Path(path), continue_file(path)
         with open(path, newline="", encoding="utf-8") as old:
             self.columns = next(csv.reader(old), [])
@@ -178,7 +178,7 @@ class CSVOutput:
 class JSONOutput:
     """Add a line with a JSON object at each dump; NaN and infinity, which JSON lacks, become null."""
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.file = continue_file(path)
 
     def write(self, values: dict[str, Any], step: int) -> None:
@@ -198,7 +198,7 @@ class JSONOutput:
 class TensorBoardOutput:
     """Write numbers to a TensorBoard event file in a folder; leave strings and arrays to other outputs."""
 
-    def __init__(self, folder: str | os.PathLike):
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
         try:
             from tensorboard.compat.proto import event_pb2, summary_pb2
             from tensorboard.summary.writer.record_writer import RecordWriter
@@ -234,7 +234,7 @@ FORMATS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def configure(folder: str | os.PathLike | None = None, formats: Iterable[str] = ("stdout",)) -> Logger:
+def configure(folder: str | os.PathLike[str] | None = None, formats: Iterable[str] = ("stdout",)) -> Logger:
     """Return a `Logger` that writes these formats, keys of `FORMATS`; only "stdout" needs no folder."""
     formats = [formats] if isinstance(formats, str) else list(dict.fromkeys(formats))
     for name in formats:
@@ -267,7 +267,7 @@ class EpisodeLog:
     episodes of the model that are not in the file.
     """
 
-    def __init__(self, path: str | os.PathLike, env_id: str | None, before: int = 0):
+    def __init__(self, path: str | os.PathLike, env_id: str | None, before: int = 0) -> None:
         name = os.fspath(path)
         if not name.endswith("monitor.csv"):
             is_folder = name.endswith(("/", os.sep)) or os.path.isdir(name)
@@ -306,7 +306,7 @@ class Progress:
     """
 
     def __init__(self, total: float | None, enabled: bool = True, stream: Any = None,
-                 clock: Callable[[], float] = time.monotonic):
+                 clock: Callable[[], float] = time.monotonic) -> None:
         self.total = int(total) if total and 0 < total < math.inf else 0
         self.stream = usable(sys.stderr if stream is None else stream)
         self.enabled = enabled and self.stream is not None  # pythonw has no standard error

@@ -6,7 +6,7 @@ memory is taken for them. `apply(params, x)` computes the outputs of a batch; `p
 to arrays or traced values.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from typing import Any, NamedTuple, ParamSpec
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from . import ops
 from .ops.mlp import tanh_layers
+from .types import Array, Value
 
 P = ParamSpec("P")
 ACTIVATIONS = {"tanh": ops.tanh, "relu": ops.relu, "elu": ops.elu, "sigmoid": ops.sigmoid}
@@ -22,8 +23,8 @@ ACTIVATIONS = {"tanh": ops.tanh, "relu": ops.relu, "elu": ops.elu, "sigmoid": op
 class Weight(NamedTuple):
     """A parameter that a layer needs: its shape, and `draw(rng, shape)`, which returns its first value."""
 
-    shape: tuple
-    draw: Callable
+    shape: tuple[int, ...]
+    draw: Callable[[np.random.Generator, tuple[int, ...]], Array]
 
 
 class Layer(NamedTuple):
@@ -33,12 +34,12 @@ class Layer(NamedTuple):
     bytes divided by 255.
     """
 
-    init: Callable
-    apply: Callable
+    init: Callable[[tuple[int, ...]], tuple[tuple[int, ...], dict[str, Weight]]]
+    apply: Callable[..., Value]
     takes_bytes: bool = False
 
     @property
-    def dense(self) -> tuple | None:
+    def dense(self) -> tuple[Any, ...] | None:
         """The dense layers of which this one consists, as (name of matrix, name of bias, activation or None).
 
         None if it is anything else. An attribute of `apply`, so it is lost when `apply` is replaced;
@@ -47,12 +48,12 @@ class Layer(NamedTuple):
         return getattr(self.apply, "dense", None)
 
     @property
-    def call(self) -> partial | None:
+    def call(self) -> "partial[Layer] | None":
         """The call that made this layer, see `maker`; None if it was made of functions by hand."""
         init, takes_bytes, call = getattr(self.apply, "made", (None, None, None))
         return call if init is self.init and takes_bytes == self.takes_bytes else None
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         if (call := self.call) is not None:
             return call, ()
         return Layer, tuple(self)  # of functions that pickle by their names, or pickle says which does not
@@ -74,13 +75,13 @@ def maker(make: Callable[P, Layer]) -> Callable[P, Layer]:
     return call
 
 
-def of_dense(apply: Callable, layers) -> Callable:
+def of_dense(apply: Callable[..., Any], layers: Any) -> Callable[..., Any]:
     """Note on the function `apply` of which dense layers it consists, for `Layer.dense`; return it."""
     apply.dense = None if layers is None else tuple(layers)  # type: ignore[attr-defined]
     return apply
 
 
-def orthogonal(rng: np.random.Generator, shape: tuple, gain: float = 1.0) -> np.ndarray:
+def orthogonal(rng: np.random.Generator, shape: tuple[int, ...], gain: float = 1.0) -> np.ndarray:
     """Draw a matrix (n_in, n_out) with orthonormal rows or columns, times `gain` (Saxe et al. 2013).
 
     All axes but the last count as one: a convolution's weights (kh, kw, c_in, c_out) are orthogonal as
@@ -184,8 +185,8 @@ def lstm(name: str, n_out: int, layer_norm: bool = False) -> Layer:
 
 
 @maker
-def conv(name: str, n_out: int, size, stride=1, padding: str = "valid", relu: bool = False,
-         gain: float = np.sqrt(2)) -> Layer:
+def conv(name: str, n_out: int, size: int | tuple[int, int], stride: int | tuple[int, int] = 1,
+         padding: str = "valid", relu: bool = False, gain: float = np.sqrt(2)) -> Layer:
     """Convolve images (n, h, w, c) to (n, oh, ow, n_out), see conv2d; draw w orthogonal and b zero.
 
     `size` and `stride` are numbers or pairs (down, across); `relu` takes the positive part of the result.
@@ -194,15 +195,15 @@ def conv(name: str, n_out: int, size, stride=1, padding: str = "valid", relu: bo
     from .ops.conv import Centred, conv2d, windows  # here, so that only policies of images load it
 
     w, b = f"{name}/w", f"{name}/b"
-    size = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
+    window = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
 
     def init(shape):
         try:
             *image, c = shape
-            out = windows(tuple(image), size, stride, padding).out
+            out = windows(tuple(image), window, stride, padding).out
         except ValueError as error:
             raise ValueError(f"layer {name}: {error}") from None
-        return (*out, n_out), {w: Weight((*size, c, n_out), lambda rng, s: orthogonal(rng, s, gain)),
+        return (*out, n_out), {w: Weight((*window, c, n_out), lambda rng, s: orthogonal(rng, s, gain)),
                                b: Weight((n_out,), lambda rng, s: np.zeros(s))}
 
     def apply(params, x):
@@ -215,13 +216,13 @@ def conv(name: str, n_out: int, size, stride=1, padding: str = "valid", relu: bo
 
 
 @maker
-def elementwise(fun: Callable) -> Layer:
+def elementwise(fun: Callable[[Any], Any]) -> Layer:
     """Apply an op to each number, such as `ops.tanh`; no parameters."""
     return Layer(lambda shape: (shape, {}), lambda params, x: fun(x))
 
 
 @maker
-def function(fun: Callable) -> Layer:
+def function(fun: Callable[[Any], Value]) -> Layer:
     """Make a layer without parameters of a function of a batch, (n, *shape) to (n, ...), written with ops."""
     def init(shape):
         rows, *out = np.shape(fun(np.zeros((1, *shape), np.float32))) or (0,)
@@ -281,14 +282,15 @@ def serial(*layers: Layer) -> Layer:
 
 
 @maker
-def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> Layer:
+def mlp(name: str, widths: Iterable[int], activation: Callable[..., Value],
+        out: tuple[str, int, float] | None = None) -> Layer:
     """Stack dense layers `name0`, `name1`, ... of `widths`, each followed by `activation`.
 
     `out` (name, width, gain) adds one more layer, without an activation; with `ops.tanh` the whole is then
     one op, `ops.mlp.tanh_layers`.
     """
     layers: list[Layer] = []
-    described: list[tuple] = []
+    described: list[tuple[Any, ...]] = []
     for i, width in enumerate(widths):
         layers += [dense(f"{name}{i}", width), elementwise(activation)]
         described.append((f"{name}{i}/w", f"{name}{i}/b", activation))
@@ -307,7 +309,7 @@ def mlp(name: str, widths, activation: Callable, out: tuple | None = None) -> La
 
 # --- from a policy's arguments to layers --------------------------------------------------------------------
 
-def parse_activation(fun: str | Callable) -> Callable:
+def parse_activation(fun: str | Callable[..., Value]) -> Callable[..., Value]:
     """Return the op that an activation's name means; an op is returned as it is."""
     if callable(fun) and not isinstance(fun, np.ufunc):  # NumPy's functions know no derivative
         return fun
@@ -317,7 +319,7 @@ def parse_activation(fun: str | Callable) -> Callable:
     return ACTIVATIONS[fun]
 
 
-def parse_net_arch(net_arch, layers) -> tuple[list, list, list]:
+def parse_net_arch(net_arch: Any, layers: Any) -> tuple[list[int], list[int], list[int]]:
     """Return the widths of the shared, the policy's and the critic's layers."""
     if net_arch is not None and layers is not None:
         raise ValueError("give net_arch or layers, not both")
@@ -342,7 +344,7 @@ def parse_net_arch(net_arch, layers) -> tuple[list, list, list]:
     return shared, pi, vf
 
 
-def listed(widths, name: str) -> list:
+def listed(widths: Any, name: str) -> list[Any]:
     """Return a list or tuple as a list; raise ValueError for anything else."""
     if not isinstance(widths, (list, tuple)):
         raise ValueError(f"{name} is {widths!r}; a list is needed, such as [64, 64]")

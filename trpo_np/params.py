@@ -4,12 +4,20 @@ The gradient, conjugate gradient, Adam, an all-reduce over ranks and the saved f
 the network sees names.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
-class Params(Mapping):
+    from .types import Floats
+
+Layout = dict[str, tuple[slice, tuple[int, ...]]]
+
+
+class Params(Mapping[str, "Floats"]):
     """Name the pieces of a flat vector.
 
     ``params.flat`` is the vector, ``params["pi/fc0/w"]`` a view of its piece: writing to one writes to the
@@ -18,17 +26,18 @@ class Params(Mapping):
 
     __slots__ = ("flat", "layout", "_arrays")
 
-    def __init__(self, flat: np.ndarray, layout: dict):
+    def __init__(self, flat: "Floats", layout: Layout):
         self.flat, self.layout = flat, layout
         self._arrays = {name: flat[where].reshape(shape) for name, (where, shape) in layout.items()}
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return Params, (self.flat, self.layout)  # a copy's arrays are views of its own vector
 
     @classmethod
-    def pack(cls, arrays: Mapping, dtype="float32") -> "Params":
+    def pack(cls, arrays: Mapping[str, Any], dtype: "DTypeLike" = "float32") -> "Params":
         """Copy named arrays, in their order, into one new vector of `dtype`."""
-        layout, size = {}, 0
+        layout: Layout = {}
+        size = 0
         for name, array in arrays.items():
             layout[name] = (slice(size, size + np.size(array)), np.shape(array))
             size += np.size(array)
@@ -37,7 +46,7 @@ class Params(Mapping):
             params[name][...] = array
         return params
 
-    def like(self, flat: np.ndarray) -> "Params":
+    def like(self, flat: "Floats") -> "Params":
         """Give the same names to another vector (shared, not copied)."""
         if flat.shape != self.flat.shape:
             raise ValueError(f"a vector of {self.flat.size} parameters is needed, "
@@ -48,7 +57,8 @@ class Params(Mapping):
         """View the block of the vector that holds `names`, next to each other and in the vector's order."""
         names = list(names)
         start = self.layout[names[0]][0].start if names else 0
-        layout, at = {}, start
+        layout: Layout = {}
+        at = start
         for name in names:
             where, shape = self.layout[name]
             if where.start != at:
@@ -58,7 +68,7 @@ class Params(Mapping):
             at = where.stop
         return Params(self.flat[start:at], layout)
 
-    def assign(self, arrays: Mapping, exact: bool = True) -> None:
+    def assign(self, arrays: Mapping[str, Any], exact: bool = True) -> None:
         """Copy arrays in by name; with `exact`, all must be given.
 
         If something does not fit, a ValueError says what, and nothing is changed.
@@ -69,7 +79,7 @@ class Params(Mapping):
         if exact and (missing := self.keys() - arrays.keys()):
             raise ValueError(f"the parameter {sorted(missing)[0]!r} is missing "
                              "(load_parameters with exact_match=False allows that)")
-        new = {}
+        new: dict[str, Any] = {}
         for name, array in ((name, np.asarray(given)) for name, given in arrays.items()):
             if array.shape != self[name].shape:
                 raise ValueError(f"{name} has shape {array.shape}; {self[name].shape} is needed")
@@ -80,11 +90,11 @@ class Params(Mapping):
         for name, array in new.items():
             self[name][...] = array
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> "Floats":
         return self._arrays[name]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self.layout)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.layout)

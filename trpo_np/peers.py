@@ -6,10 +6,15 @@ here is taken, with a warning; one that goes by another name is refused by a sen
 
 import functools
 import warnings
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 from .settings import checked_seed, nearest
+
+if TYPE_CHECKING:
+    from .logger import Logger
+    from .policies.base import Policy
+    from .types import Floats, Method
 
 # Arguments that change nothing here, and why, by the function that takes them.
 WITHOUT_EFFECT = {
@@ -88,19 +93,19 @@ def guide() -> str:
     return "\n".join(lines)
 
 
-def warn_of_position(learn: Callable) -> Callable:
+def warn_of_position(learn: "Method") -> "Method":
     """Decorate `learn`: warn if its third argument is given by position.
 
     It is the seed, as on the page of stable-baselines; in later versions it is log_interval.
     """
     @functools.wraps(learn)
-    def inner(model, *args, **kwargs):
+    def inner(model: Any, *args: Any, **kwargs: Any) -> Any:
         if len(args) > 2:
             warnings.warn(f"learn: the third argument by position, {args[2]!r}, is the seed here; some "
                           "versions of stable-baselines have log_interval there. Write seed=... or "
                           "log_interval=...", stacklevel=2)
         return learn(model, *args, **kwargs)
-    return inner
+    return cast("Method", inner)
 
 
 class _OnTheClass(classmethod):
@@ -118,9 +123,9 @@ class _OnTheClass(classmethod):
         return call
 
 
-def on_the_class(method: Any) -> Any:
+def on_the_class(method: "Method") -> "Method":
     """Decorate a class method to warn where it is called on an instance, as if it changed that."""
-    return _OnTheClass(method.__func__)
+    return cast("Method", _OnTheClass(cast(Any, method).__func__))
 
 
 class StableBaselines:
@@ -129,13 +134,13 @@ class StableBaselines:
     seed: int
     stepper: Any
     env: Any
-    policy: Any
-    logger: Any
+    policy: "Policy"
+    logger: "Logger"
 
     @property
     def n_envs(self) -> int:
         """The number of environments."""
-        return self.stepper.num_envs
+        return int(self.stepper.num_envs)
 
     def setup_model(self) -> None:
         """Do nothing: the network is made as soon as there is an environment."""
@@ -145,7 +150,7 @@ class StableBaselines:
         self.seed = checked_seed(seed)
         self.policy.seed(self.seed)
 
-    def get_parameter_list(self) -> list:
+    def get_parameter_list(self) -> "list[Floats]":
         """Return copies of the parameters, in the order of `get_parameters`."""
         return [array.copy() for array in self.policy.params.values()]
 
@@ -153,6 +158,6 @@ class StableBaselines:
         """Return the environment if it is a VecNormalize, else None."""
         return self.env if hasattr(self.env, "norm_obs") else None
 
-    def set_logger(self, logger: Any) -> None:
+    def set_logger(self, logger: "Logger") -> None:
         """Log to this logger from the next dump on; see `trpo_np.logger.configure`."""
         self.logger = logger

@@ -15,10 +15,11 @@ from .files.archive import npz_path, write_archive
 from .optim import Adam
 from .policies.base import Policy
 from .policies.fast import warm_up
+from .types import Array, Path
 
 
-def generate_expert_data(model: Any, save_path=None, env=None, n_timesteps: int = 0, n_episodes: int = 100,
-                         seed=None) -> dict:
+def generate_expert_data(model: Any, save_path: Path | None = None, env: Any = None, n_timesteps: int = 0,
+                         n_episodes: int = 100, seed: int | None = None) -> dict[str, Array]:
     """Record whole episodes of an expert; return the arrays, and write them to `save_path`.npz if given.
 
     The arrays are obs, actions, rewards, episode_starts (one row a step) and episode_returns.

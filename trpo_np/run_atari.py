@@ -52,7 +52,7 @@ def train(args: argparse.Namespace) -> int:
     preset, changes = presets.atari(args.preset)
     policy = args.policy or OPTIONS["policies"][0]
     if args.load and isinstance(loaded := load_policy(args.load), Visual):
-        changes |= atari.seen(loaded.observation_space.shape)
+        changes |= atari.seen(loaded.observation_space.shape)  # type: ignore[union-attr]
     elif policy != "CnnPolicy":
         changes["stack"] = 1
     changes |= dict(args.env_kwargs)

@@ -99,7 +99,8 @@ def _switch(default: bool, *, help: str) -> Any:
     return _field(default, _check_switch, help)
 
 
-Scheduled = float | Callable[[float], float]  # a number, or a function of the remaining progress (1 to 0)
+# a number, or a function of the remaining progress (1 to 0), such as a LinearSchedule
+Scheduled = float | LinearSchedule | Callable[[float], float]
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,11 @@ class Settings:
                              f"a number of at least {low} is needed")
         return value
 
-    def to_json(self) -> dict:
+    def changed(self) -> dict[str, Any]:
+        """Return the settings that differ from their defaults."""
+        return {name: value for name, value in vars(self).items() if value != FIELDS[name].default}
+
+    def to_json(self) -> dict[str, Any]:
         """Return the settings for a file, which holds a mark in place of a function."""
         return {name: _write(value) for name, value in vars(self).items()}
 

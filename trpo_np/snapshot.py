@@ -6,14 +6,14 @@ Of the environments' episodes, a state between updates knows what they need to g
 import functools
 import threading
 import warnings
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from .env_state import NoState
 from .files.plain import NotPlain, pack, unpack
 from .files.training import COUNTERS
+from .types import Method
 
 
 class Snapshot:
@@ -136,14 +136,14 @@ def put_back_whole(last: Snapshot, model: Any) -> KeyboardInterrupt | None:
             again = interrupt
 
 
-def all_or_nothing(learn: Callable) -> Callable:
+def all_or_nothing(learn: Method) -> Method:
     """Decorate `learn`: where it raises, the model keeps all of its last update and nothing of the next one.
 
     An error in a rollout or an update is counted: the next rollout draws other random numbers, since the same
     ones would lead into the same error.
     """
     @functools.wraps(learn)
-    def inner(model, *args, **kwargs):
+    def inner(model: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             model.snapshot = Snapshot(model)
             return learn(model, *args, **kwargs)
@@ -160,4 +160,4 @@ def all_or_nothing(learn: Callable) -> Callable:
             raise
         finally:
             vars(model)["snapshot"] = None  # not by a method, which an interrupt could cut short
-    return inner
+    return cast(Method, inner)

@@ -412,7 +412,8 @@ class Indices(MultiDiscrete):
         return self.index(x, n).astype(np.float32)
 
 
-Space = Box | Discrete | MultiDiscrete | MultiBinary | Fields
+Leaf = Box | Discrete | MultiDiscrete | MultiBinary  # also what actions are
+Space = Leaf | Fields
 # An update with a row of 2,000 one-hot numbers takes as long as one with an index instead, and each further
 # index in a row as long as 100 numbers more. Up to as many logits actions are drawn by a random number each.
 WIDE, PER_INDEX = 2000, 100

@@ -7,6 +7,7 @@ from collections import deque
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO, cast, overload
 
 import numpy as np
 
@@ -21,14 +22,20 @@ from .normalize import RewardNormalizer, UsualSpread
 from .optim import Adam
 from .peers import StableBaselines, answer, on_the_class, warn_of_position
 from .policies import construct
+from .policies.base import Policy
 from .policies.fast import warm_up
 from .pretrain import expert_arrays, imitate
 from .rollout import Runner, Segment
-from .settings import FIELDS, FIXED, Settings, checked_seed
+from .settings import FIELDS, FIXED, Scheduled, Settings, checked_seed
 from .snapshot import Snapshot, all_or_nothing, state_of, take_up
 from .trust_region import fisher_operator
+from .types import Actions, File, Floats, Path
 from .update import improve
 from .vec_wrappers import VecNormalize
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+    from typing_extensions import Self
 
 NOISE, SHUFFLE, ENVS, INIT = range(4)  # independent streams of random numbers
 
@@ -80,12 +87,44 @@ class TRPO(StableBaselines):
     callback, leaves it as it was after the last update; a file saved meanwhile holds that state.
     """
 
-    def __init__(self, policy, env, gamma=0.99, timesteps_per_batch=1024, max_kl=0.01, cg_iters=10, lam=0.98,
-                 entcoeff=0.0, cg_damping=1e-2, vf_stepsize=3e-4, vf_iters=3, verbose=0, tensorboard_log=None,
-                 policy_kwargs=None, seed=None, *, vf_batch_size=128, fvp_subsample=5, linesearch_steps=10,
-                 linesearch_shrink=0.5, kl_tolerance=1.5, normalize_advantage=True,
-                 normalize_observations=False, normalize_rewards=False, bootstrap_truncated=True,
-                 clip_rewards=False, scale_steps=False, dtype="float32", comm=None, **others):
+    # the settings, which are read and set as attributes
+    gamma: float
+    timesteps_per_batch: int
+    max_kl: Scheduled
+    cg_iters: int
+    lam: float
+    entcoeff: Scheduled
+    cg_damping: float
+    vf_stepsize: Scheduled
+    vf_iters: int
+    vf_batch_size: int
+    fvp_subsample: int
+    linesearch_steps: int
+    linesearch_shrink: float
+    kl_tolerance: float
+    normalize_advantage: bool
+    normalize_observations: bool
+    normalize_rewards: bool
+    bootstrap_truncated: bool
+    clip_rewards: bool
+    scale_steps: bool
+    dtype: str
+    # made by `set_env`
+    runner: Runner
+    observation_space: spaces.Space
+    action_space: spaces.Leaf
+
+    def __init__(self, policy: type[Policy] | str, env: Any, gamma: float = 0.99,
+                 timesteps_per_batch: int = 1024, max_kl: Scheduled = 0.01, cg_iters: int = 10,
+                 lam: float = 0.98, entcoeff: Scheduled = 0.0, cg_damping: float = 1e-2,
+                 vf_stepsize: Scheduled = 3e-4, vf_iters: int = 3, verbose: int = 0,
+                 tensorboard_log: Path | None = None, policy_kwargs: dict[str, Any] | None = None,
+                 seed: int | None = None, *, vf_batch_size: int = 128, fvp_subsample: int = 5,
+                 linesearch_steps: int = 10, linesearch_shrink: float = 0.5, kl_tolerance: float = 1.5,
+                 normalize_advantage: bool = True, normalize_observations: bool = False,
+                 normalize_rewards: bool = False, bootstrap_truncated: bool = True,
+                 clip_rewards: bool = False, scale_steps: bool = False, dtype: "DTypeLike" = "float32",
+                 comm: Any = None, **others: Any) -> None:
         answer("TRPO", others, FIELDS)
         if isinstance(env, VecNormalize):
             normalize_observations |= env.norm_obs
@@ -97,7 +136,7 @@ class TRPO(StableBaselines):
             linesearch_shrink=linesearch_shrink, kl_tolerance=kl_tolerance,
             normalize_advantage=normalize_advantage, normalize_observations=normalize_observations,
             normalize_rewards=normalize_rewards, bootstrap_truncated=bootstrap_truncated,
-            clip_rewards=clip_rewards, scale_steps=scale_steps, dtype=dtype)
+            clip_rewards=clip_rewards, scale_steps=scale_steps, dtype=cast(str, dtype))
         if policy_kwargs is not None and not isinstance(policy_kwargs, dict):
             raise ValueError(f"policy_kwargs is {policy_kwargs!r}; "
                              "a dict of the policy's arguments is needed")
@@ -109,25 +148,37 @@ class TRPO(StableBaselines):
         self.failures = 0  # errors since the last update, each of which calls for other random numbers
         self.snapshot: Snapshot | None = None  # while the model learns: its last whole state
         self.reward_normalizer, self.usual_spread = RewardNormalizer(normalize_rewards), UsualSpread()
-        self.recent = deque(maxlen=100)  # (return, length) of the latest episodes of all ranks
-        self.successes = deque(maxlen=100)  # whether each of these succeeded, or None if it did not say
-        self.loggers: list = []
-        self.logger = RunLogger([], self)
+        # (return, length) of the latest episodes of all ranks; whether each succeeded, None if it did not say
+        self.recent: deque[tuple[float, int]] = deque(maxlen=100)
+        self.successes: deque[bool | None] = deque(maxlen=100)
+        self.loggers: list[Any] = []
+        self.logger: Logger = RunLogger([], self)
         self.restart_pending = True  # the next rollout starts new episodes, unless some are held:
         self.held: bytes | None = None  # episodes that go on there, of the file or model this is a copy of
-        self.cut_every: list = []  # the steps between the checkpoints that end episodes
+        self.cut_every: list[int] = []  # the steps between the checkpoints that end episodes
         self.glimpse = ""  # of the environments, as `learn` left them
         self.env_id = vars(self)["env"] = None
         if env is not None:
             self.set_env(env)
 
+    def __repr__(self) -> str:
+        """Say which policy it is, where it learns, how far it came and which settings are not the usual."""
+        policy = repr(self.policy) if "policy" in vars(self) else f"<{self.policy_class.__name__}>"
+        place = "no environment"
+        if self.env is not None:
+            n = self.stepper.num_envs
+            place = (self.env_id or type(self.env).__name__) + (f" x {n}" if n > 1 else "")
+        changed = [f", {name}={getattr(value, '__name__', value)}"
+                   for name, value in self.settings.changed().items() if name != "dtype"]
+        return f"<{type(self).__name__} {policy}, {place}, {self.num_timesteps:,} steps{''.join(changed)}>"
+
     # --- environment and settings ---------------------------------------------------------------------------
 
-    def get_env(self):
+    def get_env(self) -> Any:
         """Return the environment (None if there is none)."""
         return self.env
 
-    def set_env(self, env) -> None:
+    def set_env(self, env: Any) -> None:
         """Train on this environment from now on; its spaces must be the model's."""
         env = make_env(env) if isinstance(env, str) else env
         stepper, settings = adapt(env), self.settings
@@ -146,11 +197,11 @@ class TRPO(StableBaselines):
         vars(self).update(env=env, env_id=stepper.env_id, stepper=stepper, restart_pending=True, held=held,
                           runner=Runner(self.policy, stepper))
 
-    def _install(self, policy) -> None:
+    def _install(self, policy: Policy) -> None:
         self.policy = policy
         self.adam = Adam(policy.critic_params.flat.size, policy.dtype)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> object:
         if name in ("policy", "stepper", "runner"):
             what = "network" if name == "policy" else "environment"
             raise AttributeError(f"this model has no {what} yet; call set_env(env) first")
@@ -160,7 +211,7 @@ class TRPO(StableBaselines):
             return getattr(self.settings, name)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         if name in FIXED:
             raise AttributeError(f"{name} is a part of the model and its file; "
                                  f"make another model for another {name}")
@@ -177,14 +228,14 @@ class TRPO(StableBaselines):
         else:
             super().__setattr__(name, value)
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         """Pickle all but loggers and MPI; without its environment, and a warning, if that does not pickle."""
         left = {"stepper", "runner", "comm", "logger", "loggers"}
         held = state_of(self).running if "policy" in vars(self) else None
         kept = {k: v for k, v in vars(self).items() if k not in left}
         return kept | {"env": Carried(self.env), "held": held, "restart_pending": True}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         env = state["env"]
         vars(self).update(state, env=None, comm=OneProcess(), loggers=[])
         self.logger = RunLogger([], self)
@@ -206,8 +257,9 @@ class TRPO(StableBaselines):
     @warn_of_position
     @guarded
     @all_or_nothing
-    def learn(self, total_timesteps, callback=None, seed=None, log_interval=1, tb_log_name="TRPO",
-              reset_num_timesteps=True, progress_bar=False, **others):
+    def learn(self, total_timesteps: float, callback: callbacks.Callback = None, seed: int | None = None,
+              log_interval: int = 1, tb_log_name: str = "TRPO", reset_num_timesteps: bool = True,
+              progress_bar: bool = False, **others: Any) -> "Self":
         """Train for at least `total_timesteps` environment steps, in whole batches; return the model.
 
         Steps count over all ranks. callback: a BaseCallback, a list of them, or a function of (locals,
@@ -318,7 +370,7 @@ class TRPO(StableBaselines):
         callback.update_locals(dict(segment=segment, new_episodes=new_episodes))
         return segment
 
-    def update(self, segment: Segment, remaining: float = 1.0) -> tuple[dict, dict]:
+    def update(self, segment: Segment, remaining: float = 1.0) -> tuple[dict[str, Any], dict[str, Any]]:
         """Improve policy and critic from one segment; return numbers to log and the critic's memory after it.
 
         remaining: the progress that schedules see, 1 at the start of training, 0 at its end. All ranks call
@@ -334,7 +386,8 @@ class TRPO(StableBaselines):
         return stats, memory
 
     @guarded
-    def pretrain(self, dataset, n_epochs=10, learning_rate=1e-4, val_interval=None, **others):
+    def pretrain(self, dataset: Any, n_epochs: int = 10, learning_rate: float = 1e-4,
+                 val_interval: int | None = None, **others: Any) -> "Self":
         """Imitate an expert before training: raise the likelihood of its actions; return the model.
 
         dataset: a path, a dict with "obs" and "actions", or a pair (obs, actions), as made by
@@ -395,7 +448,8 @@ class TRPO(StableBaselines):
 
     # --- acting ---------------------------------------------------------------------------------------------
 
-    def predict(self, obs, state=None, mask=None, deterministic=False, **others):
+    def predict(self, obs: Any, state: Any = None, mask: Any = None, deterministic: bool = False,
+                **others: Any) -> tuple[Actions, Floats | None]:
         """Return (actions, state) for one observation or a batch (n, ...).
 
         Actions are the likeliest ones if `deterministic`, else drawn. `state` and `mask` are for recurrent
@@ -406,14 +460,16 @@ class TRPO(StableBaselines):
             answer("predict", others)
         return self.policy.predict(obs, state, mask, deterministic)
 
-    def action_probability(self, obs, state=None, mask=None, actions=None, logp=False):
+    def action_probability(self, obs: Any, state: Any = None, mask: Any = None, actions: Any = None,
+                           logp: bool = False) -> Floats | list[Floats]:
         """Return the distribution of actions, or the probability (density) of given `actions`.
 
         See Policy.action_probability.
         """
         return self.policy.action_probability(obs, state, mask, actions, logp)
 
-    def fisher_vector_product(self, v, obs, state=None, mask=None, damping=0.0):
+    def fisher_vector_product(self, v: Any, obs: Any, state: Any = None, mask: Any = None,
+                              damping: float = 0.0) -> Floats:
         """Return (F + damping) v, F being the Hessian of the mean KL(policy || .) over a batch at the policy.
 
         `v` covers the policy's parameters, the leading part of the flat vector, or all of it (the critic has
@@ -438,17 +494,18 @@ class TRPO(StableBaselines):
 
     # --- parameters and files -------------------------------------------------------------------------------
 
-    def get_parameters(self) -> dict:
+    def get_parameters(self) -> dict[str, Floats]:
         """Return copies of the parameters by name, in the order of the flat vector."""
         return {name: array.copy() for name, array in self.policy.params.items()}
 
-    def load_parameters(self, path_or_dict, exact_match=True) -> None:
+    def load_parameters(self, path_or_dict: File | dict[str, Any] | list[Any], exact_match: bool = True) -> None:
         """Set parameters from a dict of arrays or a saved file; without `exact_match` some may be missing.
 
         A list has the arrays in the order of `get_parameters`. A file brings its statistics of observations
         too. If something does not fit, a ValueError says what, and nothing is changed.
         """
-        policy, arrays, statistics = self.policy, path_or_dict, None
+        arrays: Any = path_or_dict
+        policy, statistics = self.policy, None
         if isinstance(path_or_dict, list):
             if len(path_or_dict) != len(policy.params):
                 raise ValueError(f"the list holds {len(path_or_dict)} arrays, not {len(policy.params)}")
@@ -465,7 +522,11 @@ class TRPO(StableBaselines):
         if statistics:
             policy.normalizer.restore(statistics)
 
-    def save(self, path, training: bool = True, **others):
+    @overload
+    def save(self, path: Path, training: bool = ..., **others: Any) -> str: ...
+    @overload
+    def save(self, path: BinaryIO, training: bool = ..., **others: Any) -> BinaryIO: ...
+    def save(self, path: File, training: bool = True, **others: Any) -> Any:
         """Write the model to `path`.npz, whole or not at all; return the file's path.
 
         A binary file object in place of the path, such as io.BytesIO(), gets the same bytes at its position
@@ -485,7 +546,8 @@ class TRPO(StableBaselines):
 
     @on_the_class
     @classmethod
-    def load(cls, path, env=None, policy=None, **changes) -> "TRPO":
+    def load(cls, path: File, env: Any = None, policy: type[Policy] | str | None = None,
+             **changes: Any) -> "Self":
         """Read a model back, ready to predict and to go on training; `changes` replace constructor arguments.
 
         `path` may be a binary file object that can seek: the model is what it holds from its position on.

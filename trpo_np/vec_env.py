@@ -19,14 +19,19 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
+from .types import Array, Observations
+
 NUMBERS, FLAGS = frozenset({float, int, np.float64, np.float32}), frozenset({bool, np.bool_})  # good types
 EXAMPLE = "for several, [lambda: gymnasium.make('CartPole-v1') for _ in range(4)]"
+
+Indices = int | Sequence[int] | Array | None
+Outcome = tuple[Observations, Array, Array, list[dict[str, Any]]]  # observations, rewards, dones, infos
 
 
 class VecEnv:
     """Environments stepped together; `vector_env` is the gymnasium vector environment underneath."""
 
-    def __init__(self, vector_env: SyncVectorEnv | AsyncVectorEnv):
+    def __init__(self, vector_env: SyncVectorEnv | AsyncVectorEnv) -> None:
         self.vector_env: Any = vector_env
         self.num_envs, self.metadata = vector_env.num_envs, vector_env.metadata
         self.render_mode = vector_env.render_mode
@@ -35,12 +40,12 @@ class VecEnv:
         self._seed: int | None = None
         self._options: dict | list[dict] | None = None
 
-    def seed(self, seed: int | None = None) -> list:
+    def seed(self, seed: int | None = None) -> list[int]:
         """Seed the next reset, environment i with `seed + i`, drawn if None; return the seeds."""
         self._seed = secrets.randbits(31) if seed is None else int(seed)
         return [self._seed + i for i in range(self.num_envs)]
 
-    def set_options(self, options: dict | Sequence[dict] | None = None) -> None:
+    def set_options(self, options: dict[str, Any] | Sequence[dict[str, Any]] | None = None) -> None:
         """Give the next reset its `options`: a dict for all environments, or one for each."""
         if options is not None and not isinstance(options, dict):
             options = list(options)
@@ -49,7 +54,7 @@ class VecEnv:
                                  f"environments, given: {options!r}")
         self._options = options
 
-    def reset(self) -> Any:
+    def reset(self) -> Observations:
         """Start an episode in each environment; return the observations (num_envs, ...)."""
         seed, options, n = self._seed, self._options, self.num_envs
         self._seed = self._options = None
@@ -59,16 +64,16 @@ class VecEnv:
         rows = [self.ask(start, seeds[i], options[i], indices=i)[0] for i in range(n)]
         return stacked(self.observation_space, rows)
 
-    def step(self, actions) -> tuple[Any, np.ndarray, np.ndarray, list[dict]]:
+    def step(self, actions: Any) -> Outcome:
         """Take one action in each environment; return (observations, rewards, dones, infos)."""
         self.step_async(actions)
         return self.step_wait()
 
-    def step_async(self, actions) -> None:
+    def step_async(self, actions: Any) -> None:
         """Start a step; `step_wait` returns its results."""
         raise NotImplementedError
 
-    def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict]]:
+    def step_wait(self) -> Outcome:
         """Finish the step that `step_async` started."""
         raise NotImplementedError
 
@@ -85,16 +90,16 @@ class VecEnv:
         """Close all environments."""
         self.vector_env.close()
 
-    def get_images(self) -> list:
+    def get_images(self) -> list[Array]:
         """Return a frame of each environment; they must be made with render_mode="rgb_array"."""
         return list(self.vector_env.render())
 
-    def get_attr(self, attr_name: str, indices=None) -> list:
+    def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
         """Return an attribute of each environment, or of those with these indices (one or a sequence)."""
         values = self.vector_env.get_attr(attr_name)
         return [values[i] for i in self._chosen(indices)]
 
-    def set_attr(self, attr_name: str, value: Any, indices=None) -> None:
+    def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
         """Set an attribute of every environment, or of those with these indices, to the same value."""
         values = [value] * self.num_envs
         if indices is not None:
@@ -103,11 +108,12 @@ class VecEnv:
                 values[i] = value
         self.vector_env.set_attr(attr_name, values)
 
-    def env_method(self, method_name: str, *method_args, indices=None, **method_kwargs) -> list:
+    def env_method(self, method_name: str, *method_args: Any, indices: Indices = None,
+                   **method_kwargs: Any) -> list[Any]:
         """Call a method of each environment, or of those with these indices; return the results."""
         return self.ask(call_method, method_name, method_args, method_kwargs, indices=indices)
 
-    def env_is_wrapped(self, wrapper_class: type, indices=None) -> list[bool]:
+    def env_is_wrapped(self, wrapper_class: type, indices: Indices = None) -> list[bool]:
         """Say of each environment, or of those with these indices, whether such a wrapper is around it."""
         return self.ask(is_wrapped, wrapper_class, indices=indices)
 
@@ -115,11 +121,11 @@ class VecEnv:
         """Say whether all environments have this attribute, themselves or in a wrapper."""
         return all(self.ask(gymnasium.Env.has_wrapper_attr, attr_name))
 
-    def ask(self, function: Callable, *args, indices=None) -> list:
+    def ask(self, function: Callable[..., Any], *args: Any, indices: Indices = None) -> list[Any]:
         """Return `function(env, *args)` of each environment, or of those with these indices."""
         raise NotImplementedError
 
-    def _chosen(self, indices) -> list[int]:
+    def _chosen(self, indices: Indices) -> list[int]:
         if indices is None:
             return list(range(self.num_envs))
         chosen = [int(i) for i in np.atleast_1d(indices)]
@@ -127,7 +133,7 @@ class VecEnv:
             raise ValueError(f"indices holds {wrong[0]}; there are {self.num_envs} environments, from 0 on")
         return chosen
 
-    def _checked(self, actions):
+    def _checked(self, actions: Any) -> Any:
         """Return actions as one for each environment; a dict holds the parts of all of them."""
         if isinstance(actions, dict):
             actions = list(iterate(self.vector_env.action_space, actions))
@@ -143,7 +149,7 @@ class DummyVecEnv(VecEnv):
 
     steps_as_gymnasium = True  # so that training may step `vector_env` instead, see promises.py
 
-    def __init__(self, env_fns: Sequence[Callable]):
+    def __init__(self, env_fns: Sequence[Callable[[], gymnasium.Env[Any, Any]]]) -> None:
         self.envs = [fn() for fn in _functions("DummyVecEnv", env_fns)]
         for i, env in enumerate(self.envs):
             if not isinstance(env, gymnasium.Env):
@@ -153,14 +159,14 @@ class DummyVecEnv(VecEnv):
                              f"environment; {EXAMPLE}")
         super().__init__(SyncVectorEnv([partial(_the, env) for env in self.envs]))
 
-    def ask(self, function: Callable, *args, indices=None) -> list:
+    def ask(self, function: Callable[..., Any], *args: Any, indices: Indices = None) -> list[Any]:
         """Return `function(env, *args)` of each environment, or of those with these indices."""
         return [function(self.envs[i], *args) for i in self._chosen(indices)]
 
-    def step_async(self, actions) -> None:
+    def step_async(self, actions: Any) -> None:
         self._actions = self._checked(actions)
 
-    def step_wait(self):
+    def step_wait(self) -> Outcome:
         # not by SyncVectorEnv.step: it merges the infos, fails where their shapes differ, and takes longer
         rows, rewards, dones, infos = [], np.empty(self.num_envs), np.empty(self.num_envs, bool), []
         for i, (env, action) in enumerate(zip(self.envs, self._actions)):
@@ -185,27 +191,28 @@ class SubprocVecEnv(VecEnv):
 
     steps_as_gymnasium = True  # see promises.py
 
-    def __init__(self, env_fns: Sequence[Callable], start_method: str | None = None):
+    def __init__(self, env_fns: Sequence[Callable[[], gymnasium.Env[Any, Any]]],
+                 start_method: str | None = None) -> None:
         # not SAME_STEP: there a worker resets before it sends the last observation, which reset may overwrite
         functions = [_Apart(fn, i) for i, fn in enumerate(_functions("SubprocVecEnv", env_fns))]
         super().__init__(AsyncVectorEnv(functions, context=start_method,
                                         autoreset_mode=AutoresetMode.DISABLED))
         watch_outcomes(self.vector_env)
 
-    def ask(self, function: Callable, *args, indices=None) -> list:
+    def ask(self, function: Callable[..., Any], *args: Any, indices: Indices = None) -> list[Any]:
         """Return `function(env, *args)` of each environment, or of those with these indices."""
         chosen = self._chosen(indices)
         wanted = {i % self.num_envs for i in chosen}
         answers = self.vector_env.call(ASK, wanted, function, args)
         return [answers[i] for i in chosen]
 
-    def step_async(self, actions) -> None:
+    def step_async(self, actions: Any) -> None:
         actions, space = self._checked(actions), self.action_space
         if isinstance(space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)):  # then each part for all
             actions = stacked(space, actions)
         self.vector_env.step_async(actions)
 
-    def step_wait(self):
+    def step_wait(self) -> Outcome:
         obs, rewards, terminated, truncated, merged = self.vector_env.step_wait()
         check_outcomes(self.vector_env)
         dones, infos = terminated | truncated, split(merged, self.num_envs)
@@ -407,13 +414,13 @@ def _functions(kind: str, env_fns: Any) -> list:
     return list(env_fns)
 
 
-def stacked(space: gymnasium.Space, rows: Sequence) -> Any:
+def stacked(space: gymnasium.Space[Any], rows: Sequence[Any]) -> Any:
     """Put observations or actions of one space together: an array, or a dict or tuple of arrays."""
     together: Any = create_empty_array(space, len(rows))
     return concatenate(space, rows, together)
 
 
-def row(batch: Any, i: int) -> Any:
+def row(batch: Any, i: Any) -> Any:
     """Take row i of observations: of an array, or of each field of a dict or tuple."""
     if isinstance(batch, dict):
         return {key: row(value, i) for key, value in batch.items()}

@@ -11,13 +11,14 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from .vec_env import VecEnv
+from .types import Observations
+from .vec_env import Indices, Outcome, VecEnv
 
 
 class VecEnvWrapper(VecEnv):
     """A vector environment around another, `venv`: override `reset` and `step_wait`."""
 
-    def __init__(self, venv: VecEnv, observation_space: Any = None, action_space: Any = None):
+    def __init__(self, venv: VecEnv, observation_space: Any = None, action_space: Any = None) -> None:
         if not isinstance(venv, VecEnv):
             raise ValueError(f"{type(self).__name__} was given {venv!r}; a DummyVecEnv or SubprocVecEnv is "
                              "needed")
@@ -26,19 +27,19 @@ class VecEnvWrapper(VecEnv):
         self.observation_space = observation_space or venv.observation_space
         self.action_space = action_space or venv.action_space
 
-    def seed(self, seed: int | None = None) -> list:
+    def seed(self, seed: int | None = None) -> list[int | None]:
         """Seed the next reset; return the seeds."""
         return self.venv.seed(seed)
 
-    def reset(self) -> Any:
+    def reset(self) -> Observations:
         """Start an episode in each environment; return the observations (num_envs, ...)."""
         return self.venv.reset()
 
-    def step_async(self, actions) -> None:
+    def step_async(self, actions: Any) -> None:
         """Start a step; `step_wait` returns its results."""
         self.venv.step_async(actions)
 
-    def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict]]:
+    def step_wait(self) -> Outcome:
         """Finish the step that `step_async` started."""
         return self.venv.step_wait()
 
@@ -46,7 +47,7 @@ class VecEnvWrapper(VecEnv):
         """Give the next reset its `options`: a dict for all environments, or one for each."""
         self.venv.set_options(options)
 
-    def ask(self, function: Callable, *args, indices=None) -> list:
+    def ask(self, function: Callable[..., Any], *args: Any, indices: Indices = None) -> list[Any]:
         """Return `function(env, *args)` of each environment, or of those with these indices."""
         return self.venv.ask(function, *args, indices=indices)
 
@@ -68,7 +69,7 @@ class VecNormalize(VecEnvWrapper):
 
     def __init__(self, venv: VecEnv, training: bool = True, norm_obs: bool = True, norm_reward: bool = True,
                  clip_obs: float = 10.0, clip_reward: float = 10.0, gamma: float = 0.99,
-                 epsilon: float = 1e-8):
+                 epsilon: float = 1e-8) -> None:
         super().__init__(venv)
         self.training, self.norm_obs, self.norm_reward = training, bool(norm_obs), bool(norm_reward)
         for name, value in (("clip_obs", clip_obs), ("clip_reward", clip_reward)):
@@ -102,7 +103,7 @@ class VecNormalize(VecEnvWrapper):
 class VecFrameStack(VecEnvWrapper):
     """Stack the latest `n_stack` observations along their last axis; zeros stand before the first one."""
 
-    def __init__(self, venv: VecEnv, n_stack: int):
+    def __init__(self, venv: VecEnv, n_stack: int) -> None:
         space = venv.observation_space
         if not isinstance(space, gymnasium.spaces.Box):
             raise ValueError(f"VecFrameStack: the observation space is {space}; a Box is needed")
@@ -111,7 +112,7 @@ class VecFrameStack(VecEnvWrapper):
         super().__init__(venv, gymnasium.spaces.Box(low, high, dtype=space.dtype.type))
         self.stacked = np.zeros((venv.num_envs, *low.shape), space.dtype)
 
-    def _push(self, obs: np.ndarray) -> np.ndarray:
+    def _push(self, obs: Any) -> np.ndarray:
         width = obs.shape[-1]
         self.stacked[..., :-width] = self.stacked[..., width:].copy()
         self.stacked[..., -width:] = obs
@@ -121,7 +122,7 @@ class VecFrameStack(VecEnvWrapper):
         self.stacked[:] = 0
         return self._push(self.venv.reset())
 
-    def step_wait(self):
+    def step_wait(self) -> Outcome:
         obs, rewards, dones, infos = self.venv.step_wait()
         for i in np.flatnonzero(dones):
             if "terminal_observation" in infos[i]:
@@ -132,7 +133,7 @@ class VecFrameStack(VecEnvWrapper):
         return self._push(obs), rewards, dones, infos
 
 
-def VecMonitor(venv: VecEnv, filename: str | None = None, info_keywords: tuple = ()) -> VecEnv:
+def VecMonitor(venv: VecEnv, filename: str | None = None, info_keywords: tuple[str, ...] = ()) -> VecEnv:
     """Pass the environment on: the model keeps the statistics of whole episodes."""
     if filename is not None:
         warnings.warn("VecMonitor: no file is written; give learn callback=MonitorCallback("

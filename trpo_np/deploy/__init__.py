@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .targets import export

@@ -92,13 +92,14 @@ def compared(program: Program, policy: Policy, n: int = 32) -> float:
     A ValueError says that they do not compute the same.
     """
     tried, worst, state = pairs(program, policy, n, seed=1), 0.0, None
+    dist: Any = policy.dist
     for i, row in enumerate(tried.obs):
         obs, mask = nested(policy, program, row[None]), np.array([tried.starts[i]])
         params, _, state = policy.distribution(obs, state, mask)
-        theirs = policy.dist.location(params)
+        theirs = dist.location(params)
         ours = tried.outputs[i][None].astype(theirs.dtype)
         worst = max(worst, float(np.max(np.abs(theirs - ours) / (1 + np.abs(theirs)))))
-        actions = np.reshape(policy.to_env(policy.dist.settle(ours)), (1, -1)).astype(float)
+        actions = np.reshape(policy.to_env(dist.settle(ours)), (1, -1)).astype(float)
         if not np.allclose(actions, act(program.action, ours), rtol=1e-6) or not worst < 1e-4:
             raise ValueError(f"the layers of {type(policy).__name__} do not say all that it computes: they "
                              f"give {act(program.action, ours)[0]} where predict gives {actions[0]}; a class "

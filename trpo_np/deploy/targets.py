@@ -10,6 +10,8 @@ import numpy as np
 
 from ..files.archive import replace_file
 from ..files.model import read_model
+from ..policies.base import Policy
+from ..types import File
 from . import c99, document, onnx_graph, page, script
 from .samples import Pairs, compared, pairs
 from .steps import Program, describe, run
@@ -17,8 +19,9 @@ from .steps import Program, describe, run
 STEPS = 4, 8  # of the built-in test: of a policy without memory, of one with it
 
 
-def export(source, path, to: str, weights: str = "float32", policy: Any = None,
-           policy_kwargs: dict | None = None) -> dict:
+def export(source: File, path: str | os.PathLike[str], to: str, weights: str = "float32",
+           policy: type[Policy] | str | None = None, policy_kwargs: dict[str, Any] | None = None
+           ) -> dict[str, str]:
     """Write the policy of the file `source` to `path`, whole or not at all, as a name of TARGETS says.
 
     `weights` is "float32" or, in C, "float16" or "int8"; `policy` and `policy_kwargs` are those of

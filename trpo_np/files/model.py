@@ -19,6 +19,7 @@ from .. import nn, ops, policies, spaces
 from ..policies import NAMES, construct
 from ..policies.base import Policy
 from ..settings import nearest
+from ..types import File
 from .archive import (
     FileError,
     check_entries,
@@ -48,7 +49,7 @@ def resolve_policy(policy: Any) -> type[Policy]:
                      + ", or a subclass of trpo_np.policies.Policy")
 
 
-def write_model(path, policy: Policy, policy_kwargs: dict, parameters: np.ndarray, observations: dict,
+def write_model(path: Any, policy: Policy, policy_kwargs: dict, parameters: np.ndarray, observations: dict,
                 record: dict, training: dict | None) -> Any:
     """Write a policy with the `record` and the arrays of its training; return the path, with its .npz.
 
@@ -114,7 +115,8 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
     return model, kwargs, record, training
 
 
-def load_policy(path, policy: Any = None, policy_kwargs: dict | None = None, seed=None) -> Policy:
+def load_policy(path: File, policy: type[Policy] | str | None = None,
+                policy_kwargs: dict[str, Any] | None = None, seed: int | None = None) -> Policy:
     """Return the policy of a file (a path or a binary file object), ready to `predict`; needs NumPy only.
 
     `policy` (the class) and `policy_kwargs` are needed where it is of your own or has functions of your own.

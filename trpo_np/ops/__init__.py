@@ -7,6 +7,9 @@ Python's operators (add, multiply, matmul, ...) are defined in autodiff.py and o
 in `mlp` (dense tanh layers), `conv` (convolution) and `lstm` (recurrence over a sequence).
 """
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ..autodiff import (
@@ -33,6 +36,11 @@ __all__ = ["abs", "add", "affine", "broadcast_to", "clip", "concatenate", "cos",
            "sigmoid", "sin", "softmax", "softplus", "sqrt", "square", "stack", "stop_gradient", "subtract",
            "sum", "sum_parts", "sum_rows", "take_along_axis", "tanh", "transpose", "var", "where"]
 OPS.update(__all__)
+
+if TYPE_CHECKING:
+    from ..types import Value
+
+Axis = int | tuple[int, ...] | None
 
 
 def _sigmoid(x):
@@ -257,12 +265,12 @@ take_along_axis = primitive(_take_along_axis, _take_along_axis_x)
 _concatenate_all = primitive(_concatenate, joint=_concatenate_joint)
 
 
-def concatenate(arrays, axis=0):
+def concatenate(arrays: "Iterable[Value]", axis: int = 0) -> "Value":
     """Join arrays along an existing axis, by default the first; -1 puts columns side by side."""
     return _concatenate_all(*arrays, axis=axis)
 
 
-def stack(arrays, axis=0):
+def stack(arrays: "Iterable[Value]", axis: int = 0) -> "Value":
     """Join arrays along a new axis."""
     return concatenate([expand_dims(x, axis) for x in arrays], axis)
 
@@ -326,33 +334,33 @@ repeat_parts = primitive(_repeat_parts, lambda y, x, sizes: Linear(
 
 # --- derived ------------------------------------------------------------------------------------------------
 
-def mean(x, axis=None, keepdims=False):
+def mean(x: "Value", axis: Axis = None, keepdims: bool = False) -> "Value":
     """Average over `axis` (an int, a tuple, or None for all)."""
     total = sum(x, axis=axis, keepdims=keepdims)
     return total * (total.size / np.size(x))
 
 
-def var(x, axis=None, keepdims=False):
+def var(x: "Value", axis: Axis = None, keepdims: bool = False) -> "Value":
     """Average squared distance from the mean over `axis`."""
     return mean(square(x - mean(x, axis, keepdims=True)), axis, keepdims)
 
 
-def logsumexp(x, axis=-1, keepdims=False):
+def logsumexp(x: "Value", axis: int = -1, keepdims: bool = False) -> "Value":
     """log sum exp x along `axis`, without overflow."""
     top = _reduce(np.maximum, np.real(stop_gradient(x)), axis, keepdims=True)
     return log(sum(exp(x - top), axis=axis, keepdims=keepdims)) + (top if keepdims else np.squeeze(top, axis))
 
 
-def log_softmax(x, axis=-1):
+def log_softmax(x: "Value", axis: int = -1) -> "Value":
     """Logarithm of the softmax along `axis`."""
     return x - logsumexp(x, axis, keepdims=True)
 
 
-def softmax(x, axis=-1):
+def softmax(x: "Value", axis: int = -1) -> "Value":
     """exp x / sum exp x along `axis`."""
     return exp(log_softmax(x, axis))
 
 
-def stop_gradient(x):
+def stop_gradient(x: Any) -> Any:
     """Take the value only: what follows does not see that it depends on the input."""
     return x.value if isinstance(x, Var) else x

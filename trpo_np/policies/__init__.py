@@ -7,7 +7,7 @@ LSTM), `images`.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..peers import ELSEWHERE
 from ..settings import nearest
@@ -23,22 +23,24 @@ __all__ = ["CnnLnLstmPolicy", "CnnLstmPolicy", "CnnPolicy", "MlpLnLstmPolicy", "
 _HOME = {"Policy": "base", "MlpPolicy": "base", "RecurrentPolicy": "recurrent", "MlpLstmPolicy": "recurrent",
          "MlpLnLstmPolicy": "recurrent", "CnnPolicy": "images", "CnnLstmPolicy": "images",
          "CnnLnLstmPolicy": "images"}
-NAMED: dict = {}  # further policies by the names that their owners gave them, see common/policies.py
+# further policies by the names that their owners gave them, see common/policies.py
+NAMED: dict[str, Any] = {}
 NAMES = [name for name in _HOME if name not in ("Policy", "RecurrentPolicy")]  # that a model can be given
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its names are "
                              f"{', '.join(__all__)}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
 
 
-def construct(cls: "type[Policy]", observation_space, action_space, policy_kwargs: dict, **own) -> "Policy":
+def construct(cls: "type[Policy]", observation_space: Any, action_space: Any, policy_kwargs: dict[str, Any],
+              **own: Any) -> "Policy":
     """Make a policy of a user's arguments and of the model's own, `dtype` and `normalize`; say which one it
     does not take."""
     kwargs = policy_kwargs | own

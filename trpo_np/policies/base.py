@@ -10,9 +10,9 @@ experience, as training sees it; and what users call.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy import maximum, minimum
@@ -23,6 +23,7 @@ from ..distributions import (
     Bernoulli,
     Categorical,
     DiagGaussian,
+    Distribution,
     MultiCategorical,
     WideCategorical,
     WideMultiCategorical,
@@ -30,7 +31,12 @@ from ..distributions import (
 from ..normalize import BesidesIndices, ObservationNormalizer
 from ..params import Params
 from ..promises import declared
+from ..types import Actions, Floats, Value, Weights
 from . import fast
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+    from typing_extensions import Self
 
 LARGEST_BLOCK = 8_000_000  # 64 MB in float64
 
@@ -41,7 +47,7 @@ class Values(NamedTuple):
     steps: np.ndarray  # (T, n), of the observations that were acted on
     last: np.ndarray  # (n,), of those after the last step
     final: np.ndarray  # one of each truncated episode, of its last observation
-    memory: dict  # a recurrent critic's state after the segment
+    memory: dict[str, Any]  # a recurrent critic's state after the segment
 
 
 class Policy:
@@ -74,13 +80,16 @@ class Policy:
 
     # --- construction ---------------------------------------------------------------------------------------
 
-    def __init__(self, observation_space, action_space, *, net_arch=None, act_fun="tanh", layers=None,
-                 extractor=None, share_features: bool = False, log_std_init: float = 0.0,
-                 normalize: bool = False, indices: bool = True, dtype="float32"):
-        self.observation_space: Any = spaces.describe(observation_space, "observation")
+    def __init__(self, observation_space: Any, action_space: Any, *,
+                 net_arch: "list[Any] | tuple[Any, ...] | dict[str, Any] | None" = None,
+                 act_fun: str | Callable[..., Value] = "tanh", layers: Sequence[int] | None = None,
+                 extractor: nn.Layer | Callable[[Any], Value] | None = None, share_features: bool = False,
+                 log_std_init: float = 0.0, normalize: bool = False, indices: bool = True,
+                 dtype: "DTypeLike" = "float32") -> None:
+        self.observation_space: spaces.Space = spaces.describe(observation_space, "observation")
         if indices and extractor is None and declared(self, "standard"):
             self.observation_space = spaces.as_indices(self.observation_space)
-        self.action_space: Any = spaces.describe(action_space, "action")
+        self.action_space = cast(spaces.Leaf, spaces.describe(action_space, "action"))
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype is {dtype!r}; 'float32' or 'float64' is needed")
         low, high = DiagGaussian.LOG_STD_BOUNDS
@@ -90,7 +99,7 @@ class Policy:
         if not (extractor is None or isinstance(extractor, nn.Layer) or callable(extractor)):
             raise ValueError(f"extractor is {extractor!r}; an nn.Layer or a function of trpo_np.ops is "
                              "needed")
-        self.dist: Any = self.make_distribution(float(log_std_init))
+        self.dist: Distribution = self.make_distribution(float(log_std_init))
         self._bounds = None
         if isinstance(box := self.action_space, spaces.Box):  # one row: NumPy takes twice as long for (k,)
             self._bounds = box.low[None], box.high[None], np.dtype(box.dtype)
@@ -114,16 +123,16 @@ class Policy:
         self.policy_weights |= {f"pi/{name}": weight for name, weight in self.dist.weights().items()}
         self._built = [name for name, value in vars(self).items() if before.get(name, self) is not value]
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         for known in ("_row_network", "_critic_widths"):  # cached descriptions that depend on attributes
             vars(self).pop(known, None)
         vars(self)[name] = value
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         made = {"_row_network", "_critic_widths", "_built", *self._built}
         return {name: value for name, value in vars(self).items() if name not in made}
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self.params = Params.pack(self.params, self.dtype)  # joblib's arrays may be read-only
         self._build()  # layers of a copy are its own
@@ -147,7 +156,7 @@ class Policy:
             return BesidesIndices(space.codes[0], enabled, self.dtype, space.precision)
         return ObservationNormalizer(space.width, enabled, self.dtype, space.precision)
 
-    def compose(self, net_arch, layers, fun: Callable, share_features: bool) -> None:
+    def compose(self, net_arch: Any, layers: Any, fun: Callable[..., Value], share_features: bool) -> None:
         """Build the networks from the arguments of the same names; list the parameters that they need."""
         shared, pi, vf = nn.parse_net_arch(net_arch, layers)
         self.trunk = nn.serial()
@@ -180,7 +189,7 @@ class Policy:
                   if len(weight.shape) > 1 and not name.endswith("/wx")]
         return (self.observation_space.width, *layers)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{type(self).__name__} {' -> '.join(map(str, self.widths))}, {self.dtype}>"
 
     @property
@@ -197,20 +206,20 @@ class Policy:
         compiled."""
         return {name for cls in type(self).__mro__ for name in vars(cls).get("loops", ())}
 
-    def draw(self, rng: np.random.Generator) -> "Policy":
+    def draw(self, rng: np.random.Generator) -> "Self":
         """Draw new parameters and seed the sampling of actions in `predict`; return the policy."""
         weights = self.policy_weights | self.critic_weights
         arrays = {name: weight.draw(rng, weight.shape) for name, weight in weights.items()}
         self.params = Params.pack(arrays, self.dtype)
         return self.seed(rng.integers(2**63))
 
-    def seed(self, seed=None) -> "Policy":
+    def seed(self, seed: Any = None) -> "Self":
         """Seed the sampling of actions in `predict`; None takes a seed that no other process has. Return the
         policy."""
         self.rng = np.random.default_rng(seed)
         return self
 
-    def install(self, arrays: Mapping) -> "Policy":
+    def install(self, arrays: Mapping[str, Any]) -> "Self":
         """Take over parameters by name; return the policy."""
         weights = self.policy_weights | self.critic_weights
         shaped = {name: np.reshape(arrays[name], weight.shape) for name, weight in weights.items()}
@@ -227,37 +236,37 @@ class Policy:
                 return nn.serial()
             is_index, places = codes
             return nn.coded(is_index, places, self.observation_space.width)
-        is_layer = isinstance(self.extractor, nn.Layer)
-        return nn.named(name, self.extractor if is_layer else nn.function(self.extractor))
+        layer = self.extractor if isinstance(self.extractor, nn.Layer) else nn.function(self.extractor)
+        return nn.named(name, layer)
 
-    def pi(self, params, x):
+    def pi(self, params: Weights, x: Any) -> Value:
         """Distribution parameters (n, k) of normalised observations x (n, width); differentiable in the
         parameters."""
         return self.decode(params, self.trunk.apply(params, x))
 
-    def decode(self, params, features):
+    def decode(self, params: Weights, features: Any) -> Value:
         """Distribution parameters (n, k) of features (n, width)."""
         return self.dist.parameters(self.pi_head.apply(params, features), self.own_weights(params))
 
-    def pi_layers(self) -> list:
+    def pi_layers(self) -> list[nn.Layer]:
         """Return the layers from normalised observations to the distribution, in their order."""
         return [self.trunk, self.pi_head]
 
-    def own_weights(self, params) -> dict:
+    def own_weights(self, params: Weights) -> dict[str, Value]:
         """Return the arrays that the distribution needs beside the network, by its names for them."""
         return {name: params[f"pi/{name}"] for name in self.dist.weights()}
 
-    def critic_input(self, params, x):
+    def critic_input(self, params: Weights, x: Any) -> Any:
         """The critic's input: the observations, or the shared layers' output, which it cannot change."""
         return self.trunk.apply(params, x)
 
-    def vf(self, params, features):
+    def vf(self, params: Weights, features: Any) -> Value:
         """Values (n,) of `critic_input`; differentiable in the critic's parameters."""
         return self.vf_head.apply(params, features)[..., 0]
 
-    def value(self, x) -> np.ndarray:
+    def value(self, x: Any) -> Floats:
         """Values (n,) of normalised observations under the current parameters."""
-        return self.vf(self.params, self.critic_input(self.params, x))
+        return cast(Floats, self.vf(self.params, self.critic_input(self.params, x)))
 
     def bound(self, params: Params) -> Params:
         """Move the distribution's own weights back into their bounds, in place; return the parameters."""
@@ -266,7 +275,7 @@ class Policy:
 
     # --- a segment of experience, which a recurrent policy sees in another way ------------------------------
 
-    def new_memory(self, n: int) -> dict:
+    def new_memory(self, n: int) -> dict[str, Any]:
         """Return the memory of n environments at their beginning: states (n, width) by the names of networks;
         none here."""
         return {}
@@ -389,13 +398,13 @@ class Policy:
 
     # --- acting, as users call it ---------------------------------------------------------------------------
 
-    def distribution(self, obs: Any, state=None, mask=None) -> tuple[np.ndarray, bool, Any]:
+    def distribution(self, obs: Any, state: Any = None, mask: Any = None) -> tuple[Any, bool, Any]:
         """Return the distribution parameters (n, k) of observations, whether it is a single one, and the
         state after them."""
         x, single = self.observe(obs)
         return self.pi(self.params, x), single, None
 
-    def sample_inputs(self, obs: Any, state=None, mask=None) -> tuple[Any, int]:
+    def sample_inputs(self, obs: Any, state: Any = None, mask: Any = None) -> tuple[Any, int]:
         """Return the input of `pi` for observations that are not from a rollout, and their number."""
         x, _ = self.observe(obs)
         if not len(x):
@@ -442,7 +451,8 @@ class Policy:
             raise ValueError(f"an action of a MultiBinary space holds 0 and 1 only, not {wrong}")
         return actions.reshape(n, *space.shape)
 
-    def predict(self, obs, state=None, mask=None, deterministic=False):
+    def predict(self, obs: Any, state: Any = None, mask: Any = None,
+                deterministic: bool = False) -> tuple[Actions, Floats | None]:
         """Return (actions, state) for one observation or a batch: the most likely actions if `deterministic`,
         else drawn.
 
@@ -450,7 +460,8 @@ class Policy:
         recurrent policies and come back as None from others.
         """
         if (network := self._row_network) is not None:  # a standard network, whose outputs are nearly actions
-            outputs, single, after, dist = None, True, None, self.dist
+            dist: Any = self.dist
+            outputs, single, after = None, True, None
             if type(obs) is np.ndarray and obs.shape == self._line:  # the most frequent call
                 outputs = network.outputs(obs, True)
             if outputs is None:
@@ -475,14 +486,15 @@ class Policy:
             return None
         return fast.Row(network, self.normalizer.scaled if self.normalizer.enabled else None)
 
-    def _outputs(self, obs: Any, network: fast.Row) -> tuple[np.ndarray, bool]:
+    def _outputs(self, obs: Any, network: fast.Row) -> tuple[Any, bool]:
         """Return the network's outputs (n, k) for observations, and whether it was a single one."""
         x, single = self.observe(obs)
         if len(x) == 1 and (outputs := network.outputs(x[0], False)) is not None:
             return outputs, single
         return self.pi_head.apply(self.params, self.trunk.apply(self.params, x)), single
 
-    def action_probability(self, obs, state=None, mask=None, actions=None, logp=False):
+    def action_probability(self, obs: Any, state: Any = None, mask: Any = None, actions: Any = None,
+                           logp: bool = False) -> Floats | list[Floats]:
         """Return the distribution of the action, or the probability (density) of given `actions`, (n, 1).
 
         Without actions: probabilities for Discrete (a list of them for MultiDiscrete, of ones for
@@ -490,7 +502,8 @@ class Policy:
         """
         params, single, _ = self.distribution(obs, state, mask)
         if actions is not None:
-            log_p = self.dist.logp(params.astype(np.float64), self.from_env(actions, len(params)))[:, None]
+            given = self.from_env(actions, len(params))
+            log_p: Any = self.dist.logp(params.astype(np.float64), given)[:, None]
             return log_p if logp else np.exp(log_p)
         if logp:
             raise ValueError("action_probability: logp=True needs the actions whose log-probability is "

@@ -11,6 +11,7 @@ from ..autodiff import Var
 from ..normalize import MeanImage
 from ..ops.conv import Centred
 from ..settings import nearest
+from ..types import Floats, Value, Weights
 from .base import Policy, Values
 from .frames import Recorder
 from .recurrent import RecurrentPolicy
@@ -36,8 +37,10 @@ class Visual(Policy):
     loops = ("image",)
     reads_pixels = True
 
-    def __init__(self, observation_space, action_space, *, cnn_extractor="nature_cnn",
-                 channels: str | None = None, net_arch=None, layers=None, **options):
+    def __init__(self, observation_space: Any, action_space: Any, *,
+                 cnn_extractor: str | nn.Layer | Callable[[Any], Value] = "nature_cnn",
+                 channels: str | None = None, net_arch: Any = None, layers: Any = None,
+                 **options: Any) -> None:
         if "extractor" in options:
             raise ValueError("a policy for images takes its network as cnn_extractor, not as extractor")
         self.network = make_extractor(cnn_extractor)
@@ -47,7 +50,7 @@ class Visual(Policy):
         layers = [] if net_arch is None and layers is None else layers
         super().__init__(space, action_space, net_arch=net_arch, layers=layers, **options)
 
-    def make_normalizer(self, enabled):
+    def make_normalizer(self, enabled: bool) -> Any:
         """Make what keeps the mean image."""
         space = self.observation_space
         if not isinstance(space, spaces.Image):
@@ -87,17 +90,17 @@ class CnnPolicy(Visual):
         values = self.value(x.reshape(-1, *x.shape[2:])).reshape(x.shape[:2])
         return Values(values, self.value(last), self.value(final) if len(final) else values[:0, 0], {})
 
-    def critic_input(self, params, x):
+    def critic_input(self, params: Weights, x: Any) -> Any:
         """The critic's input: the images, or the policy's features, which it cannot change."""
         if not self.trunk.init(self.observation_space.rows)[1]:
             return x
         return in_parts(lambda rows: Policy.critic_input(self, params, rows), x, params)
 
-    def pi(self, params, x):
+    def pi(self, params: Weights, x: Any) -> Value:
         """Distribution parameters (n, k) of images x; without a trace, some images at a time."""
         return in_parts(lambda rows: Policy.pi(self, params, rows), x, params)
 
-    def value(self, x) -> np.ndarray:
+    def value(self, x: Any) -> Floats:
         """Values (n,) of images under the current parameters, some images at a time."""
         return in_parts(lambda rows: Policy.value(self, rows), x, self.params)
 

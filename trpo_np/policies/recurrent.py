@@ -6,6 +6,7 @@ remembers.
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from .. import nn, ops, spaces
 from ..nn import listed, parse_net_arch
 from ..promises import declared
+from ..types import Actions, Floats, Value, Weights
 from . import fast
 from .base import LARGEST_BLOCK, Policy, Values
 
@@ -35,11 +37,13 @@ class Recurrent(NamedTuple):
     back: nn.Layer
     width: int
 
-    def apply(self, params, seq: Sequence):
+    def apply(self, params: Weights, seq: Sequence) -> tuple[Value, Any]:
         """Return features (T * n, ...) and, a plain array, the states after each step (T, n, 2h)."""
         steps, n = seq.starts.shape
         rows = self.front.apply(params, seq.x.reshape(steps * n, *seq.x.shape[2:]))
-        h, states = self.cell.apply(params, ops.reshape(rows, (steps, n, self.width)), seq.starts, seq.state)
+        inputs = ops.reshape(rows, (steps, n, self.width))
+        remembered: Any = self.cell.apply(params, inputs, seq.starts, seq.state)
+        h, states = remembered
         return self.back.apply(params, ops.reshape(h, (steps * n, h.shape[-1]))), states
 
 
@@ -57,9 +61,10 @@ class RecurrentPolicy(Policy):
     layered = True
     loops = ("lstm",)
     layer_norm = False
-    layers: tuple = (64, 64)
+    layers: tuple[int, ...] = (64, 64)
 
-    def __init__(self, observation_space, action_space, *, n_lstm: int = 256, **options):
+    def __init__(self, observation_space: Any, action_space: Any, *, n_lstm: int = 256,
+                 **options: Any) -> None:
         if isinstance(n_lstm, bool) or not isinstance(n_lstm, (int, np.integer)) or n_lstm < 1:
             raise ValueError(f"n_lstm is {n_lstm!r}; the LSTM's number of cells, an integer of at least 1, "
                              "is needed")
@@ -75,7 +80,7 @@ class RecurrentPolicy(Policy):
         """Make the layer that remembers, see nn.lstm; its parameters' names start with `name`."""
         return nn.lstm(f"{name}/lstm", self.n_lstm, self.layer_norm)
 
-    def compose(self, net_arch, layers, fun, share_features):
+    def compose(self, net_arch: Any, layers: Any, fun: Callable[..., Value], share_features: bool) -> None:
         """Build the networks from the arguments of the same names; list the parameters that they need."""
         before, after, pi, vf = parse_recurrent_arch(net_arch, layers, self.layers)
         self.shared = share_features
@@ -103,28 +108,28 @@ class RecurrentPolicy(Policy):
 
     # --- the networks, as functions of parameters -----------------------------------------------------------
 
-    def pi_layers(self):
+    def pi_layers(self) -> list[nn.Layer]:
         """Return the layers from normalised observations to the distribution; one of them is the cell."""
         net = self.nets["pi"]
         return [net.front, net.cell, net.back, self.pi_head]
 
-    def unroll(self, params, seq: Sequence):
+    def unroll(self, params: Weights, seq: Sequence) -> tuple[Value, Any]:
         """Distribution parameters (T * n, k) of a sequence, differentiable in the parameters, and the states
         after each step."""
         features, states = self.nets["pi"].apply(params, seq)
         return self.decode(params, features), states
 
-    def pi(self, params, x):
+    def pi(self, params: Weights, x: Any) -> Value:
         """Distribution parameters of a Sequence, (T * n, k) without what only fills it up; differentiable in
         the parameters."""
         out = self.unroll(params, x)[0]
         return out if x.real is None else out[x.real]
 
-    def critic_input(self, params, x):
+    def critic_input(self, params: Weights, x: Any) -> Any:
         """The critic's input: the Sequence, or the policy's features of it, which it cannot change."""
         return self.nets["pi"].apply(params, x)[0] if self.shared else x
 
-    def vf(self, params, features):
+    def vf(self, params: Weights, features: Any) -> Value:
         """Values of `critic_input`, (T * n,) without what only fills a sequence up; differentiable in the
         critic's parameters."""
         if self.shared:
@@ -134,7 +139,7 @@ class RecurrentPolicy(Policy):
 
     # --- a segment of experience ----------------------------------------------------------------------------
 
-    def new_memory(self, n):
+    def new_memory(self, n: int) -> dict[str, Any]:
         """Return the memory of n environments at their beginning: zeros, of the networks "pi" and "vf"."""
         return {name: np.zeros((n, self.state_width), self.dtype) for name in ("pi", "vf")}
 
@@ -271,7 +276,7 @@ class RecurrentPolicy(Policy):
 
     # --- acting ---------------------------------------------------------------------------------------------
 
-    def distribution(self, obs, state=None, mask=None):
+    def distribution(self, obs: Any, state: Any = None, mask: Any = None) -> tuple[Any, bool, Any]:
         """Return the distribution parameters (n, k) of one step, whether it is a single observation, and the
         state after it."""
         x, single = self.observe(obs)
@@ -279,7 +284,8 @@ class RecurrentPolicy(Policy):
         out, states = self.unroll(self.params, seq)
         return out, single, states[-1].copy()
 
-    def predict(self, obs, state=None, mask=None, deterministic=False):
+    def predict(self, obs: Any, state: Any = None, mask: Any = None,
+                deterministic: bool = False) -> tuple[Actions, Floats | None]:
         """Return (actions, state) for one observation or a batch of any size, which comes with its state (n,
         2 * n_lstm).
 
@@ -289,7 +295,7 @@ class RecurrentPolicy(Policy):
         self.remind_of_state(state)
         return super().predict(obs, state, mask, deterministic)
 
-    def remind_of_state(self, state) -> None:
+    def remind_of_state(self, state: Any) -> None:
         """Count the steps predicted without a state; at the third in a row warn, once."""
         self.steps_without_state = self.steps_without_state + 1 if state is None else 0
         if self.steps_without_state == 3 and not self.reminded:
@@ -298,7 +304,7 @@ class RecurrentPolicy(Policy):
                           "nothing: pass the state that predict returned, predict(obs, state, mask), and "
                           "mask=True where an episode starts", stacklevel=4)
 
-    def sample_inputs(self, obs, state=None, mask=None):
+    def sample_inputs(self, obs: Any, state: Any = None, mask: Any = None) -> tuple[Any, int]:
         """Return a Sequence of observations (n, ...), one step, or (T, n, ...), and the number of its rows.
 
         `state` (n, 2 * n_lstm) is that before the first step, `mask` (n,) or (T, n) is True where episodes
