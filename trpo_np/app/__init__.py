@@ -1,2 +1,2 @@
 """Shared by the entry points: `signals` (Ctrl-C and its like), `options`, `jobs` (one training job), `plots`,
-`sweep` (many), `info`."""
+`svg` (charts for a page), `report` (the page), `sweep` (many jobs), `info`."""
