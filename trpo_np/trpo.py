@@ -498,7 +498,8 @@ class TRPO(StableBaselines):
         """Return copies of the parameters by name, in the order of the flat vector."""
         return {name: array.copy() for name, array in self.policy.params.items()}
 
-    def load_parameters(self, path_or_dict: File | dict[str, Any] | list[Any], exact_match: bool = True) -> None:
+    def load_parameters(self, path_or_dict: File | dict[str, Any] | list[Any],
+                        exact_match: bool = True) -> None:
         """Set parameters from a dict of arrays or a saved file; without `exact_match` some may be missing.
 
         A list has the arrays in the order of `get_parameters`. A file brings its statistics of observations
