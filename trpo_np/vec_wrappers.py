@@ -27,7 +27,7 @@ class VecEnvWrapper(VecEnv):
         self.observation_space = observation_space or venv.observation_space
         self.action_space = action_space or venv.action_space
 
-    def seed(self, seed: int | None = None) -> list[int | None]:
+    def seed(self, seed: int | None = None) -> list[int]:
         """Seed the next reset; return the seeds."""
         return self.venv.seed(seed)
 
