@@ -76,7 +76,7 @@ def add_reading(command) -> None:
     """Add the commands that read what training wrote."""
     p = command("plot", plot, "draw learning curves of one or several runs",
                 "Draw the learning curves of runs from what train --log-dir wrote there: monitor.csv (each "
-                "episode; that of stable-baselines3's Monitor does as well) or, without it, progress.csv. "
+                "episode) or, without it, progress.csv; those of stable-baselines3 do as well. "
                 "Folders whose names differ only in the seed (a_seed0 a_seed1, or a/0 a/1) are one curve: "
                 "their mean, in its 95 % bootstrap interval.")
     p.add_argument("folders", nargs="+", metavar="FOLDER", help="of a run, or holding the folders of runs")
@@ -90,6 +90,8 @@ def add_reading(command) -> None:
                         "1 row)")
     p.add_argument("--group", choices=["seed", "none", "all"], default="seed",
                    help="average the runs that differ in the seed only, none, or all (default: %(default)s)")
+    p.add_argument("--evaluations", action="store_true",
+                   help="draw what EvalCallback wrote, evaluations.npz (default: training's episodes)")
 
     add_convert(command)
 
@@ -224,7 +226,8 @@ def plot(args: argparse.Namespace) -> int:
     """Draw learning curves; print the last point of each."""
     from .app import plots
 
-    curves, title, what = plots.learning_curves(args.folders, args.x, args.smooth, args.group)
+    curves, title, what = plots.learning_curves(args.folders, args.x, args.smooth, args.group,
+                                                 args.evaluations)
     for curve in curves:
         over = f" ({curve.low[-1]:.2f} to {curve.high[-1]:.2f}) over {curve.runs} runs"
         last = f"{curve.mean[-1]:.2f}" + over * (curve.runs > 1)

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from outputs import png_size, write_monitor
 
+from trpo_np import TRPO
 from trpo_np.app import plots
+from trpo_np.callbacks import EvalCallback
 from trpo_np.logger import EpisodeLog
 
 
@@ -266,6 +268,79 @@ def test_the_window_fits_a_short_run_unless_it_is_given(place):
         plots.learning_curves(["a", "b"], "steps", 10)
     write_monitor("c/monitor.csv", [(5, 10, 0)])
     assert plots.learning_curves(["c"])[0][0].mean.tolist() == [5]
+
+
+# --- evaluations, and files of others ---------------------------------------------------------------------
+
+def write_evaluations(folder, steps, results):
+    os.makedirs(folder, exist_ok=True)
+    np.savez(f"{folder}/evaluations.npz", timesteps=np.array(steps), results=np.array(results),
+             ep_lengths=np.ones_like(results))
+
+
+def test_evaluations_are_drawn_in_place_of_the_episodes_of_training(place):
+    for seed, level in enumerate([0.0, 10.0]):
+        write_monitor(f"runs/a_seed{seed}/monitor.csv", [(-1, 10, t) for t in range(1, 6)])
+        write_evaluations(f"runs/a_seed{seed}", [100, 200], [[level, level + 2], [level + 4, level + 8]])
+    (curve,), _, what = plots.learning_curves(["runs"], evaluations=True)
+    assert (curve.label, curve.runs, what) == ("a", 2, "return, mean of an evaluation")
+    assert (curve.x[0], curve.x[-1]) == (100, 200)
+    assert np.allclose([curve.mean[0], curve.mean[-1]], [6, 11]) and (curve.low[0], curve.high[0]) == (1, 11)
+    assert plots.learning_curves(["runs"])[0][0].mean[0] == -1
+    with pytest.raises(ValueError, match="does not tell the time of its returns; draw them over steps"):
+        plots.learning_curves(["runs"], "time", evaluations=True)
+    with pytest.raises(ValueError, match="a_seed0 has 2 evaluations; a mean of 3 needs as many"):
+        plots.learning_curves(["runs"], window=3, evaluations=True)
+
+
+def test_evaluations_of_our_own_callback_are_read(place):
+    model = TRPO("MlpPolicy", "CartPole-v1", timesteps_per_batch=64, seed=0)
+    callback = EvalCallback("CartPole-v1", n_eval_episodes=3, eval_freq=64, log_path="run", verbose=0)
+    model.learn(128, callback)
+    run = plots.read_evaluations("run")
+    assert run.x["steps"].tolist() == [64, 128]
+    assert run.returns.tolist() == np.mean(callback.evaluations_results, axis=1).tolist()
+
+
+@pytest.mark.parametrize("write, said", [
+    (lambda: Path("run/evaluations.npz").write_bytes(b"x"), "run/evaluations.npz holds no evaluations"),
+    (lambda: write_evaluations("run", [1, 2], [[1.0]]), "timesteps (2,) and results (1, 1)"),
+    (lambda: np.savez("run/evaluations.npz", a=1), "KeyError"),
+    (lambda: None, "run holds no evaluations.npz; EvalCallback(..., log_path=) writes it")])
+def test_evaluations_that_cannot_be_read_are_named(write, said, place):
+    os.mkdir("run")
+    write()
+    with pytest.raises(ValueError) as caught:
+        plots.learning_curves(["run"], evaluations=True)
+    assert said in str(caught.value)
+
+
+def test_the_logs_that_stable_baselines3_writes_are_drawn(place):
+    pytest.importorskip("stable_baselines3")
+    from stable_baselines3 import A2C
+    from stable_baselines3.common import callbacks, logger
+    from stable_baselines3.common.env_util import make_vec_env
+
+    model = A2C("MlpPolicy", make_vec_env("CartPole-v1", 2, seed=0, monitor_dir="run"), n_steps=20, seed=0)
+    model.set_logger(logger.configure("run", ["csv"]))
+    theirs = callbacks.EvalCallback(make_vec_env("CartPole-v1", 1), eval_freq=100, log_path="run", verbose=0)
+    model.learn(400, theirs, log_interval=2)
+    assert {"0.monitor.csv", "1.monitor.csv", "progress.csv", "evaluations.npz"} <= {*os.listdir("run")}
+    episodes, table = plots.read_run("run"), plots.read_progress("run", Path("run/progress.csv"))
+    assert episodes.env_id == "CartPole-v1" and 300 < episodes.x["steps"][-1] <= 400
+    assert table.x["steps"].tolist() == [80 * i for i in range(1, 6)]
+    assert np.isclose(table.returns[-1], episodes.returns.mean(), rtol=0.2)
+    assert plots.read_evaluations("run").x["steps"].tolist() == [200, 400]
+    with pytest.raises(ValueError, match="does not tell the episodes of its returns"):
+        plots.curve("run", [table], "episodes", {plots.PER_ROW: 1})
+
+
+def test_the_table_that_baselines_writes_is_read(place):
+    os.mkdir("run")
+    Path("run/progress.csv").write_text("EpRewMean,EpisodesSoFar,TimeElapsed,TimestepsSoFar\n5,3,1.5,60\n")
+    run = plots.read_run("run")
+    assert run.returns.tolist() == [5]
+    assert {name: x.tolist() for name, x in run.x.items()} == {"steps": [60], "episodes": [3], "time": [1.5]}
 
 
 # --- pictures ---------------------------------------------------------------------------------------------

@@ -199,7 +199,7 @@ def read_config(path: str) -> dict[str, Any]:
 def words(name: str, value: Any) -> list[str]:
     """Return an option of a file as words of a command line."""
     flag = f"--{name.replace('_', '-')}"
-    if value is None or value is False and name in ("resume", "play"):
+    if value is None or name == "command" or value is False and name in ("resume", "play"):
         return []
     if isinstance(value, bool):
         return [flag if value else f"--no-{flag[2:]}"]
@@ -213,9 +213,9 @@ def words(name: str, value: Any) -> list[str]:
 
 
 def write_config(path: str, args: argparse.Namespace, model: Any) -> None:
-    """Write the options, all that there are, with which a new job trains as this one does."""
-    chosen = {"env": args.env, "env_kwargs": dict(args.env_kwargs), "num_timesteps": args.num_timesteps,
-              "seed": model.seed, "num_envs": args.num_envs, "policy": model.policy_class.__name__,
+    """Write the options, all that there are, with which a new job trains as this one does; and its command."""
+    chosen = {"command": args.command, "env": args.env, "env_kwargs": dict(args.env_kwargs),
+              "num_timesteps": args.num_timesteps, "seed": model.seed, "num_envs": args.num_envs, "policy": model.policy_class.__name__,
               "policy_kwargs": model.policy_kwargs, **model.settings.to_json()}
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in chosen.items())
     with open(f"{path}.tmp", "w", encoding="utf-8") as file:

@@ -12,14 +12,22 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
 from ..settings import install
 
+EVALUATIONS = "evaluations.npz"
 AXES = {"steps": "environment steps", "episodes": "episodes", "time": "time"}
 WINDOW = 20  # episodes that a point averages, unless told otherwise; more would lag behind a short run
 PER_ROW = 100  # episodes that a row of a table averages, as soon as there are as many
+EVALUATION = 0  # in their place: a row is the mean of one evaluation
+# the columns of a table: ours, stable-baselines3's, and those of stable-baselines and baselines
+COLUMNS = {"steps": ("step", "time/total_timesteps", "TimestepsSoFar"),
+           "episodes": ("rollout/episodes", "EpisodesSoFar"),
+           "time": ("time/time_elapsed", "TimeElapsed"),
+           "return": ("rollout/ep_rew_mean", "EpRewMean")}
 LEVEL = 0.95  # of the interval that is drawn
 # Okabe and Ito's colours: the colour-blind tell them apart
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -33,7 +41,7 @@ class Run(NamedTuple):
     env_id: str  # "" if unknown
     x: dict[str, np.ndarray]
     returns: np.ndarray
-    episodes_per_row: int  # 1: each row is an episode; PER_ROW: each row is a mean of the latest ones
+    episodes_per_row: int  # 1: each row is an episode; PER_ROW: a mean of the latest ones; or EVALUATION
 
 
 class Curve(NamedTuple):
@@ -48,31 +56,41 @@ class Curve(NamedTuple):
 
 
 def learning_curves(folders, axis: str = "steps", window: int | None = None,
-                    group: str = "seed") -> tuple[list[Curve], str, str]:
+                    group: str = "seed", evaluations: bool = False) -> tuple[list[Curve], str, str]:
     """Return the curves of all runs in these folders, a title, and the label of the vertical axis.
 
     axis: "steps", "episodes" or "time".
     window: rows to average; None for 20 episodes (half of the shortest run's, if those are fewer), or for 1
     row of a table, which is a mean itself.
     group: average runs whose names differ in the "seed", "none" of them, or "all".
+    evaluations: draw what EvalCallback wrote, evaluations.npz, in place of training's episodes.
     """
-    runs = [read_run(folder) for folder in find_runs(folders)]
+    runs = [read_evaluations(folder) if evaluations else read_run(folder)
+            for folder in find_runs(folders, evaluations)]
     shortest = min((len(run.returns) for run in runs if run.episodes_per_row == 1), default=0)
-    rows = {1: window or max(1, min(WINDOW, shortest // 2)), PER_ROW: window or 1}
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        name = {"seed": without_seed(run.folder), "none": run.folder, "all": ""}[group]
-        groups.setdefault(name, []).append(run)
-    curves = [curve(label, members, axis, rows)
-              for label, members in zip(labels(list(groups)), groups.values())]
+    rows = {1: window or max(1, min(WINDOW, shortest // 2)), PER_ROW: window or 1, EVALUATION: window or 1}
+    by_folder = {run.folder: run for run in runs}
+    curves = [curve(label, [by_folder[folder] for folder in members], axis, rows)
+              for label, members in grouped(by_folder, group).items()]
     names = {run.env_id for run in runs}
     said = {averages(run, rows[run.episodes_per_row]) for run in runs}
     what = f"return, {said.pop()}" if len(said) == 1 else "return"
     return curves, names.pop() if len(names) == 1 else "", what.removesuffix(", ")
 
 
+def grouped(folders, group: str = "seed") -> dict[str, list[str]]:
+    """Return the folders of runs by the label of the curve that each belongs to; see `learning_curves`."""
+    groups: dict[str, list[str]] = {}
+    for folder in folders:
+        name = {"seed": without_seed(folder), "none": folder, "all": ""}[group]
+        groups.setdefault(name, []).append(folder)
+    return dict(zip(labels(list(groups)), groups.values()))
+
+
 def averages(run: Run, rows: int) -> str:
     """Say what a point of the curve averages, or nothing if that cannot be said in short."""
+    if run.episodes_per_row == EVALUATION:
+        return "mean of an evaluation" if rows == 1 else ""
     if run.episodes_per_row == 1:
         return f"mean of {rows} episodes" if rows > 1 else ""
     if rows > 1:
@@ -94,8 +112,10 @@ def line(run: Run, axis: str, window: int) -> tuple[np.ndarray, np.ndarray]:
     x, returns = run.x[axis], run.returns
     if (full := full_rows(run)).any():
         x, returns = x[full], returns[full]
+    if np.isnan(x).any():
+        raise ValueError(f"{run.folder} does not tell the {axis} of its returns; draw them over steps")
     if len(returns) < window:
-        what = "episodes" if run.episodes_per_row == 1 else "rows"
+        what = {1: "episodes", EVALUATION: "evaluations"}.get(run.episodes_per_row, "rows")
         raise ValueError(f"{run.folder} has {len(returns)} {what}; a mean of {window} needs as many: draw "
                          "a mean of fewer (--smooth), or leave this run out")
     return x[window - 1:], smooth(returns, window)
@@ -112,15 +132,21 @@ def curve(label: str, runs: list[Run], axis: str, rows: dict[int, int]) -> Curve
 
 # --- reading -----------------------------------------------------------------------------------------------
 
-def find_runs(folders) -> list[str]:
-    """Return the folders that hold logs: those given, and those within one that holds none itself."""
+def find_runs(folders, evaluations: bool = False) -> list[str]:
+    """Return the folders that hold logs: those given, and those within one that holds none itself.
+
+    evaluations: look for evaluations.npz.
+    """
     found: list[str] = []
     for folder in map(os.path.normpath, folders):
         if not os.path.isdir(folder):
             raise ValueError(f"{folder} is not a folder")
-        inside = [place for place, _, _ in sorted(os.walk(folder)) if logs(place)]
+        inside = [place for place, _, files in sorted(os.walk(folder))
+                  if (EVALUATIONS in files if evaluations else logs(place))]
         if not inside:
-            raise ValueError(f"{folder} holds no monitor.csv and no progress.csv; "
+            raise ValueError(f"{folder} holds no {EVALUATIONS}; EvalCallback(..., log_path=) writes it"
+                             if evaluations else
+                             f"{folder} holds no monitor.csv and no progress.csv; "
                              "train --log-dir writes them")
         found += [folder] if folder in inside else inside
     return list(dict.fromkeys(found))
@@ -179,30 +205,52 @@ def read_monitors(folder: str, paths: list[Path]) -> Run:
 
 
 def read_progress(folder: str, path: Path) -> Run:
-    """Read the table of a run; of rows logged again after a kill, the later ones count."""
+    """Read the returns of a run's table."""
+    rows = read_table(path, ["return"])
+    if not rows:
+        raise ValueError(f"{path}: no row has a return (rollout/ep_rew_mean)")
+    steps, episodes, times, means = np.array(rows).T
+    return Run(folder, "", {"steps": steps, "episodes": episodes, "time": times}, means, PER_ROW)
+
+
+def read_table(path: Path, wanted: list[str]) -> list[list[float]]:
+    """Return [steps, episodes, seconds, *wanted] of each row of a table that has all that is wanted.
+
+    wanted: names of columns, or keys of COLUMNS. Episodes and seconds may be NaN. Of rows logged again after
+    a kill, the later ones count.
+    """
     rows: list[list[float]] = []
     offset = previous = 0.0
+    names = [COLUMNS.get(name, (name,)) for name in ("steps", "episodes", "time", *wanted)]
     for row in csv.DictReader(io.StringIO(whole_lines(path))):
-        cells = [row.get("step") or row.get("time/total_timesteps"), row.get("rollout/episodes") or "nan",
-                 row.get("time/time_elapsed") or "nan", row.get("rollout/ep_rew_mean")]
-        if not all(cells):
-            continue  # no episode had finished yet
+        cells = [next((row[name] for name in each if row.get(name)), "nan") for each in names]
         try:
-            step, episodes, seconds, mean = map(float, cells)  # type: ignore[arg-type]
+            step, episodes, seconds, *values = map(float, cells)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-        if not np.isfinite(mean):
-            continue
+        if not np.isfinite([step, *values]).all():
+            continue  # no episode had finished yet, or a row of something else
         while rows and rows[-1][0] >= step:
             rows.pop()
         if seconds < previous:  # each start counts from 0
             offset = rows[-1][2] if rows else 0.0
         previous = seconds
-        rows.append([step, episodes, offset + seconds, mean])
-    if not rows:
-        raise ValueError(f"{path}: no row has a return (rollout/ep_rew_mean)")
-    steps, episodes, times, means = np.array(rows).T
-    return Run(folder, "", {"steps": steps, "episodes": episodes, "time": times}, means, PER_ROW)
+        rows.append([step, episodes, offset + seconds, *values])
+    return rows
+
+
+def read_evaluations(folder: str) -> Run:
+    """Read the evaluations that EvalCallback wrote, ours or stable-baselines3's."""
+    path = os.path.join(folder, EVALUATIONS)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            steps, results = arrays["timesteps"].astype(float), arrays["results"].astype(float)
+        if not (results.ndim == 2 and results.shape[:1] == steps.shape and results.size):
+            raise ValueError(f"timesteps {steps.shape} and results {results.shape}")
+    except (ValueError, KeyError, EOFError, AttributeError, BadZipFile) as error:
+        raise ValueError(f"{path} holds no evaluations ({type(error).__name__}: {error})") from None
+    x = {"steps": steps} | dict.fromkeys(("episodes", "time"), np.full(len(steps), np.nan))
+    return Run(folder, "", x, results.mean(axis=1), EVALUATION)
 
 
 def whole_lines(path: Path) -> str:
