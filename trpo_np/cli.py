@@ -1,4 +1,4 @@
-"""The command `trpo-np`: train, evaluate, show, plot, describe, export and convert models.
+"""The command `trpo-np`: train, evaluate, show, plot, report, describe, export and convert models.
 
     trpo-np train --env HalfCheetah-v5 --log-dir runs/cheetah_seed0
     trpo-np eval trpo_HalfCheetah-v5_seed0.npz
@@ -92,6 +92,14 @@ def add_reading(command) -> None:
                    help="average the runs that differ in the seed only, none, or all (default: %(default)s)")
     p.add_argument("--evaluations", action="store_true",
                    help="draw what EvalCallback wrote, evaluations.npz (default: training's episodes)")
+
+    p = command("report", report, "one page on one or several runs",
+                "Write what runs did as one HTML file, which needs no network: curves in their bootstrap "
+                "intervals over seeds, KL divergence, step fractions, explained variance, the evaluation at "
+                "the end, times, settings, commands, and the newest video in their folders.")
+    p.add_argument("folders", nargs="+", metavar="RUN", help="folder of a run, or holding those of runs")
+    p.add_argument("-o", "--out", default="report.html", metavar="FILE",
+                   help="page to write (default: %(default)s)")
 
     add_convert(command)
 
@@ -234,6 +242,17 @@ def plot(args: argparse.Namespace) -> int:
         print(f"{curve.label}: {last}, at {plots.amount(curve.x[-1], args.x)}")
     plots.save(plots.draw(curves, args.x, title, what), args.out)
     print(f"drawn in {args.out}")
+    return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write a page on runs."""
+    from .app import report
+
+    page = report.write(args.folders)  # before the file is opened: an error leaves no half a page
+    with open(args.out, "w", encoding="utf-8") as file:
+        file.write(page)
+    print(f"written to {args.out}, {len(page.encode()) / 1000:,.0f} kB")
     return 0
 
 

@@ -213,10 +213,11 @@ def words(name: str, value: Any) -> list[str]:
 
 
 def write_config(path: str, args: argparse.Namespace, model: Any) -> None:
-    """Write the options, all that there are, with which a new job trains as this one does; and its command."""
+    """Write the job's command, and all options with which a new job trains as this one does."""
     chosen = {"command": args.command, "env": args.env, "env_kwargs": dict(args.env_kwargs),
-              "num_timesteps": args.num_timesteps, "seed": model.seed, "num_envs": args.num_envs, "policy": model.policy_class.__name__,
-              "policy_kwargs": model.policy_kwargs, **model.settings.to_json()}
+              "num_timesteps": args.num_timesteps, "seed": model.seed, "num_envs": args.num_envs,
+              "policy": model.policy_class.__name__, "policy_kwargs": model.policy_kwargs,
+              **model.settings.to_json()}
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in chosen.items())
     with open(f"{path}.tmp", "w", encoding="utf-8") as file:
         file.write(f"{{\n{lines}\n}}\n")
