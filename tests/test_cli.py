@@ -352,8 +352,8 @@ def test_help_of_each_command_teaches_each_option_and_its_default():
     parser = cli.parser()
     check_help(parser)
     commands = next(action for action in parser._actions if hasattr(action, "choices") and action.choices)
-    assert list(commands.choices) == ["train", "atari", "sweep", "eval", "play", "plot", "report", "convert", "info",
-                                      "export"]
+    assert list(commands.choices) == ["train", "atari", "sweep", "eval", "play", "plot", "report", "convert",
+                                      "info", "export"]
     for name, sub in commands.choices.items():
         check_help(sub)
         assert len(sub.description) > 60 and name in parser.format_help()
