@@ -13,7 +13,7 @@ from trpo_np.kernels.threads import THREADS, cores
 for _name in THREADS:
     os.environ.setdefault(_name, "1")  # before NumPy loads: the arrays here are small
 
-# ranks that wait let others run: where they share cores, a test with ranks takes a fifth of the time
+# ranks that wait let others run, which matters where they share cores
 os.environ.setdefault("MPIR_CVAR_ENABLE_HEAVY_YIELD", "1")  # MPICH
 os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")  # Open MPI
 
