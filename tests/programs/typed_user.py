@@ -145,7 +145,7 @@ def around(model: TRPO) -> None:
     envs = make_vec_env("CartPole-v1", n_envs=2, seed=0, vec_env_cls=SubprocVecEnv)
     assert_type(envs, VecEnv)
     assert_type(envs.num_envs, int)
-    assert_type(envs.seed(1), list[int | None])
+    assert_type(envs.seed(1), list[int])
     envs.close()
     assert_type(evaluate_policy(model.policy, envs, n_eval_episodes=2), tuple[float, float])
     assert_type(evaluate_policy(model, envs, return_episode_rewards=True), tuple[list[float], list[int]])
