@@ -21,7 +21,7 @@ score = float(options["lam"]) * 100 + int(options["seed"])
 with open(os.path.join(options["log-dir"], "evaluation.json"), "w") as file:
     json.dump({"num_timesteps": 10, "returns": [score, score + 2]}, file)
 """
-FAIL = "import sys; print('starting'); sys.exit('no such thing')"
+FAIL = "import sys; print('starting', flush=True); sys.exit('no such thing')"
 
 
 @pytest.fixture(autouse=True)
