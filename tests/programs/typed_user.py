@@ -78,7 +78,7 @@ def train() -> None:
                  entcoeff=lambda remaining: 0.1 * remaining, normalize_observations=True, verbose=1,
                  policy_kwargs=dict(net_arch=[32, dict(pi=[8], vf=[8])], extractor=squares))
     assert_type(model, TRPO)
-    assert_type(model, Any)  # type: ignore[assert-type]  # an unused `ignore` is an error, so this tests the test
+    assert_type(model, Any)  # type: ignore[assert-type]  # an unused `ignore` fails: this tests the test
     model.set_env("CartPole-v1")
     model.env = env
     model.get_env().reset()
