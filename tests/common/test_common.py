@@ -1,6 +1,7 @@
 """Whole scripts of stable-baselines (2 and 3) with the imports renamed, and the paths that they use."""
 
 import importlib
+import os
 
 import gymnasium
 import numpy as np
@@ -12,6 +13,7 @@ from trpo_np.common.cmd_util import make_vec_env, mujoco_arg_parser
 from trpo_np.common.monitor import Monitor, load_results
 from trpo_np.common.policies import FeedForwardPolicy, LstmPolicy, MlpPolicy, register_policy
 from trpo_np.common.results_plotter import plot_results, ts2xy
+from trpo_np.vec_env import SubprocVecEnv
 
 PATHS = {"bench": "Monitor load_results", "results_plotter": "plot_results ts2xy X_TIMESTEPS load_results",
          "common": "set_global_seeds make_vec_env", "common.env_checker": "check_env",
@@ -231,6 +233,18 @@ def test_make_vec_env_logs_each_environment():
     env.close()
     results = load_results("logs")
     assert len(results) > 10 and (np.diff(results.t) >= 0).all()
+
+
+def test_environments_in_processes_log_to_files_of_their_own():
+    env = make_vec_env("CartPole-v1", 2, 0, 3, monitor_dir="logs", vec_env_cls=SubprocVecEnv)
+    env.reset()
+    for _ in range(30):
+        env.step([0, 0])
+    env.close()
+    assert sorted(os.listdir("logs")) == ["3.monitor.csv", "4.monitor.csv"]
+    for name in os.listdir("logs"):
+        with open(f"logs/{name}") as file:
+            assert len(file.readlines()) >= 3, name  # two lines of head, and each has ended an episode
 
 
 def test_seeds_and_arguments():

@@ -19,19 +19,20 @@ def make_vec_env(env_id: Any, n_envs: int = 1, seed: int | None = None, start_in
                  env_kwargs: dict | None = None, vec_env_cls: Callable[..., VecEnv] | None = None,
                  vec_env_kwargs: dict | None = None) -> VecEnv:
     """Make environments as `trpo_np.make_vec_env` does; with `monitor_dir`, each logs its episodes there."""
-    numbers = iter(range(start_index, start_index + n_envs))
-
-    def wrapped(env: gymnasium.Env) -> gymnasium.Env:
-        if monitor_dir is not None:
-            env = Monitor(env, f"{monitor_dir}/{next(numbers)}")
-        return env if wrapper_class is None else wrapper_class(env)
+    def numbered(make: Callable[[], gymnasium.Env], number: int) -> Callable[[], gymnasium.Env]:
+        def made() -> gymnasium.Env:
+            env = make() if monitor_dir is None else Monitor(make(), f"{monitor_dir}/{number}")
+            return env if wrapper_class is None else wrapper_class(env)
+        return made
 
     def of_class(functions: list) -> VecEnv:
         from ..vec_env import DummyVecEnv
 
-        return (vec_env_cls or DummyVecEnv)(functions, **(vec_env_kwargs or {}))
-    return _make_vec_env(env_id, n_envs, seed, start_index=start_index, wrapper_class=wrapped,
-                         env_kwargs=env_kwargs, vec_env_cls=of_class)
+        # numbers are bound here: environments in processes could not count together
+        makers = [numbered(make, number) for number, make in enumerate(functions, start_index)]
+        return (vec_env_cls or DummyVecEnv)(makers, **(vec_env_kwargs or {}))
+    return _make_vec_env(env_id, n_envs, seed, start_index=start_index, env_kwargs=env_kwargs,
+                         vec_env_cls=of_class)
 
 
 def make_atari_env(env_id: str, num_env: int, seed: int | None, wrapper_kwargs: dict | None = None,
