@@ -137,12 +137,13 @@ class Bench:
         return [done[key] | {"setting": name} for name, key in keys if key in done]
 
     def run(self, names: list[str], seeds: list[int]) -> None:
-        """Run what is not yet recorded."""
-        done = self.done()
-        todo = [(env_id, name, seed) for seed in seeds for env_id in self.args.envs for name in names
-                if self.key(env_id, name, seed) not in done]
+        """Run what is not yet recorded; settings that are the same for a task are run once."""
+        jobs = [(env_id, name, seed) for seed in seeds for env_id in self.args.envs for name in names]
+        todo = {self.key(*job): job for job in reversed(jobs)}  # of equal ones the first counts
+        for key in self.done():
+            todo.pop(key, None)
         with ThreadPoolExecutor(self.args.processes) as pool:
-            list(pool.map(self.one, todo))
+            list(pool.map(self.one, reversed(todo.values())))
 
     def one(self, job: tuple[str, str, int]) -> None:
         """Run one job in a process of its own and record it."""

@@ -108,3 +108,5 @@ def test_a_run_that_is_recorded_is_not_run_again_and_the_worse_half_goes(tmp_pat
     assert same == lines and " steps/s\n" not in again.partition("setting ")[0]
     settings["renamed"] = settings.pop(kept[0])  # its name is no part of a run
     assert run("--seeds", "100")[1] == lines
+    settings |= {"one": {"max_kl": 0.001}, "its twin": {"max_kl": 0.001}}
+    assert len(run("--seeds", "100")[1]) == len(lines) + 1
