@@ -299,10 +299,15 @@ def test_constant_and_disabled_rewards():
     assert RewardNormalizer(False)(rewards, done, valid, 0.9, ONE) is rewards
 
 
-def test_the_usual_spread_is_a_mean_of_squares_in_which_all_batches_count_alike():
+def test_the_usual_spread_is_a_mean_of_squares_in_which_old_batches_fade():
     usual, spreads = UsualSpread(), np.random.default_rng(0).uniform(1, 2, 40)
-    shares = [usual.share(spread) for spread in spreads]
-    means = np.cumsum(spreads ** 2) / np.arange(1, 41)
-    assert np.allclose(shares, np.minimum(1, spreads ** 2 / means), rtol=1e-12)
+    shares = [usual.share(spread) for spread in spreads[:20]]
+    means = np.cumsum(spreads[:20] ** 2) / np.arange(1, 21)
+    assert np.allclose(shares, np.minimum(1, spreads[:20] ** 2 / means), rtol=1e-12)
+    square = means[-1]
+    for spread in spreads[20:]:
+        usual.share(spread)
+        square = 0.95 * square + 0.05 * spread ** 2
+    assert np.isclose(usual.square, square, rtol=1e-12)
     assert usual.share(math.nan) == usual.share(math.inf) == 1 and usual.count == 40
     assert UsualSpread().share(0.0) == 1 and usual.share(0.0) == 0

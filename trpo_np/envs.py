@@ -7,6 +7,7 @@
     env_id                              gymnasium's id, or None
     reset(seeds)                        observations (n, width)
     step(actions)                       a Step: the observations to act on next, rewards, how each row ended
+    breaks_off                          whether step(actions, broken) can also break episodes off
     watched, infos                      if `watched` is set: the last step's infos, see Stepper
     portraits(), states(), put_back()   what episodes need to go on elsewhere, see env_state.py
 Observations are encoded and copied on receipt, so an environment may reuse its buffers. A stepper calls
@@ -75,6 +76,7 @@ class Stepper:
     """
 
     env: Any
+    breaks_off = False
     watched = False
     infos: Any = None
     told: list = []  # of episodes that ended in a step: (environment, success or None, score or None)
@@ -124,6 +126,8 @@ def raw_return(total: float, length: int, score: tuple | None) -> float:
 class EnvList(Stepper):
     """One or several `gymnasium.Env`, stepped in turn without a vector wrapper and reset when they end."""
 
+    breaks_off = True
+
     def __init__(self, envs: list):
         self.envs, self.num_envs = envs, len(envs)
         self.observation_space = spaces.describe(envs[0].observation_space, "observation")
@@ -140,8 +144,9 @@ class EnvList(Stepper):
         """Start an episode in each environment, seeded."""
         return np.concatenate([self._start(i, seed=seed)[0] for i, seed in enumerate(seeds)])
 
-    def step(self, actions: np.ndarray) -> Step:
-        """Take one action in each environment."""
+    def step(self, actions: np.ndarray, broken: np.ndarray | None = None) -> Step:
+        """Take one action in each environment; break episodes off, as truncated, where `broken` (n,) says so.
+        """
         rewards, final = np.empty(self.num_envs), []
         infos: list | None = [] if self.watched else None
         rows: Any = [None] * self.num_envs if self._rows is None else np.empty(self._rows, self._dtype)
@@ -154,6 +159,8 @@ class EnvList(Stepper):
                 raise ValueError(f"{self._names[i]}: {_not_a_step(result)}") from None
             if type(reward) not in NUMBERS or type(end) not in FLAGS or type(cut) not in FLAGS:
                 reward, end, cut = outcome(reward, end, cut, self._names[i])
+            if broken is not None and broken[i]:
+                cut = True
             if infos is not None:
                 infos.append(_noted(info, obs, end, cut))
             if type(obs) is not np.ndarray or obs.shape != self._line:

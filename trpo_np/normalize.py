@@ -172,20 +172,20 @@ class MeanImage:
 
 
 class UsualSpread:
-    """The usual spread of a batch's advantages: the root of the mean of squares, all batches alike.
-
-    Old ones must not fade: where a task is solved, advantages are noise, which would become the usual.
-    """
+    """The usual spread of a batch's advantages: the root of a mean of squares, in which old batches fade."""
 
     def __init__(self) -> None:
         self.square, self.count = 0.0, 0
 
     def share(self, spread: float) -> float:
-        """Take a batch's spread in; return the square of its ratio to the usual one, at most 1."""
+        """Take a batch's spread in; return the square of its ratio to the usual one, at most 1.
+
+        The first 20 batches count alike, later ones a twentieth.
+        """
         if not math.isfinite(spread):
             return 1.0
         self.count += 1
-        self.square += (spread ** 2 - self.square) / self.count
+        self.square += (spread ** 2 - self.square) / min(self.count, 20)
         return min(1.0, spread ** 2 / self.square) if self.square else 1.0
 
 

@@ -14,11 +14,11 @@ from typing import Any
 from .settings import LinearSchedule
 
 # What an environment gets that is not listed below: normalised observations and rewards, a small initial
-# spread, many passes of the critic, and short steps where a batch has little to teach.
+# spread, many passes of the critic, short steps where a batch has little to teach, and many starts in it.
 _CONTROL: dict[str, Any] = dict(
     timesteps_per_batch=2048, gamma=0.995, lam=0.9, max_kl=LinearSchedule(0.04, 0.01), scale_steps=True,
-    cg_iters=10, cg_damping=0.1, fvp_subsample=1, linesearch_shrink=0.8, vf_stepsize=1e-3, vf_iters=10,
-    normalize_observations=True, normalize_rewards=True, policy_kwargs=dict(log_std_init=-0.5))
+    restarts=0.005, cg_iters=10, cg_damping=0.1, fvp_subsample=1, linesearch_shrink=0.8, vf_stepsize=1e-3,
+    vf_iters=10, normalize_observations=True, normalize_rewards=True, policy_kwargs=dict(log_std_init=-0.5))
 
 # A few discrete actions, short episodes, rewards of order one: no normalisation, smaller batches. Steps get
 # shorter, so that the policy at the end is as good as the best one on the way.
@@ -27,14 +27,12 @@ _CLASSIC: dict[str, Any] = dict(
     cg_damping=1e-3, fvp_subsample=1, linesearch_shrink=0.8, vf_stepsize=LinearSchedule(1e-3, 1e-4),
     vf_iters=20)
 
-# The settings of single environments, by their names without a version. HalfCheetah and Hopper go on getting
-# better by steps of full length; Swimmer needs a long horizon, and a first policy that tries more.
+# The settings of single environments, by their names without a version. Swimmer needs a long horizon, and a
+# first policy that tries more.
 _TUNED: dict[str, dict[str, Any]] = {
     "CartPole": _CLASSIC,
-    "HalfCheetah": _CONTROL | dict(gamma=0.99, max_kl=LinearSchedule(0.06, 0.01), scale_steps=False),
-    "Hopper": _CONTROL | dict(lam=0.95, max_kl=0.02, scale_steps=False),
-    "Pendulum": _CONTROL | dict(timesteps_per_batch=1024, vf_iters=20),
-    "Swimmer": _CONTROL | dict(gamma=0.9999, lam=0.95, max_kl=0.01, cg_iters=25, vf_iters=20,
+    "Pendulum": _CONTROL | dict(timesteps_per_batch=1024, vf_iters=20, restarts=0.0),
+    "Swimmer": _CONTROL | dict(gamma=0.9999, lam=0.95, max_kl=0.01, cg_iters=25, vf_iters=20, restarts=0.0,
                                policy_kwargs=dict(log_std_init=0.0)),
 }
 

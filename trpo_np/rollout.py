@@ -15,6 +15,8 @@ from .envs import raw_return
 from .kernels import scalar
 from .policies.base import Policy
 
+WHOLE = 0.1  # the share of episodes that are never broken off: theirs are the returns that are reported
+
 
 @dataclass
 class Segment:
@@ -27,6 +29,7 @@ class Segment:
     truncated: np.ndarray
     valid: np.ndarray
     over: np.ndarray  # an episode's score is final: at its end, but not where one of several lives was lost
+    partial: np.ndarray  # an episode ended that might have been broken off: it has no score
     starts: np.ndarray  # a new episode begins with this row
     last_obs: np.ndarray  # (n, width), after the last step
     final: list  # (t, environment, last observation) of each truncated episode
@@ -42,6 +45,8 @@ class Runner:
 
     stepper: the environments, see envs.py.
     """
+
+    _UNDER_WAY = "returns", "lengths", "starts", "whole"  # (n,), of the episodes under way
 
     def __init__(self, policy: Policy, stepper):
         self.policy, self.stepper, n = policy, stepper, stepper.num_envs
@@ -61,7 +66,7 @@ class Runner:
 
         A NoState (env_state.py) says why there is none.
         """
-        arrays = {name: np.array(getattr(self, name)) for name in ("obs", "returns", "lengths", "starts")}
+        arrays = {name: np.array(getattr(self, name)) for name in ("obs", *self._UNDER_WAY)}
         memory = {name: np.array(array) for name, array in self.memory.items()}
         return {**arrays, "memory": memory, "envs": self.stepper.states(self.portraits)}
 
@@ -69,11 +74,13 @@ class Runner:
         """Go on, after a restart, with the episodes whose `state` it is; a NoState says what does not fit."""
         self.stepper.put_back(self.portraits, state["envs"])
         self.obs, self.memory = state["obs"], state["memory"]
-        self.returns, self.lengths, self.starts = state["returns"], state["lengths"], state["starts"]
+        for name in self._UNDER_WAY:
+            setattr(self, name, state[name])
 
     def _forget(self) -> None:
         n = self.stepper.num_envs
-        self.returns, self.lengths, self.starts = np.zeros(n), np.zeros(n, int), np.ones(n, bool)
+        self.returns, self.lengths = np.zeros(n), np.zeros(n, int)
+        self.starts, self.whole = np.ones(n, bool), np.ones(n, bool)  # whole: is not to be broken off
         self.memory = self.policy.new_memory(n)
 
     def remember(self, memory: dict) -> None:
@@ -81,16 +88,20 @@ class Runner:
         one."""
         self.memory = self.memory | memory
 
-    def collect(self, steps: int, rng: np.random.Generator, on_step=None) -> Segment | None:
+    def collect(self, steps: int, rng: np.random.Generator, on_step=None,
+                restarts: float = 0.0) -> Segment | None:
         """Take `steps` steps in each environment, drawing all noise at once; None if `on_step(locals)`
-        returned False."""
+        returned False. `restarts` is each step's chance to break its episode off."""
         policy, stepper, n = self.policy, self.stepper, self.stepper.num_envs
         dist = policy.dist
         act, actions, memory_after = policy.actor(dist.noise(rng, steps, n).astype(policy.dtype), self.memory)
         seg = Segment(obs=policy.storage(steps, n), actions=actions, rewards=np.zeros((steps, n)),
                       terminated=np.zeros((steps, n), bool), truncated=np.zeros((steps, n), bool),
                       valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool),
+                      partial=np.zeros((steps, n), bool),
                       starts=np.zeros((steps, n), bool), last_obs=self.obs, final=[], memory=self.memory)
+        if breaking := restarts > 0 and stepper.breaks_off:
+            breaks, stays_whole = rng.random((steps, n)) < restarts, rng.random((steps, n)) < WHOLE
         clock, obs, starts = time.perf_counter, self.obs, self.starts
         told: dict = {}
         stepper.watched = on_step is not None
@@ -100,7 +111,8 @@ class Runner:
             seg.obs[t] = obs
             acted = clock()
             policy_seconds += acted - stepped
-            step = stepper.step(env_actions)
+            step = (stepper.step(env_actions, breaks[t] & ~self.whole) if breaking
+                    else stepper.step(env_actions))
             stepped = clock()
             env_seconds += stepped - acted
             seg.rewards[t], obs, starts = step.rewards, step.obs, no_starts
@@ -111,6 +123,9 @@ class Runner:
                 for i, *said in stepper.told:
                     told[t, i] = said
                 starts = step.terminated | step.truncated | ~step.valid
+                if breaking:
+                    seg.partial[t] = starts & ~self.whole
+                    self.whole = np.where(starts, stays_whole[t], self.whole)
             if on_step is not None:
                 done = step.terminated | step.truncated
                 if on_step(dict(t=t, steps=int(seg.valid[:t + 1].sum()), actions=env_actions,
@@ -161,13 +176,14 @@ class Runner:
         for _, i, last in seg.final:
             spaces.check_finite(last[None], self.policy.row_dtype, i)
         first_row = np.zeros(len(self.returns), int)  # of each environment's episode
-        for t, i in np.argwhere(seg.over):
+        for t, i in np.argwhere(seg.over | seg.partial):
             rows = slice(first_row[i], t + 1)
             total = self.returns[i] + seg.rewards[rows, i].sum()
             length = self.lengths[i] + seg.valid[rows, i].sum()
             success, score = told.get((t, i), (None, None))
-            seg.episodes.append((raw_return(total, length, score), int(length)))
-            seg.successes.append(success)
+            if not seg.partial[t, i]:
+                seg.episodes.append((raw_return(total, length, score), int(length)))
+                seg.successes.append(success)
             self.returns[i], self.lengths[i], first_row[i] = 0.0, 0, t + 1
         for i, first in enumerate(first_row):
             self.returns[i] += seg.rewards[first:, i].sum()

@@ -148,6 +148,8 @@ class Settings:
         True, help="value the state in which a time limit cut an episode")
     clip_rewards: bool = _switch(
         False, help="learn from rewards clipped to -1 .. 1; reports show the real returns")
+    restarts: float = _number(
+        0.0, 0, 1, help="each step's chance to break a training episode off; 0.005 suits control tasks")
     scale_steps: bool = _switch(
         False, help="shorten the step where a batch's advantages spread less than usual")
     dtype: str = _field(

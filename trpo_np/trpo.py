@@ -64,6 +64,9 @@ class TRPO(StableBaselines):
         where there are thousands of values, are not.
     normalize_advantage: to mean 0 and spread 1.
     clip_rewards: learn from rewards clipped to -1 .. 1, as is usual for Atari; reports show the real returns.
+    restarts: each step's chance to break a training episode off, as a truncation, and start another: states
+        are then drawn as the discounted objective weighs them (all: 1 - gamma), so that a batch sees many
+        starts. A tenth of the episodes is left whole; theirs are the returns that are reported.
     scale_steps: shorten the step where a batch's advantages spread less than usual. Else each step is as long
         as max_kl allows, also after a batch in which nothing went wrong, and that one follows noise.
     bootstrap_truncated: value the state in which a time limit cut an episode; False treats it as an end, as
@@ -107,6 +110,7 @@ class TRPO(StableBaselines):
     normalize_rewards: bool
     bootstrap_truncated: bool
     clip_rewards: bool
+    restarts: float
     scale_steps: bool
     dtype: str
     # made by `set_env`
@@ -123,8 +127,8 @@ class TRPO(StableBaselines):
                  linesearch_steps: int = 10, linesearch_shrink: float = 0.5, kl_tolerance: float = 1.5,
                  normalize_advantage: bool = True, normalize_observations: bool = False,
                  normalize_rewards: bool = False, bootstrap_truncated: bool = True,
-                 clip_rewards: bool = False, scale_steps: bool = False, dtype: "DTypeLike" = "float32",
-                 comm: Any = None, **others: Any) -> None:
+                 clip_rewards: bool = False, restarts: float = 0.0, scale_steps: bool = False,
+                 dtype: "DTypeLike" = "float32", comm: Any = None, **others: Any) -> None:
         answer("TRPO", others, FIELDS)
         if isinstance(env, VecNormalize):
             normalize_observations |= env.norm_obs
@@ -136,7 +140,7 @@ class TRPO(StableBaselines):
             linesearch_shrink=linesearch_shrink, kl_tolerance=kl_tolerance,
             normalize_advantage=normalize_advantage, normalize_observations=normalize_observations,
             normalize_rewards=normalize_rewards, bootstrap_truncated=bootstrap_truncated,
-            clip_rewards=clip_rewards, scale_steps=scale_steps, dtype=cast(str, dtype))
+            clip_rewards=clip_rewards, restarts=restarts, scale_steps=scale_steps, dtype=cast(str, dtype))
         if policy_kwargs is not None and not isinstance(policy_kwargs, dict):
             raise ValueError(f"policy_kwargs is {policy_kwargs!r}; "
                              "a dict of the policy's arguments is needed")
@@ -187,6 +191,9 @@ class TRPO(StableBaselines):
                 if differs := spaces.difference(getattr(stepper, what), getattr(self.policy, what)):
                     raise ValueError(f"the environment's {what} does not fit the model: {differs}")
         _check_batch(settings, stepper)
+        if settings.restarts and not stepper.breaks_off:
+            warnings.warn(f"restarts={settings.restarts} is left out: {type(env).__name__} resets its "
+                          "environments itself; DummyVecEnv lets episodes be broken off", stacklevel=3)
         if "policy" not in vars(self):
             policy = construct(
                 self.policy_class, stepper.observation_space, stepper.action_space, self.policy_kwargs,
@@ -353,7 +360,8 @@ class TRPO(StableBaselines):
         # ranks that drifted apart must not go on
         state = comm.size > 1 and fingerprint(self, self.snapshot)
         steps = -(-self.settings.timesteps_per_batch // self.stepper.num_envs)
-        segment = self.runner.collect(steps, self._rng(NOISE, self.updates), self._step_hook(callback))
+        segment = self.runner.collect(steps, self._rng(NOISE, self.updates), self._step_hook(callback),
+                                      self.settings.restarts)
         reports = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes,
                                                    segment.successes)))
         check_agreement([state for state, _ in reports],

@@ -472,7 +472,8 @@ POLICY = {  # refused by load_policy and TRPO.load
     "rng of words": (meta("policy.rng.state", {"state": "a", "inc": "b"}), "policy.rng"),
 }
 RUNNING = {"obs": np.zeros((1, 3), np.float32), "returns": np.zeros(1), "lengths": np.zeros(1, int),
-           "starts": np.zeros(1, bool), "memory": {}, "envs": [None], "sums": np.zeros(1)}
+           "starts": np.zeros(1, bool), "whole": np.ones(1, bool), "memory": {}, "envs": [None],
+           "sums": np.zeros(1)}
 
 
 def running(value=None, **changes):

@@ -130,13 +130,13 @@ def _check_running(held: bytes, policy: Any) -> None:
         state = unpack(held)
     except FileError as error:
         raise FileError(f"training/running: {error}") from None
-    names = ["obs", "returns", "lengths", "starts", "memory", "envs", "sums"]
+    names = ["obs", "returns", "lengths", "starts", "whole", "memory", "envs", "sums"]
     if not isinstance(state, dict) or list(state) != names or not isinstance(state["envs"], list):
         raise FileError(f"training/running does not hold {', '.join(names)}")
     n = len(state["envs"])
     needed = {"obs": (n, *policy.observation_space.rows), "returns": (n,), "lengths": (n,), "starts": (n,),
-              "sums": (n,)}
-    kinds = {"starts": "b", "lengths": "i"}
+              "whole": (n,), "sums": (n,)}
+    kinds = {"starts": "b", "whole": "b", "lengths": "i"}
     found = state["memory"]
     wanted = {name: (n, *array.shape[1:]) for name, array in policy.new_memory(0).items()}
     if not isinstance(found, dict) or found.keys() != wanted.keys():
