@@ -96,6 +96,67 @@ def test_every_kind_of_stepping_brings_the_same_rows(kind):
         np.testing.assert_array_equal(seg.last_obs, following.obs[0])
 
 
+# --- episodes that are broken off ---------------------------------------------------------------------------
+
+class Endless(gymnasium.Env):
+    """Episodes of 1,000 steps; an observation is (episode, time), a reward 1."""
+
+    observation_space, action_space = Box(0, 1e6, (2,), np.float32), Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.episode, self.time = getattr(self, "episode", -1) + 1, 0
+        return np.array([self.episode, 0], np.float32), {}
+
+    def step(self, action):
+        self.time += 1
+        return np.array([self.episode, self.time], np.float32), 1.0, False, self.time == 1000, {}
+
+
+def test_episodes_are_broken_off_by_chance_and_whole_ones_alone_have_a_score():
+    runner = runner_of(EnvList([Endless(), Endless()]))
+    seg = runner.collect(100_000, np.random.default_rng(0), restarts=0.01)
+    assert not seg.terminated.any() and seg.valid.all()
+    lengths = []
+    for i in range(2):
+        ends = np.flatnonzero(seg.truncated[:, i])
+        lengths += np.diff(ends, prepend=-1).tolist()
+        np.testing.assert_array_equal(seg.starts[1:, i], seg.truncated[:-1, i])
+        assert (seg.obs[ends[:-1] + 1, i, 1] == 0).all()
+    lengths = np.array(lengths)
+    assert abs((lengths == 1000).mean() - 0.1) < 0.03  # 0.9 ** 1000 of the others get so far
+    assert abs(lengths[lengths < 1000].mean() - 100) < 10
+    assert seg.episodes == [(1000.0, 1000)] * (lengths == 1000).sum()
+    assert len(seg.successes) == len(seg.episodes)
+    assert len(seg.final) == len(lengths)  # each with the observation that it ended in
+    for t, i, last in seg.final:
+        np.testing.assert_array_equal(last, seg.obs[t, i] + [0, 1])
+
+
+def test_the_first_episode_is_whole_also_over_several_rollouts():
+    runner, rng = runner_of(EnvList([Endless()])), np.random.default_rng(1)
+    ends = np.concatenate([runner.collect(300, rng, restarts=0.02).truncated[:, 0] for _ in range(9)])
+    assert np.flatnonzero(ends)[0] == 999 and ends.sum() > 9
+
+
+def test_where_an_episode_is_broken_off_and_ends_it_has_ended():
+    seg = runner_of(EnvList([Counting()])).collect(60, np.random.default_rng(0), restarts=1.0)
+    both = seg.terminated & seg.truncated
+    assert (both & seg.partial).any()
+    assert [t for t, _, _ in seg.final] == np.flatnonzero(seg.truncated & ~seg.terminated).tolist()
+
+
+@pytest.mark.parametrize("make", [SubprocVecEnv, AsyncVectorEnv])
+def test_episodes_of_environments_that_reset_themselves_are_not_broken_off(make):
+    def learned(**settings):
+        env = make([Counting, Counting])
+        model = TRPO("MlpPolicy", env, seed=0, timesteps_per_batch=40, **settings).learn(40)
+        env.close()
+        return model.policy.params.flat.tobytes()
+    with pytest.warns(UserWarning, match=r"restarts=0.5 is left out: .*Env resets its environments itself"):
+        broken = learned(restarts=0.5)
+    assert broken == learned()
+
+
 def test_a_restart_forgets_that_an_autoreset_was_due():
     runner = runner_of(KINDS["sync next step"]([Counting]))
     assert runner.collect(3, np.random.default_rng(0)).terminated[-1]

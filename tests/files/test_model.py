@@ -150,7 +150,7 @@ def test_training_goes_on_in_another_process_with_the_same_bits(tmp_path):
 
 @pytest.mark.parametrize("settings", [
     {}, dict(max_kl=LinearSchedule(0.02), entcoeff=0.01), dict(normalize_rewards=False),
-    dict(scale_steps=True)])
+    dict(scale_steps=True), dict(restarts=0.05)])
 def test_training_goes_on_with_the_same_bits(settings, tmp_path):
     env = SyncVectorEnv([partial(gymnasium.make, "CartPole-v1")] * 3)
     settings = {"seed": 1, "timesteps_per_batch": 99, "normalize_observations": True,
