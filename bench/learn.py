@@ -48,7 +48,7 @@ def arguments_of(env_id: str, changes: dict) -> tuple[dict, int]:
     arguments = PRESETS["tuned"]("") if preset == "general" else PRESETS[preset](env_id)
     arguments |= {name: value for name, value in changes.items() if name not in ("preset", "num_envs")}
     return {name: f"{value.start:g}:{value.end:g}" if isinstance(value, LinearSchedule) else value
-            for name, value in arguments.items()}, num_envs
+            for name, value in arguments.items() if name != "batch_of"}, num_envs  # there is one rank
 
 
 def scheduled(arguments: dict) -> dict:

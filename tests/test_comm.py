@@ -245,9 +245,19 @@ def test_a_guard_ends_no_job_of_one_rank_nor_one_that_leaves_with_success(launch
 def test_a_job_ends_with_a_number_or_a_text(launched, capsys):
     world = launched(World(rank=3, size=4))
     end_job(130)
+    assert world.calls == [("abort", 130)]
     end_job("job: error: why")
-    assert world.calls == [("abort", 130), ("abort", 1)]
     assert "job: error: why\ntrpo_np: rank 3 of 4 ends the job\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rank, others_come, waits", [(0, True, False), (2, True, True), (2, False, False)])
+def test_what_all_ranks_would_say_is_said_by_the_first(launched, monkeypatch, rank, others_come, waits):
+    world, now = launched(World(rank, size=4)), iter(range(100))
+    monkeypatch.setattr(comm.time, "sleep", lambda seconds: seconds > 5 and world.calls.append("wait"))
+    monkeypatch.setattr(comm.time, "monotonic", lambda: next(now))
+    world.Test = lambda: others_come
+    end_job("job: error: why")
+    assert world.calls == ["barrier", *["wait"] * waits, ("abort", 1), "wait"]
 
 
 @pytest.mark.parametrize("world, finalized", [(World(size=1), False), (World(size=2), True)])
@@ -289,10 +299,12 @@ def test_a_launcher_with_one_rank_changes_no_hook(launched):
 
 @pytest.mark.parametrize("own, others, warned", [
     (({0, 1}, 2), [({0, 1}, 2)], "2 ranks on this machine run 4 BLAS threads on 2 cores"),
-    (({0, 1}, 1), [({0, 1}, 1)], None), (({0}, 1), [({0}, 1)], None),  # as many threads as ranks
+    (({0, 1}, 1), [({0, 1}, 1)], None),
+    (({0}, 1), [({0}, 1)], "2 ranks on this machine share 1 core,"),  # as many threads as ranks
     (({0, 1}, 2), [({2, 3}, 2)], None), (({0, 1}, 2), [({2}, 2)], "4 BLAS threads on 3 cores")])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_more_threads_than_cores_are_a_warning_of_the_first(launched, monkeypatch, rank, own, others, warned):
+def test_more_threads_or_ranks_than_cores_are_a_warning_of_the_first(
+        launched, monkeypatch, rank, own, others, warned):
     monkeypatch.setattr(comm, "cores", lambda: own[0])
     monkeypatch.setattr(comm, "blas_threads", lambda: own[1])
     with warnings.catch_warnings(record=True) as caught:

@@ -98,6 +98,10 @@ def test_ranks_with_other_settings_are_named(tmp_path, case, sentence):
     assert status != 0 and re.search(sentence, err, re.DOTALL), err
 
 
+def test_ranks_share_the_batch_of_the_job(tmp_path):
+    assert run(3, tmp_path, "together", "shares").count("shared") == 3
+
+
 def test_an_update_takes_few_collectives(tmp_path):
     """8, and one for each Fisher product, trial step and minibatch, and 2 for each normalisation."""
     run(2, tmp_path, "together", "collectives")
@@ -169,7 +173,65 @@ def test_ranks_that_leave_with_success_end_nothing(tmp_path):
     assert status == 0 and "ends the job" not in err, out + err
 
 
+# --- a job that goes on -------------------------------------------------------------------------------------
+
+def test_a_job_that_loses_a_rank_goes_on_with_fewer_and_the_same_batch(tmp_path):
+    job = ["lasts", "--preset", "tuned", "--vf-iters", "1", "--save-every", "4096", "--log-interval", "1"]
+    process, reached = start(4, tmp_path, "job", *job), 0
+    while reached < 10_000:
+        line = process.stdout.readline()
+        assert process.poll() is None
+        if found := re.search(r"total_timesteps +\| (\d+)", line):
+            reached = int(found[1])
+    os.kill(int((tmp_path / "pid2").read_text()), signal.SIGKILL)
+    killed = time.monotonic()
+    status, out, err = finish(process, 40)
+    assert status != 0 and time.monotonic() - killed < 10, (status, out, err)
+    reached = max([reached, *map(int, re.findall(r"total_timesteps +\| (\d+)", out))])
+    saved = archive.read_archive(tmp_path / "m.npz")[0]["progress"]["num_timesteps"]
+    assert saved % 2048 == 0 and saved >= reached - 4096
+    out = run(2, tmp_path, "job", *job, "--resume", "--num-timesteps", str(saved + 4096))
+    assert "an update takes 2,048 steps in all, 1,024 on each rank; with another number of ranks" in out
+    assert f"m.npz: {saved:,} steps so far" in " ".join(out.split()) and "4,096 steps in" in out
+
+
 # --- how ranks begin ----------------------------------------------------------------------------------------
+
+def with_ranks(folder, *arguments):
+    """Start the program job as a user does, with the option --ranks."""
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("PMI", "OMPI"))}
+    command = [sys.executable, PROGRAMS / "job.py", "lasts", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
+                            env={**environ, "TRPO_NP_NUMBA": "0"})
+
+
+def test_a_job_starts_its_own_ranks(tmp_path):
+    process = with_ranks(tmp_path, "--preset", "tuned", "--num-timesteps", "4096", "--ranks", "2")
+    status, out, err = finish(process)
+    assert status == 0, out + err
+    assert out.count("2 ranks with 1 environment each, 2 in all") == 1
+    assert "an update takes 2,048 steps in all, 1,024 on each rank; with another" in out
+    assert "4,096 steps in" in out and out.count("deterministic return") == 1
+
+
+def test_a_signal_to_a_job_reaches_the_ranks_that_it_started(tmp_path):
+    process = with_ranks(tmp_path, "--ranks", "2")
+    while "total_timesteps" not in process.stdout.readline():
+        assert process.poll() is None
+    process.terminate()
+    status, out, err = finish(process, 40)
+    assert status == 130 and "saved to m.npz" in out and out.count("stopped") == 1, (status, out, err)
+
+
+def test_ranks_say_once_what_all_would_say(tmp_path):
+    for arguments, sentence in [(["--load", "none"], "job: error: none: no archive"),
+                                (["--typo"], "error: unrecognized arguments: --typo"),
+                                (["--ranks", "2"], "error: --ranks 2 does not fit: a launcher started this")]:
+        status, out, err = finish(start(3, tmp_path, "job", "lasts", *arguments), 60)
+        assert status != 0 and (out + err).count(sentence) == 1, (out, err)
+    status, out, err = finish(start(3, tmp_path, "job", "lasts", "--help"), 60)
+    assert status == 0 and out.count("usage:") == 1 and not err
+
 
 @pytest.fixture
 def own_copy(tmp_path):

@@ -34,7 +34,7 @@ def test_the_steps_defaults_are_those_of_the_settings():
 
 def test_every_argument_reaches_its_setting():
     other = {bool: lambda value: not value, int: lambda value: value + 1,
-             float: lambda value: value / 2 or 0.5, str: lambda value: "float64"}
+             float: lambda value: value / 2 or 0.5, str: {"float32": "float64", "rank": "job"}.get}
     changed = {name: other[type(value)](value) for name, value in vars(Settings()).items()}
     assert vars(TRPO("MlpPolicy", None, **changed).settings) == changed
     assert all(changed[name] != value for name, value in vars(Settings()).items())
@@ -44,6 +44,18 @@ def test_every_argument_reaches_its_setting():
     presets.tuned("CartPole-v1"), presets.baselines("Hopper-v5"), presets.atari("paper")[0]])
 def test_presets_are_settings(preset):
     assert preset.keys() - {"policy_kwargs"} <= FIELDS.keys()
+
+
+# --- of one rank --------------------------------------------------------------------------------------------
+
+def test_ranks_have_batches_of_their_own_unless_they_share_the_jobs():
+    own, shared = Settings(lam=0.5), Settings(lam=0.5, batch_of="job", vf_batch_size=64)
+    assert own.for_rank(16) is own and shared.for_rank(1) is shared
+    assert (own.timesteps_per_batch, own.vf_batch_size) == (1024, 128)
+    for ranks, steps, rows in ((2, 512, 32), (3, 342, 22), (16, 64, 4), (100, 11, 1)):
+        share = shared.for_rank(ranks)
+        assert (share.timesteps_per_batch, share.vf_batch_size, share.lam) == (steps, rows, 0.5)
+        assert share.for_rank(ranks) is share  # what was shared out is shared out
 
 
 # --- checked when made --------------------------------------------------------------------------------------

@@ -115,13 +115,18 @@ class Ranks:
             raise
 
     def check_threads(self) -> None:
-        """Warn where the ranks of a machine run more BLAS threads than it has cores for them."""
+        """Warn where the ranks of a machine, or their BLAS threads, are more than it has cores for them."""
         found = self._machine.allgather((blas_threads(), cores()))
         threads, available = sum(n for n, _ in found), len(set().union(*(own for _, own in found)))
         if self._machine.rank == 0 and threads > max(available, len(found)):
             warnings.warn(f"{len(found)} ranks on this machine run {threads} BLAS threads on {available} "
                           "cores, which is slow; set OMP_NUM_THREADS=1 before NumPy is imported",
                           stacklevel=2)
+        if self._machine.rank == 0 and len(found) > available:
+            plural = "s" * (available > 1)
+            warnings.warn(f"{len(found)} ranks on this machine share {available} core{plural}, which is "
+                          "slow: those that wait for others take all of a core; start at most as many ranks "
+                          "as there are cores", stacklevel=2)
 
 
 def guarded(method: Method) -> Method:
@@ -148,11 +153,22 @@ def end_job(status: int | str) -> None:
     if MPI.Is_finalized() or MPI.COMM_WORLD.size == 1:
         return
     text = f"{status}\n" if isinstance(status, str) else ""
+    if text and _all_come(MPI.COMM_WORLD) and MPI.COMM_WORLD.rank:
+        time.sleep(9)  # what all would say, such as that a file is missing, rank 0 says and ends the job
     sys.stdout.flush()  # and one write, since the lines of several ranks would mix:
     sys.stderr.write(f"{text}trpo_np: rank {MPI.COMM_WORLD.rank} of {MPI.COMM_WORLD.size} ends the job\n")
     sys.stderr.flush()
     time.sleep(0.5)  # the launcher may drop what it has not read when it ends the ranks
     MPI.COMM_WORLD.Abort(1 if isinstance(status, str) else status)
+    time.sleep(9)  # where it returns before the launcher ends this process, which has said all
+
+
+def _all_come(world, seconds: float = 2.0) -> bool:
+    """Say whether all ranks call this within so many seconds."""
+    turn, end = world.Ibarrier(), time.monotonic() + seconds
+    while not (come := turn.Test()) and time.monotonic() < end:
+        time.sleep(0.01)
+    return come
 
 
 def check_agreement(values: Sequence, what: str) -> None:

@@ -1,8 +1,9 @@
 """Settings that work: `tuned` for learning fast, `baselines` for comparing with openai/baselines.
 
-A preset holds keyword arguments of TRPO. The sources are rl-baselines3-zoo's trpo.yml, tianshou's examples
-and "What Matters In On-Policy Reinforcement Learning" (arXiv:2006.05990); bench/learn.py shows the returns
-that they reach.
+A preset holds keyword arguments of TRPO. Its batch is the job's, shared by all ranks; with `baselines` each
+rank has its own, as there. The sources are rl-baselines3-zoo's trpo.yml, tianshou's examples and "What
+Matters In On-Policy Reinforcement Learning" (arXiv:2006.05990); bench/learn.py shows the returns that they
+reach.
 """
 
 import copy
@@ -46,7 +47,7 @@ _BASELINES: dict[str, Any] = dict(
 def tuned(env_id: str) -> dict[str, Any]:
     """Return the settings tuned for an environment, or, if it has none, those for continuous control."""
     name = re.split("[:/]", env_id)[-1]  # without its module and namespace
-    return dict(_TUNED.get(name.split("-v")[0], _CONTROL))
+    return _TUNED.get(name.split("-v")[0], _CONTROL) | {"batch_of": "job"}
 
 
 def reported(env_id: str) -> str:
@@ -89,7 +90,8 @@ _ATARI: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 def atari(preset: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return TRPO's arguments for Atari games, and changes of the environment's settings (atari.options)."""
-    return copy.deepcopy(_ATARI[preset])
+    arguments, changes = copy.deepcopy(_ATARI[preset])
+    return arguments | {"batch_of": "rank" if preset == "baselines" else "job"}, changes
 
 
 PRESETS = {"tuned": tuned, "baselines": baselines}

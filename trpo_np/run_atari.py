@@ -6,7 +6,7 @@
 import argparse
 from typing import Any
 
-from .app import jobs, options
+from .app import jobs, launch, options
 
 PROG = "python -m trpo_np.run_atari"
 OPTIONS: dict[str, Any] = {"env": "BreakoutNoFrameskip-v4", "timesteps": "1e7",
@@ -44,6 +44,7 @@ def work(argv: list[str] | None = None) -> int:
 def train(args: argparse.Namespace) -> int:
     """Run the job of these options; return the exit status."""
     jobs.one_thread()
+    launch.start(args)
     from . import atari, presets
     from .files.model import load_policy
     from .policies.images import Visual

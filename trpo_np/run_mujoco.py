@@ -6,7 +6,7 @@
 import argparse
 from typing import Any
 
-from .app import jobs, options
+from .app import jobs, launch, options
 
 PROG = "python -m trpo_np.run_mujoco"
 OPTIONS: dict[str, Any] = {"env": "Reacher-v5", "timesteps": "1e6", "presets": ["tuned", "baselines"],
@@ -24,6 +24,7 @@ def work(argv: list[str] | None = None) -> int:
 def train(args: argparse.Namespace) -> int:
     """Run the job of these options; return the exit status."""
     jobs.one_thread()
+    launch.start(args)
     jobs.find_start(args, OPTIONS["env"])
     from . import atari
     from .envs import make_env

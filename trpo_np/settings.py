@@ -7,7 +7,7 @@ wait for it.
 import math
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -72,14 +72,14 @@ def _check_switch(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value!r}; True or False is needed")
 
 
-def _check_dtype(name: str, value: Any) -> None:
-    if value not in ("float32", "float64"):
-        raise ValueError(f"{name} is {value!r}; 'float32' or 'float64' is needed")
+def _check_choice(name: str, value: Any, choices: tuple) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; {' or '.join(map(repr, choices))} is needed")
 
 
 # --- the settings, each with its default, its range and its meaning -----------------------------------------
 
-def _field(default: Any, check: Callable, help: str, **limits: float) -> Any:
+def _field(default: Any, check: Callable, help: str, **limits: Any) -> Any:
     return field(default=default, metadata={"check": partial(check, **limits), "help": help, **limits})
 
 
@@ -99,6 +99,10 @@ def _switch(default: bool, *, help: str) -> Any:
     return _field(default, _check_switch, help)
 
 
+def _choice(*choices: str, help: str) -> Any:
+    return _field(choices[0], _check_choice, help, choices=choices)
+
+
 # a number, or a function of the remaining progress (1 to 0), such as a LinearSchedule
 Scheduled = float | LinearSchedule | Callable[[float], float]
 
@@ -113,7 +117,7 @@ class Settings:
     gamma: float = _number(
         0.99, 0, 1, help="discount, 0.99 to 0.999; nearer 1 where what counts comes late")
     timesteps_per_batch: int = _whole(
-        1024, help="environment steps per rank and update; more is slower and steadier")
+        1024, help="environment steps per update, see batch-of; more is slower and steadier")
     max_kl: Scheduled = _schedule(
         0.01, 1e-12, help="trust region, 0.001 (pixels) to 0.05; the setting to try first")
     cg_iters: int = _whole(
@@ -152,8 +156,11 @@ class Settings:
         0.0, 0, 1, help="each step's chance to break a training episode off; 0.005 suits control tasks")
     scale_steps: bool = _switch(
         False, help="shorten the step where a batch's advantages spread less than usual")
-    dtype: str = _field(
-        "float32", _check_dtype, "float32, or float64 for checks")
+    batch_of: str = _choice(
+        "rank", "job", help="who has timesteps_per_batch and vf_batch_size: each rank so many, or the job, "
+                            "whose ranks share them")
+    dtype: str = _choice(
+        "float32", "float64", help="float32, or float64 for checks")
 
     def __post_init__(self) -> None:
         for name, item in FIELDS.items():
@@ -174,6 +181,13 @@ class Settings:
             raise ValueError(f"{name} gave {value} where {remaining:.2g} of training remains; "
                              f"a number of at least {low} is needed")
         return value
+
+    def for_rank(self, ranks: int) -> "Settings":
+        """Return those of one of so many ranks, with its part of the job's batches: equal, rounded up."""
+        if self.batch_of == "rank" or ranks == 1:
+            return self
+        shares = {name: -(-getattr(self, name) // ranks) for name in ("timesteps_per_batch", "vf_batch_size")}
+        return replace(self, **shares, batch_of="rank")
 
     def changed(self) -> dict[str, Any]:
         """Return the settings that differ from their defaults."""

@@ -47,8 +47,9 @@ class TRPO(StableBaselines):
     env: a gymnasium id, Env, VectorEnv, VecEnv, EnvPool, or None.
     gamma: discount, 0.99 to 0.999; nearer 1 where what counts comes late.
     lam: GAE's trade of variance (1) for bias (0), 0.9 to 1.
-    timesteps_per_batch: environment steps per rank and update, over all environments of a rank; more is
-        slower and steadier.
+    timesteps_per_batch: environment steps per update; more is slower and steadier.
+    batch_of: "rank": timesteps_per_batch and vf_batch_size are each rank's; "job": all ranks share them, each
+        takes an equal part, rounded up. A rank's environments share its part, rounded up too.
     max_kl: trust region, 0.001 (pixels) to 0.05; the setting to try first.
     kl_tolerance: a step is accepted up to this multiple of max_kl.
     cg_iters, cg_damping: conjugate gradient; a damping of 0.1 suits control tasks.
@@ -112,6 +113,7 @@ class TRPO(StableBaselines):
     clip_rewards: bool
     restarts: float
     scale_steps: bool
+    batch_of: str
     dtype: str
     # made by `set_env`
     runner: Runner
@@ -128,7 +130,7 @@ class TRPO(StableBaselines):
                  normalize_advantage: bool = True, normalize_observations: bool = False,
                  normalize_rewards: bool = False, bootstrap_truncated: bool = True,
                  clip_rewards: bool = False, restarts: float = 0.0, scale_steps: bool = False,
-                 dtype: "DTypeLike" = "float32", comm: Any = None, **others: Any) -> None:
+                 batch_of: str = "rank", dtype: "DTypeLike" = "float32", comm: Any = None, **others: Any) -> None:
         answer("TRPO", others, FIELDS)
         if isinstance(env, VecNormalize):
             normalize_observations |= env.norm_obs
@@ -140,7 +142,8 @@ class TRPO(StableBaselines):
             linesearch_shrink=linesearch_shrink, kl_tolerance=kl_tolerance,
             normalize_advantage=normalize_advantage, normalize_observations=normalize_observations,
             normalize_rewards=normalize_rewards, bootstrap_truncated=bootstrap_truncated,
-            clip_rewards=clip_rewards, restarts=restarts, scale_steps=scale_steps, dtype=cast(str, dtype))
+            clip_rewards=clip_rewards, restarts=restarts, scale_steps=scale_steps, batch_of=batch_of,
+            dtype=cast(str, dtype))
         if policy_kwargs is not None and not isinstance(policy_kwargs, dict):
             raise ValueError(f"policy_kwargs is {policy_kwargs!r}; "
                              "a dict of the policy's arguments is needed")
@@ -190,7 +193,7 @@ class TRPO(StableBaselines):
             for what in ("observation_space", "action_space"):
                 if differs := spaces.difference(getattr(stepper, what), getattr(self.policy, what)):
                     raise ValueError(f"the environment's {what} does not fit the model: {differs}")
-        _check_batch(settings, stepper)
+        _check_batch(settings, self.comm.size, stepper)
         if settings.restarts and not stepper.breaks_off:
             warnings.warn(f"restarts={settings.restarts} is left out: {type(env).__name__} resets its "
                           "environments itself; DummyVecEnv lets episodes be broken off", stacklevel=3)
@@ -225,7 +228,7 @@ class TRPO(StableBaselines):
         if name in FIELDS:
             settings = replace(self.settings, **{name: value})
             if "stepper" in vars(self):
-                _check_batch(settings, self.stepper)
+                _check_batch(settings, self.comm.size, self.stepper)
             self.settings = settings
         elif name == "env":
             self.set_env(value)
@@ -323,7 +326,11 @@ class TRPO(StableBaselines):
 
     def _begin(self, seed: int | None, anew: bool) -> None:
         """Prepare to learn: compile, take another seed or count of steps, see whether episodes can go on."""
-        stepper = self.stepper
+        stepper, ranks, batch = self.stepper, self.comm.size, self.settings.timesteps_per_batch
+        share = self.settings.for_rank(ranks).timesteps_per_batch
+        if share < min(batch, 32) and self.comm.rank == 0:
+            warnings.warn(f"{ranks} ranks share a batch of {batch:,} steps: {share} a rank are few for what "
+                          "messages between ranks cost; fewer ranks may be faster", stacklevel=4)
         self.comm.first_on_machine(lambda: warm_up(self.policy.kernel_files))
         if anew or seed is not None:
             self.restart_pending, self.held = True, None
@@ -359,7 +366,8 @@ class TRPO(StableBaselines):
             self._start_episodes()
         # ranks that drifted apart must not go on
         state = comm.size > 1 and fingerprint(self, self.snapshot)
-        steps = -(-self.settings.timesteps_per_batch // self.stepper.num_envs)
+        share = self.settings.for_rank(comm.size).timesteps_per_batch
+        steps = -(-share // self.stepper.num_envs)
         segment = self.runner.collect(steps, self._rng(NOISE, self.updates), self._step_hook(callback),
                                       self.settings.restarts)
         reports = comm.gather((state, segment and (int(segment.valid.sum()), segment.episodes,
@@ -385,10 +393,11 @@ class TRPO(StableBaselines):
         this, each with its own segment.
         """
         stats, memory = improve(
-            self.policy, self.adam, self.reward_normalizer, self.usual_spread, segment, self.settings,
-            remaining, self._rng(SHUFFLE, self.updates + 1), self.comm)
+            self.policy, self.adam, self.reward_normalizer, self.usual_spread, segment,
+            self.settings.for_rank(self.comm.size), remaining, self._rng(SHUFFLE, self.updates + 1),
+            self.comm)
         self.updates, self.failures = self.updates + 1, 0
-        if stats:
+        if "no_update" not in stats:
             self.skipped_updates += not stats["step_fraction"]
             stats |= {"n_updates": self.updates, "skipped_updates": self.skipped_updates}
         return stats, memory
@@ -599,10 +608,12 @@ class RunLogger(Logger):
             output.write(values, int(step))
 
 
-def _check_batch(settings: Settings, stepper) -> None:
-    if stepper.num_envs > settings.timesteps_per_batch:
-        raise ValueError(f"timesteps_per_batch is {settings.timesteps_per_batch}, fewer than the "
-                         f"{stepper.num_envs} environments; each must take at least one step")
+def _check_batch(settings: Settings, ranks: int, stepper) -> None:
+    share, n = settings.for_rank(ranks).timesteps_per_batch, stepper.num_envs
+    if n > share:
+        of_rank = f", of which a rank has {share}" if share < settings.timesteps_per_batch else ""
+        raise ValueError(f"timesteps_per_batch is {settings.timesteps_per_batch}{of_rank}, fewer than the "
+                         f"{n} environments; each must take at least one step")
 
 
 def _check_number(name: str, value, least: int) -> None:

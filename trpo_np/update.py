@@ -44,8 +44,8 @@ def improve(policy: Policy, adam: Adam, reward_normalizer: RewardNormalizer, usu
 
     adam: the critic's optimiser. reward_normalizer: the statistics that scale rewards. usual: the spread of
     earlier batches' advantages. remaining: the progress that schedules see, 1 at the start of training, 0 at
-    its end. rng: shuffles the critic's minibatches. There are no numbers if no step was tried: nothing in the
-    segment counts, or a first batch only brings statistics.
+    its end. rng: shuffles the critic's minibatches. If no step was tried, there is only the reason,
+    `no_update`: nothing in the segment counts, or a first batch only brings statistics.
     """
     max_kl, entcoeff = settings.at("max_kl", remaining), settings.at("entcoeff", remaining)
     stepsize = settings.at("vf_stepsize", remaining)
@@ -60,7 +60,8 @@ def improve(policy: Policy, adam: Adam, reward_normalizer: RewardNormalizer, usu
     goals = advantage(seg, values, settings, reward_normalizer, comm)
     if goals.samples == 0 or not policy.normalizer.ready:
         merge(policy, seg, comm)
-        return {}, values.memory
+        nothing, first = "no step of this batch counts", "the first batch brings the mean image"
+        return {"no_update": first if goals.samples else nothing}, values.memory
 
     # step: move the policy, as far as the trust region and what there is to learn allow
     if settings.scale_steps:

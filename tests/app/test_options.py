@@ -45,14 +45,16 @@ def test_every_argument_of_trpo_is_an_option():
     elsewhere = {"self", "policy", "env", "verbose", "tensorboard_log", "policy_kwargs", "seed", "comm",
                  "others"}
     assert set(inspect.signature(TRPO.__init__).parameters) - elsewhere == FIELDS.keys()
-    values = dict.fromkeys(FIELDS, "0.5") | {name: "7" for name, item in FIELDS.items() if item.type is int}
+    chosen = {"dtype": "float64", "batch_of": "job"}
+    values = dict.fromkeys(FIELDS, "0.5") | chosen
+    values |= {name: "7" for name, item in FIELDS.items() if item.type is int}
     words = []
     for name, item in FIELDS.items():
         flag = "--" + name.replace("_", "-")
-        words += [flag] if item.type is bool else [flag, "float64" if name == "dtype" else values[name]]
+        words += [flag] if item.type is bool else [flag, values[name]]
     given = options.given_settings(parse(*words))
     assert given == {name: True if item.type is bool else 7 if item.type is int else 0.5
-                     for name, item in FIELDS.items()} | {"dtype": "float64"}
+                     for name, item in FIELDS.items()} | chosen
     assert TRPO("MlpPolicy", None, **given).cg_iters == 7
 
 

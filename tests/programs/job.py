@@ -1,14 +1,21 @@
-"""A training job on several ranks, in which rank 1 may fail. Usage: job.py raises | is_missing | lasts."""
+"""A training job on several ranks, in which rank 1 may fail.
 
+Usage: job.py raises | is_missing | lasts [OPTION...]. Ranks leave the numbers of their processes in
+the files pid0, pid1, ...
+"""
+
+import os
 import sys
+from pathlib import Path
 
-from ranks import fault
+from ranks import RANK, fault
 from toys import Shifted
 
 from trpo_np import envs, run_mujoco
 from trpo_np.app import jobs
 
 MODE = sys.argv[1]
+Path(f"pid{RANK}").write_text(str(os.getpid()))
 
 
 class Env(Shifted):
@@ -25,5 +32,5 @@ def make_env(*_, **__):
 
 
 envs.make_env = make_env
-OPTIONS = ["--env", "Toy", "--preset", "baselines", "--num-timesteps", "1e9", "--save", "m"]
+OPTIONS = ["--env", "Toy", "--preset", "baselines", "--num-timesteps", "1e9", "--save", "m", *sys.argv[2:]]
 jobs.main(lambda: run_mujoco.work(OPTIONS), "job")

@@ -11,6 +11,7 @@ from toys import Shifted, Vector
 from trpo_np import TRPO
 from trpo_np.comm import Ranks
 from trpo_np.policies import MlpPolicy
+from trpo_np.vec_env import DummyVecEnv
 
 
 class Brief(MlpPolicy):
@@ -68,6 +69,30 @@ def collectives():
         trials = round(1 - np.log2(last["step_fraction"]))
         expected = {"gather": 3, "sum": 4 + 4 * normalised + last["cg_products"] + trials + 3 * 4, "align": 1}
         assert calls == expected, (calls, expected)
+
+
+def shares():
+    """Share the batch of the job: three ranks take the steps of one, and as many minibatches."""
+    model = toy(batch_of="job", timesteps_per_batch=96, vf_batch_size=16, vf_iters=2)
+    model.learn(960)
+    assert (model.num_timesteps, model.updates, model.adam.t) == (960, 10, 10 * 2 * 6)
+    assert model.settings.vf_batch_size == 16
+    env = DummyVecEnv([Shifted, Shifted])
+    model = toy(env, batch_of="job", timesteps_per_batch=100)  # 34 steps a rank, 17 of each environment
+    model.learn(1)
+    assert model.num_timesteps == 3 * 34
+    try:
+        model.timesteps_per_batch = 3
+    except ValueError as error:
+        assert "timesteps_per_batch is 3, of which a rank has 1, fewer than the 2 environments" in str(error)
+    else:
+        raise AssertionError("a rank has fewer steps than environments")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        toy(batch_of="job", timesteps_per_batch=93).learn(1)
+    few = [str(w.message) for w in said if "3 ranks share a batch of 93 steps: 31 a rank" in str(w.message)]
+    assert len(few) == (RANK == 0)
+    return "shared"
 
 
 def stops(hook):
@@ -156,7 +181,7 @@ def alone(absent):
     return said
 
 
-CASES = [long, collectives, stops, nan, differ, resumed, compiled, threads, caught, alone]
+CASES = [long, collectives, shares, stops, nan, differ, resumed, compiled, threads, caught, alone]
 
 if __name__ == "__main__":
     case = {fun.__name__: fun for fun in CASES}[sys.argv[1]]

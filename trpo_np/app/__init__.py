@@ -1,2 +1,3 @@
 """Shared by the entry points: `signals` (Ctrl-C and its like), `options`, `modules` (the user's own),
-`jobs` (one training job), `plots`, `svg` (charts for a page), `report` (the page), `sweep` (many), `info`."""
+`launch` (of ranks), `jobs` (one training job), `plots`, `svg` (charts for a page), `report` (the page),
+`sweep` (many), `info`."""

@@ -20,7 +20,7 @@ import time
 from contextlib import closing, suppress
 
 from ..kernels.threads import THREADS
-from . import modules, options
+from . import launch, modules, options
 from .signals import Signals, boundaries
 
 LOGS, UNSAVED = ("progress.csv", "progress.json", "monitor.csv"), "unsaved.json"
@@ -56,7 +56,10 @@ def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: l
     add("--seed", type=options.count, default=0, metavar="N",
         help=f"same seed, same result, on the same machine with the same versions {shown}")
     add("--num-envs", type=options.positive, default=num_envs, metavar="N",
-        help=f"environments stepped in turn; the batch is shared out among them {shown}")
+        help=f"environments stepped in turn, of each rank; the batch is shared out among them {shown}")
+    add("--ranks", type=launch.ranks, metavar="N",
+        help="run as so many ranks, which share the work, on cores of this machine; auto: one for each core "
+             "(default: 1, or as many as mpiexec started)")
     add("--preset", choices=presets, default=presets[0],
         help="tuned: settings that learn fast, chosen for this environment or for its kind; baselines: "
              "those of openai/baselines, to compare "
@@ -88,7 +91,8 @@ def parse(p: argparse.ArgumentParser, argv: list[str] | None,
           commands: tuple[str, ...] = ()) -> argparse.Namespace:
     """Parse a command line, see `options.with_config`; note it as `argv`, with the program as `command`."""
     argv = options.with_config(argv, commands)
-    return p.parse_args(argv, argparse.Namespace(argv=argv, command=shlex.join([*p.prog.split(), *argv])))
+    with launch.once():
+        return p.parse_args(argv, argparse.Namespace(argv=argv, command=shlex.join([*p.prog.split(), *argv])))
 
 
 def find_env(given: str | None, file: str | None, default: str = "", command: str = "...") -> str:
@@ -327,9 +331,13 @@ def introduce(args: argparse.Namespace, model, preset: dict, path: str, training
     def plural(n, what):
         return f"{n:,} {what}{'s' * (n != 1)}"
 
+    n, ranks = model.get_env().num_envs, model.comm.size
+    where = f"{plural(n, 'environment')}, 1 rank"
+    if ranks > 1:
+        where = f"{ranks} ranks with {plural(n, 'environment')} each, {ranks * n:,} in all"
     lines = [f"TRPO on {args.env}: {plural(args.num_timesteps, 'step')}, seed {model.seed}, "
-             f"{plural(model.get_env().num_envs, 'environment')}, {plural(model.comm.size, 'rank')}, "
-             f"OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}"] + [about] * bool(about)
+             f"{where}, OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}"]
+    lines += [about] * bool(about)
     if args.load:
         given = ", ".join(f"{name} {value}" for name, value in options.given_settings(args).items())
         changed = f", but {given}" if given else ""
@@ -339,11 +347,21 @@ def introduce(args: argparse.Namespace, model, preset: dict, path: str, training
     else:
         lines += [f"{path} is not there: the job begins"] * args.resume
         lines.append(f"{args.preset}: " + ", ".join(f"{name} {value}" for name, value in preset.items()))
+    if ranks > 1:
+        lines.append(batch(model.settings, ranks, n))
     if training:
         lines.append(f"model: {path}" + f", saved every {args.save_every:,} steps" * bool(args.save_every))
         lines += [f"logs: {args.log_dir}"] * bool(args.log_dir)
     for line in lines:
         print(textwrap.fill(line, 100, subsequent_indent="    ", break_on_hyphens=False), flush=True)
+
+
+def batch(settings, ranks: int, n: int) -> str:
+    """Return a line about the steps of an update on several ranks, each with n environments."""
+    each = -(-settings.for_rank(ranks).timesteps_per_batch // n) * n
+    other = "as many" if settings.batch_of == "job" else f"{each:,} times that number"
+    return (f"an update takes {ranks * each:,} steps in all, {each:,} on each rank; with another number of "
+            f"ranks it takes {other}")
 
 
 def train(model, args: argparse.Namespace, path: str, signals: Signals) -> None:

@@ -104,13 +104,15 @@ def add_settings(p: argparse.ArgumentParser, policies: list[str]) -> None:
                             "preset's)")
     group.add_argument("--normalize", action=argparse.BooleanOptionalAction,
                        help="--normalize-observations and --normalize-rewards (default: the preset's)")
-    readers: dict[Any, Any] = {int: ("N", count), float: ("X", number), str: ("TYPE", str)}
+    readers: dict[Any, Any] = {int: ("N", count), float: ("X", number)}
     for name, item in FIELDS.items():
         flag = f"--{name.replace('_', '-')}"
         own = str(item.default) if item.type is not bool else "yes" if item.default else "no"
         help = f"{item.metadata['help']} (default: the preset's, else {own})"
         if item.type is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, help=help)
+        elif item.type is str:
+            group.add_argument(flag, choices=item.metadata["choices"], help=help)
         else:
             shown, reader = readers.get(item.type, ("X[:Y]", schedule))
             group.add_argument(flag, metavar=shown, type=reader, help=help)
