@@ -310,7 +310,7 @@ class TRPO(StableBaselines):
                 self.snapshot = Snapshot(self)  # from now on the update counts
                 seconds += segment.env_seconds, segment.policy_seconds, time.perf_counter() - clock
                 progress.clear()
-                going = all(comm.gather(callback.on_update_end() is not False and going))
+                going = comm.sum(int(callback.on_update_end() is not False and going)) == comm.size
 
                 # log: tables and files, every `log_interval` updates and at the end
                 for key, number in stats.items():

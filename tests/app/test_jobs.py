@@ -682,14 +682,13 @@ print(signals.came)
     assert done.stdout == "True\n"
 
 
-def test_a_signal_that_comes_while_ranks_confer_is_not_forgotten():
-    class Comm(OneProcess):
-        def gather(self, x):
-            signals.came = True
-            return [x]
-    signals = jobs.Signals()
-    model = argparse.Namespace(comm=Comm(), num_timesteps=0, episodes=0, recent=[])
-    assert boundaries(signals, model)._on_update_end() is True and signals.came
+def test_a_signal_to_a_rank_ends_training_after_the_update():
+    signals, model = jobs.Signals(), argparse.Namespace(comm=argparse.Namespace(size=2))
+    hooks = boundaries(signals, model)
+    hooks._on_training_start()
+    assert hooks._on_update_end() is True
+    signals.handle()  # does not raise
+    assert hooks._on_update_end() is False and signals.came
 
 
 def test_one_thread_is_set_unless_a_number_was():

@@ -67,7 +67,7 @@ def collectives():
         model.learn(1, On("_on_rollout_start", calls.clear))
         last = logged.pop()
         trials = round(1 - np.log2(last["step_fraction"]))
-        expected = {"gather": 3, "sum": 4 + 4 * normalised + last["cg_products"] + trials + 3 * 4, "align": 1}
+        expected = {"gather": 2, "sum": 5 + 4 * normalised + last["cg_products"] + trials + 3 * 4, "align": 1}
         assert calls == expected, (calls, expected)
 
 

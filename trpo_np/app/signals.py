@@ -59,8 +59,6 @@ def boundaries(signals: Signals, model):
             signals.held = True
 
         def _on_update_end(self):
-            stop = any(model.comm.gather(signals.came))
-            signals.came |= stop  # and keep one that has come since
-            return not stop
+            return not signals.came  # if it came to one rank, `learn` stops all
 
     return Boundaries()

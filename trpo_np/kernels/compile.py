@@ -102,14 +102,14 @@ def compile_all(files: Container[str] | None = None) -> bool:
 
     wanted = [one for one in KERNELS if files is None or one.loop.__module__.rpartition(".")[2] in files]
     todo = [one for one in wanted if one.compiled is None]
-    notice = threading.Timer(2.0, print, ["trpo_np: compiling kernels, once on this machine ..."],
-                             {"file": sys.stderr, "flush": True})
+    notice = threading.Timer(2.0, print, kwargs={"file": sys.stderr, "flush": True})
     notice.daemon = True
     if todo:
         load_blas()
 
-    def announce():
+    def announce(where):
         if notice.ident is None:  # not started yet
+            notice.args = [f"trpo_np: compiling kernels, {where} ..."]
             notice.start()
 
     for one in todo:
@@ -139,10 +139,10 @@ def load_blas() -> None:
         del sys.modules[name]
 
 
-def compiled_loop(one: Kernel, announce: Callable[[], object] = lambda: None) -> Callable:
+def compiled_loop(one: Kernel, announce: Callable[[str], object] = lambda where: None) -> Callable:
     """Compile a kernel's loop, with numba's cache, or without where no folder for it is writable.
 
-    `announce()` is called before what takes seconds: where the cache does not hold the loop.
+    `announce(where)` is called before what takes seconds: where the cache does not hold the loop.
     """
     import numba
 
@@ -154,10 +154,10 @@ def compiled_loop(one: Kernel, announce: Callable[[], object] = lambda: None) ->
     try:
         compiled = _cached(numba, one.loop, options)
         if not any(Path(compiled.stats.cache_path).glob(f"*.{one.loop.__name__}-*.nbi")):  # type: ignore
-            announce()
+            announce("once on this machine")
         _call(compiled, one)
     except Exception:  # no place for a cache, or a damaged one, from which pickle raises errors of many kinds
-        announce()
+        announce("in this process alone, as their cache cannot be used")
         compiled = numba.njit(**options)(one.loop)
         _call(compiled, one)
     return compiled
