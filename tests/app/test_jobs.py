@@ -20,7 +20,6 @@ from trpo_np import TRPO, envs, evaluation, load_policy, presets, run_mujoco, up
 from trpo_np.app import jobs, options
 from trpo_np.app.signals import boundaries
 from trpo_np.callbacks import CallbackList
-from trpo_np.comm import OneProcess
 from trpo_np.files import archive
 from trpo_np.logger import EpisodeLog, Progress
 from trpo_np.policies import fast
