@@ -16,6 +16,7 @@ from typing import NamedTuple
 import _learned
 import _timing
 import numpy as np
+import time_to_score
 
 HERE = Path(__file__).parent
 HEAD = """# Measured
@@ -63,6 +64,8 @@ def kind(line: dict) -> tuple:
         return "memory", line["task"], line["policy"]
     if line["stem"] == "learn":
         return "learn", line["env"], line["setting"], line["seed"], line["budget"]
+    if line["stem"] == "time_to_score":
+        return "time_to_score", time_to_score.key(line)
     return line["stem"], line["command"], line.get("env"), line.get("cells")
 
 
@@ -397,6 +400,15 @@ def tell_scaling(lines):
             + f"\n{curves}\n" * bool(curves))
 
 
+def tell_time_to_score(lines):
+    parts = []
+    for to_the_end, rows in ((False, time_to_score.table), (True, time_to_score.curves)):
+        if runs := [line for line in lines if line["to_the_end"] == to_the_end]:
+            heads, *rest = rows(runs)
+            parts.append(table(heads, rest))
+    return "\n".join(parts)
+
+
 def tell_two_hosts(lines):
     rows = [[f"{delay} ms, {found['link']}", f"{number(found['crossed'] / 1e6)} MB",
              seconds(found["measured"]["seconds"]), seconds(found["predicted"])]
@@ -481,7 +493,7 @@ def ranges(numbers: list[int]) -> str:
 TOLD = {fun.__name__.removeprefix("tell_"): fun for fun in (
     tell_vs_sb3, tell_atari, tell_vs_recurrent, tell_predict, tell_update, tell_limits, tell_bodies,
     tell_conv, tell_lstm, tell_growth, tell_shares, tell_compile, tell_imports, tell_overhead, tell_scaling,
-    tell_two_hosts, tell_learn, tell_starts, tell_curves, tell_memory, tell_identity)}
+    tell_time_to_score, tell_two_hosts, tell_learn, tell_starts, tell_curves, tell_memory, tell_identity)}
 
 
 def question(stem: str) -> str:

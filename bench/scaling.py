@@ -1,8 +1,12 @@
 """How does training scale over MPI ranks? Measured at 1 and 2 ranks here, predicted for up to 1,024.
 
-The model: each rank's batch stays the same, so an update takes
+The model: all ranks share the batch of the job, so an update on P ranks takes
 
-    compute + wait for the slowest rank + sum over its collectives of their time
+    fixed + shared / P + wait for the slowest rank + sum over its collectives of their time
+
+`fixed` is what does not shrink with the samples, such as conjugate gradient's and Adam's work on vectors;
+one process shows it with its batches cut to an eighth. --changes measures other settings: larger batches
+scale further.
 
 With a the latency and b the time of a byte, an all-reduce of n bytes over P ranks takes log2(P) (a + n b) up
 to 2 kB and beyond 2 log2(P) a + 2 (P - 1) / P n b, as MPICH chooses; a broadcast the cheaper of log2(P) (a +
@@ -31,6 +35,7 @@ MESSAGE = ("latency", "seconds a byte", "latencies a message")
 NETWORKS = {"1 Gbit/s": (50e-6, 8 / 1e9, 2), "10 Gbit/s": (20e-6, 8 / 1e10, 2),
             "100 Gbit/s": (3e-6, 8 / 1e11, 1)}
 RANKS = [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
+PARTS = 8  # into which the batch is cut to see what does not shrink with it
 MPIEXEC = next((str(p) for p in [Path(sys.executable).with_name("mpiexec")] if p.exists()),
                shutil.which("mpiexec"))
 
@@ -59,8 +64,9 @@ def communication(calls: list, ranks: int, per_host: int, inside: tuple, between
 
 def predict(one: dict, ranks: int, per_host: int, inside: tuple, between: tuple) -> float:
     """Return the seconds of an update on many ranks, from what it took on one."""
-    return one["seconds"] + communication(one["calls"], ranks, per_host, inside,
-                                          between) + wait(one["spread"], ranks)
+    compute = one["fixed"] + (one["seconds"] - one["fixed"]) / ranks
+    return compute + communication(one["calls"], ranks, per_host, inside,
+                                   between) + wait(one["spread"], ranks) * compute / one["seconds"]
 
 
 def wait(spread: float, ranks: int) -> float:
@@ -104,27 +110,31 @@ class Meter:
         return self._timed("align", x)
 
 
-def make_model(case, comm):
+def make_model(case, comm, parts=1, changes=None):
     from trpo_np import TRPO, presets
+    from trpo_np.settings import Settings
     network, env_id = case.split(":")
+    preset, options = (presets.tuned(env_id), {}) if network == "mlp" else presets.atari("tuned")
+    preset |= changes or {}
+    kwargs = preset.pop("policy_kwargs", {})
+    settings = vars(Settings(**preset).for_rank(parts)) | {"batch_of": "job"}
     if network == "mlp":
         from trpo_np.envs import make_env
-        return TRPO("MlpPolicy", make_env(env_id), seed=0, comm=comm, **presets.tuned(env_id))
+        return TRPO("MlpPolicy", make_env(env_id), seed=0, comm=comm, policy_kwargs=kwargs, **settings)
     from trpo_np import atari
-    preset, settings = presets.atari("tuned")
-    preset["policy_kwargs"] = preset["policy_kwargs"] | {"cnn_extractor": network}
-    return TRPO("CnnPolicy", atari.make_atari(env_id, 8, **settings), seed=0, comm=comm, **preset)
+    return TRPO("CnnPolicy", atari.make_atari(env_id, 8, **options), seed=0, comm=comm,
+                policy_kwargs=kwargs | {"cnn_extractor": network}, **settings)
 
 
-def worker(case, updates):
-    """Train; print what an update took, phase by phase, as JSON (rank 0)."""
+def worker(case, updates, parts=1, changes=None):
+    """Train on a part of the batch; print what an update took, phase by phase, as JSON (rank 0)."""
     import numpy as np
 
     from trpo_np import update
     from trpo_np.callbacks import BaseCallback
     from trpo_np.comm import connect
     comm = Meter(connect())
-    model = make_model(case, comm)
+    model = make_model(case, comm, parts, changes)
     phases = {}
 
     def timed(name, fun):
@@ -154,7 +164,7 @@ def worker(case, updates):
     model.learn(1e12, Watch())
     rows = rows[2:]  # the first ones load kernels and touch memory
     seconds = [row[0] for row in rows]
-    steps = model.num_timesteps / (model.updates * comm.size)
+    steps = model.num_timesteps / (model.updates * comm.size)  # of a rank
     parts = {name: statistics.mean(row[2].get(name, 0.0) for row in rows)
              for name in ("update", "step", "critic")}
     parts = {"rollout": statistics.mean(seconds) - parts["update"], "step": parts["step"],
@@ -171,23 +181,6 @@ def worker(case, updates):
                           "in_collectives": float(np.mean(gathered, axis=0)[1]), "phases": parts,
                           "parameters": model.policy.params.flat.size,
                           "calls": [[*key, n] for key, n in calls.items()]}))
-
-
-def curve(env_id, seed, steps, batch):
-    """Train with this batch over all ranks; print the mean return of 100 episodes on the way (rank 0)."""
-    from trpo_np import TRPO, presets
-    from trpo_np.callbacks import BaseCallback
-    from trpo_np.comm import connect
-    from trpo_np.envs import make_env
-    comm, points = connect(), []
-
-    class Watch(BaseCallback):
-        def _on_rollout_end(self):
-            points.append([self.model.num_timesteps, statistics.mean(r for r, _ in self.model.recent)])
-    settings = presets.tuned(env_id) | {"timesteps_per_batch": batch // comm.size}
-    TRPO("MlpPolicy", make_env(env_id), seed=seed, comm=comm, **settings).learn(steps, Watch())
-    if comm.rank == 0:
-        print(json.dumps(points))
 
 
 def ping(rounds):
@@ -233,15 +226,19 @@ def run(ranks, *job, prefix=(), options=(), environ=None, seconds=1800):
 
 # --- the report ---------------------------------------------------------------------------------------------
 
-def measure(case, updates, rounds, inside):
-    """Return the medians at 1 and 2 ranks, taking turns."""
-    found = {1: [], 2: []}
+def measure(case, updates, rounds=1, most=1, changes="{}"):
+    """Return the medians at 1 and 2 ranks (at most `most`), taking turns; at 1 rank with what is `fixed`."""
+    found = {(1, 1): [], (1, PARTS): [], (2, 1): []}
     for _ in range(rounds):
-        for ranks in (1, 2)[:1 + (inside is not None)]:
-            if result := run(ranks, "worker", case, updates):
-                found[ranks].append(result)
-    return {n: sorted(results, key=lambda r: r["seconds"])[len(results) // 2]
-            for n, results in found.items() if results}
+        for (ranks, parts), results in found.items():
+            if ranks <= most and (result := run(ranks, "worker", case, updates, parts, changes)):
+                results.append(result)
+    median = {key: sorted(results, key=lambda r: r["seconds"])[len(results) // 2]
+              for key, results in found.items() if results}
+    if {(1, 1), (1, PARTS)} <= median.keys():
+        whole, part = median[1, 1]["seconds"], median[1, PARTS]["seconds"]
+        median[1, 1]["fixed"] = min(max((PARTS * part - whole) / (PARTS - 1), 0.0), whole)
+    return {ranks: result for (ranks, parts), result in median.items() if parts == 1}
 
 
 def report(case, measured, inside, per_host):
@@ -249,10 +246,11 @@ def report(case, measured, inside, per_host):
     one = measured[1]
     compute, megabytes = one["seconds"], sum(n * number for _, n, number in one["calls"]) / 1e6
     count = sum(number for *_, number in one["calls"])
-    print(f"\n{case}: {one['parameters']:,} parameters, {one['steps']:.0f} steps a rank and update; one "
+    print(f"\n{case}: {one['parameters']:,} parameters, {one['steps']:.0f} steps an update; one "
           f"rank: {one['steps'] / compute:,.0f} steps/s, {1e3 * compute:.0f} ms an update ("
           + ", ".join(f"{name} {1e3 * t:.0f}" for name, t in one["phases"].items())
-          + f"); {count:.0f} collectives of {megabytes:.2f} MB in all", flush=True)
+          + f"), of which {1e3 * one['fixed']:.1f} do not shrink with the batch; {count:.0f} collectives of "
+          f"{megabytes:.2f} MB in all", flush=True)
     if two := measured.get(2):
         predicted = predict(one, 2, 2, inside, inside)
         print(f"  2 ranks here: measured {1e3 * two['seconds']:.0f} ms an update (of which in collectives, "
@@ -266,24 +264,13 @@ def report(case, measured, inside, per_host):
         row = []
         for name, network in NETWORKS.items():
             seconds = predict(one, ranks, per_host, inside or (1e-6, 2e-10, 1), network)
-            table[f"{name}, {ranks}"] = [seconds, compute / seconds]
-            row.append(f"{1e3 * seconds:>13,.0f} ms {100 * compute / seconds:>5.0f} %")
+            table[f"{name}, {ranks}"] = [seconds, compute / seconds / ranks]
+            row.append(f"{1e3 * seconds:>13,.1f} ms {100 * compute / seconds / ranks:>5.0f} %")
         print(f"  {ranks:>7}" + "".join(f"{cell:>24}" for cell in row), flush=True)
+    for name in NETWORKS:
+        least = [ranks for ranks in RANKS if table[f"{name}, {ranks}"][1] < 0.5]
+        print(f"  {name}: less than 50 % " + (f"from {least[0]} ranks on" if least else "at none of these"))
     return table
-
-
-def curves(env_id, seeds, steps, batch=4096):
-    """Print learning curves of 1 and 2 ranks, which share the same total batch; return them."""
-    found = {n: [run(n, "curve", env_id, seed, steps, batch) for seed in range(seeds)] for n in (1, 2)}
-    print(f"\n{env_id}, {batch} steps an update in all, mean return of the last 100 episodes over {seeds} "
-          "seeds (spread)")
-    for tenth in range(1, 11):
-        cells = []
-        for n, runs in found.items():
-            at = [next(value for step, value in points if step >= tenth * steps // 10) for points in runs]
-            cells.append(f"{n} rank{'s' * (n > 1)} {statistics.mean(at):9.1f} ({statistics.pstdev(at):.1f})")
-        print(f"  {tenth * steps // 10:>9,} steps   " + "   ".join(cells), flush=True)
-    return found
 
 
 def main():
@@ -292,8 +279,7 @@ def main():
             "mlp:HalfCheetah-v4", "cnn_small:PongNoFrameskip-v4", "nature_cnn:PongNoFrameskip-v4"]),
         rounds=dict(type=int, default=3), updates=dict(type=int, default=20),
         ranks_per_host=dict(type=int, default=16),
-        curve=dict(type=int, default=0, metavar="SEEDS",
-                   help="also compare learning curves on HalfCheetah-v4"))
+        changes=dict(default="{}", metavar="JSON", help='such as {"timesteps_per_batch": 16384}'))
     if args.quick:
         args.cases, args.rounds, args.updates = ["mlp:CartPole-v1"], 1, 2
     inside = None
@@ -305,21 +291,17 @@ def main():
     results = {}
     for case in args.cases:
         measured = measure(case, args.updates if case.startswith("mlp") else max(2, args.updates // 4),
-                           args.rounds, inside)
-        if 1 in measured:
+                           args.rounds, 1 + (inside is not None), args.changes)
+        if "fixed" in measured.get(1, {}):
             results[case] = {"measured": measured,
                              "predicted": report(case, measured, inside, args.ranks_per_host)}
-    learnt = curves("HalfCheetah-v4", args.curve, 300_000) if args.curve and inside else {}
-    _timing.save(args, {"curves": learnt, "message": inside and dict(zip(MESSAGE, inside)),
-                  "ranks_per_host": args.ranks_per_host,
-                        "cases": results})
+    _timing.save(args, {"message": inside and dict(zip(MESSAGE, inside)), "cases": results,
+                        "ranks_per_host": args.ranks_per_host})
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["worker"]:
-        worker(sys.argv[2], int(sys.argv[3]))
-    elif sys.argv[1:2] == ["curve"]:
-        curve(sys.argv[2], *map(int, sys.argv[3:]))
+        worker(sys.argv[2], *map(int, sys.argv[3:5]), *map(json.loads, sys.argv[5:]))
     elif sys.argv[1:2] == ["ping"]:
         ping(int(sys.argv[2]))
     else:

@@ -132,7 +132,7 @@ def main():
         print(f"not measured: {reason}")
         _timing.save(args, {"refused": reason})
         return
-    one, local, results = scaling.run(1, "worker", args.case, args.updates), None, {}
+    one, local, results = scaling.measure(args.case, args.updates)[1], None, {}
     volume = sum(n * number for _, n, number in one["calls"])
     print(f"{args.case}: {1e3 * one['seconds']:.0f} ms an update on one rank; "
           f"{sum(c[2] for c in one['calls']):.0f} collectives of {volume / 1e6:.2f} MB in all", flush=True)

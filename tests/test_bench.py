@@ -39,6 +39,47 @@ def test_what_the_package_says_it_reaches_is_what_the_raw_lines_say(monkeypatch,
         "Hopper-v4": {"steps": 1000, "seeds": "1000 to 1002", "returns": [500, 500.5, 501]}}
 
 
+# --- time to a score ----------------------------------------------------------------------------------------
+
+@pytest.fixture
+def time_to_score(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    return __import__("time_to_score")
+
+
+def timed(program, seed, seconds, **more):
+    points = [[500, 1.0, 10.0], [1000, 2.0, 30.0 + seed]]
+    return {"stem": "time_to_score", "env": "CartPole-v1", "program": program, "seed": seed, "goal": 475,
+            "budget": 1000, "cores": 2, "to_the_end": False, "settings": {}, "steps": 1000, "seconds": 2.0,
+            "reached": seconds and [900, seconds], "points": points, **more}
+
+
+def test_a_run_that_misses_its_goal_is_infinitely_slow(time_to_score):
+    lines = [timed("1", 0, 2.0), timed("1", 1, 4.0), timed("1", 2, None), timed("2", 0, 1.0),
+             timed("sb3-contrib", 0, 40.0), timed("sb3-contrib-subproc", 0, None)]
+    _, *rows = time_to_score.table(lines)
+    assert [row[2:6] + row[-1:] for row in rows] == [
+        ["1 rank", "3", "2", "4.0", "1.00 x"], ["2 ranks", "1", "1", "1.0", "0.25 x"],
+        ["sb3-contrib", "1", "1", "40.0", "10.00 x"], ["sb3-contrib-subproc", "1", "0", "inf", "inf x"]]
+
+
+def test_curves_over_ranks_are_means_over_seeds_with_their_errors(time_to_score):
+    heads, row = time_to_score.curves([timed("16", 0, None), timed("16", 2, None)])
+    shown = dict(zip(heads, row))
+    assert (shown["40 %"], shown["50 %"], shown["100 %"]) == ("-", "10 +- 0", "31 +- 1")
+
+
+def test_the_clock_stops_at_the_goal_and_the_run_unless_it_goes_to_the_end(time_to_score):
+    for to_the_end in (False, True):
+        watch = time_to_score.Watch(20.0, 1e9, to_the_end)
+        assert watch.note(100, [25.0] * 19) and watch.note(200, [1.0] * 80 + [19.0] * 20)
+        assert watch.note(300, [0.0] + [20.0] * 20) == to_the_end and watch.reached[0] == 300
+        watch.note(400, [50.0] * 20)
+        seen = [steps for steps, _, _ in watch.result()["points"]]
+        assert watch.reached[0] == 300 and seen == [100, 200, 300, 400]
+    assert not time_to_score.Watch(20.0, 0.0, True).note(100, [1.0])
+
+
 # --- the laboratory for learning ----------------------------------------------------------------------------
 
 @pytest.fixture
