@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,10 @@ import pytest
 from trpo_np import comm
 from trpo_np.comm import LAUNCHED, OneProcess, Ranks, check_agreement, connect, end_job, guarded
 
-MPIEXEC = next((str(p) for p in [Path(sys.executable).with_name("mpiexec")] if p.exists()),
-               shutil.which("mpiexec"))
-needs_mpi = pytest.mark.skipif(MPIEXEC is None or importlib.util.find_spec("mpi4py") is None,
+_FOUND = next((str(p) for p in [Path(sys.executable).with_name("mpiexec")] if p.exists()),
+              shutil.which("mpiexec"))
+MPIEXEC = shlex.split(os.environ.get("TRPO_NP_MPIEXEC", _FOUND or ""))  # another launcher, with options
+needs_mpi = pytest.mark.skipif(not MPIEXEC or importlib.util.find_spec("mpi4py") is None,
                                reason="needs mpi4py and mpiexec")
 
 # each rank computes its answers and prints them in one write; the values are checked here
@@ -56,7 +58,7 @@ sys.stdout.write(json.dumps({"rank": r, **say}) + "\\n")
 def test_two_ranks(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [MPIEXEC, "-n", "2", sys.executable, "script.py"]
+    command = [*MPIEXEC, "-n", "2", sys.executable, "script.py"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     said = sorted((json.loads(line) for line in done.stdout.splitlines()),

