@@ -114,6 +114,18 @@ def test_what_the_sweep_sets_is_refused(words, said):
         sweep.sweep(args, ["--out", "o", *words], 10)
 
 
+@pytest.mark.parametrize("words, at_once", [([], 5), (["--ranks", "2"], 2), (["--ranks", "9"], 1),
+                                            (["--ranks", "2", "--processes", "4"], 4)])
+def test_jobs_and_their_ranks_share_the_cores(monkeypatch, words, at_once):
+    def jobs_of(command, processes):
+        raise KeyError(processes)
+    monkeypatch.setattr(sweep, "cores", lambda: set(range(5)))
+    monkeypatch.setattr(sweep, "Jobs", jobs_of)
+    args = cli.parser().parse_args(["sweep", "--out", "o", *words])
+    with pytest.raises(KeyError, match=str(at_once)):
+        sweep.sweep(args, ["--out", "o", *words], 10)
+
+
 @pytest.mark.both_modes
 def test_a_whole_sweep_trains_then_has_nothing_to_do(monkeypatch, capsys):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

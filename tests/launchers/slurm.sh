@@ -11,7 +11,13 @@ done
 place=$(mktemp -d)
 cd "$place"
 started=()
-trap 'kill "${started[@]}" 2>/dev/null; wait; rm -rf "$place"' EXIT
+end() {
+    scancel --full --signal=KILL --user="$(id -un)" 2>/dev/null && sleep 2  # a daemon's end does not end jobs
+    kill "${started[@]}" 2>/dev/null
+    wait
+    rm -rf "$place"
+}
+trap end EXIT
 
 # --- a cluster of one node, which leaves nothing behind ---
 host=$(hostname -s) cores=$(nproc --all)
@@ -54,10 +60,9 @@ sinfo
 sed -n '/^#!\/bin\/bash/,/^```/p' "$root/trpo_np/docs/ranks.md" | sed -n '1,/srun/p' |
     sed -e 's/--nodes=2 --ntasks-per-node=16/--nodes=1 --ntasks-per-node=2 --overcommit/' \
         -e "s#python -m#\"$python\" -m#" -e 's/Humanoid-v5/Pendulum-v1/' -e 's/--save humanoid/--save $name/' >job.sh
-echo '    --num-timesteps 61440 --vf-iters 1 --save-every 2048 --log-interval 1 --log-dir logs_$name --eval-episodes 2' |
-    sed 's/^ *//' >options
 truncate -s -1 job.sh
-echo " $(cat options)" >>job.sh
+echo " --num-timesteps 30720 --vf-iters 1 --save-every 2048 --log-interval 1 --log-dir logs_\$name" \
+    "--eval-episodes 2" >>job.sh
 cat job.sh
 export PYTHONPATH="$root"
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from ..kernels.threads import cores
 from . import options
 from .jobs import SCORE
 
@@ -63,8 +64,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--vary", type=choices, nargs="+", default=[], metavar="OPTION=X,X",
                    help="options and the values to try, in all combinations: max-kl=0.01,0.02 lam=0.9,0.95 "
                         "(default: none, only the seeds differ)")
-    p.add_argument("--processes", type=options.positive, default=os.cpu_count(), metavar="N",
-                   help="jobs side by side (default: %(default)s, as many as there are cores)")
+    p.add_argument("--processes", type=options.positive, metavar="N",
+                   help="jobs side by side (default: as many as there are cores for, each of --ranks)")
 
 
 def words_of_jobs(argv: list[str]) -> list[str]:
@@ -196,8 +197,9 @@ def sweep(args: argparse.Namespace, argv: list[str], steps: int) -> None:
     begin(args.out, words)
     every = list(runs(args.out, args.vary, args.seeds, words))
     todo = [run for run in every if reached(run, steps) is None]
-    print(f"{len(every)} runs, {len(every) - len(todo)} of them done; {args.processes} at a time", flush=True)
-    Jobs([sys.executable, "-m", "trpo_np", "train"], args.processes).train(todo)
+    at_once = args.processes or max(1, len(cores()) // (args.ranks or 1))
+    print(f"{len(every)} runs, {len(every) - len(todo)} of them done; {at_once} at a time", flush=True)
+    Jobs([sys.executable, "-m", "trpo_np", "train"], at_once).train(todo)
     text = table(every)
     with open(os.path.join(args.out, "table.txt"), "w", encoding="utf-8") as file:
         file.write(f"{text}\n")
