@@ -10,6 +10,7 @@ for tool in munged slurmctld slurmd srun; do
 done
 place=$(mktemp -d)
 cd "$place"
+export SLURM_CONF="$place/slurm.conf"  # no other cluster is touched
 started=()
 end() {
     scancel --full --signal=KILL --user="$(id -un)" 2>/dev/null && sleep 2  # a daemon's end does not end jobs
@@ -49,7 +50,6 @@ MinJobAge=3600
 NodeName=$host CPUs=$cores State=UNKNOWN
 PartitionName=all Nodes=$host Default=YES State=UP
 END
-export SLURM_CONF="$place/slurm.conf"
 for _ in $(seq 50); do [ -S munge ] && break; sleep 0.1; done
 slurmctld -D & started+=($!)
 slurmd -D & started+=($!)
