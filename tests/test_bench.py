@@ -69,6 +69,15 @@ def test_curves_over_ranks_are_means_over_seeds_with_their_errors(time_to_score)
     assert (shown["40 %"], shown["50 %"], shown["100 %"]) == ("-", "10 +- 0", "31 +- 1")
 
 
+def test_the_page_tells_times_and_curves(time_to_score):
+    report = __import__("report")
+    lines = [timed("1", 0, 2.0), timed("2", 0, None), timed("4", 0, None, to_the_end=True)]
+    assert len(report.latest([line | {"machine": {"cpu": "a"}} for line in [*lines, *lines]])) == 3
+    text = report.tell_time_to_score(lines)
+    assert "| CartPole-v1 | 475 | 1 rank | 1 | 1 | 2.0 |" in text
+    assert "| CartPole-v1 | 4 ranks | 1 | - |" in text
+
+
 def test_the_clock_stops_at_the_goal_and_the_run_unless_it_goes_to_the_end(time_to_score):
     for to_the_end in (False, True):
         watch = time_to_score.Watch(20.0, 1e9, to_the_end)
