@@ -21,7 +21,7 @@ end() {
 trap end EXIT
 
 # --- a cluster of one node, which leaves nothing behind ---
-host=$(hostname -s) cores=$(nproc --all)
+host=$(hostname -s) cores=$(nproc --all) port=$((20000 + RANDOM % 10000))
 mkdir state spool
 chmod 711 "$place"
 head -c 1024 /dev/urandom >munge.key
@@ -33,8 +33,8 @@ ClusterName=one
 SlurmctldHost=$host
 SlurmUser=root
 AuthInfo=socket=$place/munge
-SlurmctldPort=16817
-SlurmdPort=16818
+SlurmctldPort=$port
+SlurmdPort=$((port + 1))
 StateSaveLocation=$place/state
 SlurmdSpoolDir=$place/spool
 SlurmctldPidFile=$place/slurmctld.pid
