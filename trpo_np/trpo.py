@@ -130,7 +130,8 @@ class TRPO(StableBaselines):
                  normalize_advantage: bool = True, normalize_observations: bool = False,
                  normalize_rewards: bool = False, bootstrap_truncated: bool = True,
                  clip_rewards: bool = False, restarts: float = 0.0, scale_steps: bool = False,
-                 batch_of: str = "rank", dtype: "DTypeLike" = "float32", comm: Any = None, **others: Any) -> None:
+                 batch_of: str = "rank", dtype: "DTypeLike" = "float32", comm: Any = None,
+                 **others: Any) -> None:
         answer("TRPO", others, FIELDS)
         if isinstance(env, VecNormalize):
             normalize_observations |= env.norm_obs
