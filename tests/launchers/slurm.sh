@@ -23,6 +23,7 @@ trap end EXIT
 # --- a cluster of one node, which leaves nothing behind ---
 host=$(hostname -s) cores=$(nproc --all) port=$((20000 + RANDOM % 10000))
 mkdir state spool
+# another first number each time: MPICH names shared memory by it, which ranks that are killed leave behind
 chmod 711 "$place"
 head -c 1024 /dev/urandom >munge.key
 chmod 400 munge.key
@@ -47,6 +48,7 @@ JobAcctGatherType=jobacct_gather/none
 ReturnToService=2
 KillWait=60
 MinJobAge=3600
+FirstJobId=$((RANDOM + 10))
 NodeName=$host CPUs=$cores State=UNKNOWN
 PartitionName=all Nodes=$host Default=YES State=UP
 END
