@@ -32,6 +32,7 @@ _CLASSIC: dict[str, Any] = dict(
 # a second ahead; Swimmer needs a long horizon, and a first policy that tries more.
 _TUNED: dict[str, dict[str, Any]] = {
     "CartPole": _CLASSIC,
+    "MountainCar": _CONTROL | dict(restarts=0.0),
     "Pendulum": _CONTROL | dict(timesteps_per_batch=1024, vf_iters=20),
     "Reacher": _CONTROL | dict(gamma=0.95, lam=0.95, max_kl=LinearSchedule(0.03, 0.001), restarts=0.0),
     "Swimmer": _CONTROL | dict(gamma=0.9999, lam=0.95, max_kl=0.01, cg_iters=25, vf_iters=20, restarts=0.0,

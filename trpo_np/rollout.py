@@ -29,7 +29,6 @@ class Segment:
     truncated: np.ndarray
     valid: np.ndarray
     over: np.ndarray  # an episode's score is final: at its end, but not where one of several lives was lost
-    partial: np.ndarray  # an episode ended that might have been broken off: it has no score
     starts: np.ndarray  # a new episode begins with this row
     last_obs: np.ndarray  # (n, width), after the last step
     final: list  # (t, environment, last observation) of each truncated episode
@@ -98,12 +97,12 @@ class Runner:
         seg = Segment(obs=policy.storage(steps, n), actions=actions, rewards=np.zeros((steps, n)),
                       terminated=np.zeros((steps, n), bool), truncated=np.zeros((steps, n), bool),
                       valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool),
-                      partial=np.zeros((steps, n), bool),
                       starts=np.zeros((steps, n), bool), last_obs=self.obs, final=[], memory=self.memory)
         if breaking := restarts > 0 and stepper.breaks_off:
             breaks, stays_whole = rng.random((steps, n)) < restarts, rng.random((steps, n)) < WHOLE
         clock, obs, starts = time.perf_counter, self.obs, self.starts
         told: dict = {}
+        partial = np.zeros((steps, n), bool)
         stepper.watched = on_step is not None
         no_starts, policy_seconds, env_seconds, stepped = np.zeros(n, bool), 0.0, 0.0, clock()
         for t in range(steps):
@@ -124,7 +123,7 @@ class Runner:
                     told[t, i] = said
                 starts = step.terminated | step.truncated | ~step.valid
                 if breaking:
-                    seg.partial[t] = starts & ~self.whole
+                    partial[t] = starts & ~self.whole
                     self.whole = np.where(starts, stays_whole[t], self.whole)
             if on_step is not None:
                 done = step.terminated | step.truncated
@@ -136,7 +135,7 @@ class Runner:
         seg.starts[0], seg.starts[1:] = self.starts, (seg.terminated | seg.truncated | ~seg.valid)[:-1]
         self.obs, self.starts, self.memory, seg.last_obs = obs, starts, memory_after, obs.copy()
         seg.policy_seconds, seg.env_seconds = policy_seconds, env_seconds
-        self._count(seg, told)
+        self._count(seg, told, partial)
         self._warn_if_all_are_clipped(seg)
         return seg
 
@@ -164,10 +163,11 @@ class Runner:
                       f"space, {low:g} to {high:g}: a new policy draws about 0. Rescale the space, for "
                       "example with gymnasium.wrappers.RescaleAction(env, -1.0, 1.0)", stacklevel=4)
 
-    def _count(self, seg: Segment, told: dict) -> None:
+    def _count(self, seg: Segment, told: dict, partial: np.ndarray) -> None:
         """Note the episodes that ended, in order of time; carry the returns and lengths of those under way.
 
-        `told` maps (t, environment) to the success and the score of an episode that ended there.
+        `told` maps (t, environment) to the success and the score of an episode that ended there. Where one
+        ended that is `partial`, having been free to be broken off, it has no score.
         """
         if not np.isfinite(seg.rewards).all():
             t, i = np.argwhere(~np.isfinite(seg.rewards))[0]
@@ -176,12 +176,12 @@ class Runner:
         for _, i, last in seg.final:
             spaces.check_finite(last[None], self.policy.row_dtype, i)
         first_row = np.zeros(len(self.returns), int)  # of each environment's episode
-        for t, i in np.argwhere(seg.over | seg.partial):
+        for t, i in np.argwhere(seg.over | partial):
             rows = slice(first_row[i], t + 1)
             total = self.returns[i] + seg.rewards[rows, i].sum()
             length = self.lengths[i] + seg.valid[rows, i].sum()
             success, score = told.get((t, i), (None, None))
-            if not seg.partial[t, i]:
+            if not partial[t, i]:
                 seg.episodes.append((raw_return(total, length, score), int(length)))
                 seg.successes.append(success)
             self.returns[i], self.lengths[i], first_row[i] = 0.0, 0, t + 1

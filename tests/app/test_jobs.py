@@ -87,7 +87,7 @@ def test_the_default_job(monkeypatch):
     (args, policy, preset), = seen
     assert (args.env, args.num_timesteps, args.seed) == ("Reacher-v5", 1_000_000, 0)
     assert (args.num_envs, policy) == (1, "MlpPolicy")
-    assert preset["max_kl"] == presets.LinearSchedule(0.04, 0.01) and preset["normalize_observations"]
+    assert preset["max_kl"] == presets.LinearSchedule(0.03, 0.001) and preset["normalize_observations"]
     run_mujoco.work(["--preset", "baselines", "--num-timesteps", "2e5", "--env", "Hopper-v5"])
     assert seen[1][0].num_timesteps == 200_000 and seen[1][0].env == "Hopper-v5"
     assert seen[1][2]["vf_batch_size"] == 64
