@@ -17,7 +17,7 @@ ORDER = ["kernels/", "params", "promises", "autodiff", "types", "ops/", "nn", "d
          "normalize", "settings", "peers", "policies/", "files/", "optim", "comm", "trust_region",
          "vec_env", "vec_wrappers", "env_state", "envs", "atari", "rollout", "snapshot", "logger",
          "evaluation", "callbacks", "pretrain", "update", "trpo", "deploy/", "presets", "app/",
-         "run_mujoco", "run_atari", "cli", "common/", "bench", "results_plotter"]
+         "run_mujoco", "run_atari", "cli", "common/", "bench", "gail", "results_plotter"]
 ROW = {name.rstrip("/"): i for i, name in enumerate(ORDER)}
 FACE_FIRST = {"ops"}  # wings whose __init__ stands above their files; elsewhere it only hands names out
 

@@ -30,6 +30,11 @@ WITHOUT_EFFECT = {
         "cloudpickle": "a file holds arrays and JSON, no pickles",
         "include": "a file holds all that training needs", "exclude": "a file holds no environment"},
     "pretrain": {"adam_epsilon": "Adam's epsilon is 1e-8"},
+    "ExpertDataset": {
+        "batch_size": "`pretrain` takes minibatches of 128", "train_fraction": "0.7 are fitted, 0.3 held out",
+        "randomize": "`pretrain` shuffles", "verbose": "a dataset prints nothing",
+        "sequential_preprocessing": "nothing is left to be preprocessed"},
+    "generate_expert_traj": {"image_folder": "images are in the file, too"},
     "CheckpointCallback": {
         "save_replay_buffer": "there is none", "save_vecnormalize": "the statistics are in the model's file"},
     "EvalCallback": {"warn": "nothing is warned of"},
