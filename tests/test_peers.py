@@ -1,5 +1,6 @@
 """Words of stable-baselines: what is taken, and the sentence where something has another name here."""
 
+import re
 from pathlib import Path
 
 import gymnasium
@@ -87,6 +88,24 @@ def test_multi_input_policy_is_the_mlp_policy():
     class Two(Toy):
         observation_space = gymnasium.spaces.Dict(a=gymnasium.spaces.Discrete(3))
     assert type(TRPO("MultiInputPolicy", Two()).policy) is MlpPolicy
+
+
+@pytest.mark.parametrize("path, here", peers.NOT_HERE.items())
+def test_a_name_that_has_no_place_here_is_answered(path, here):
+    module, _, name = path.rpartition(".")
+    with pytest.raises(ImportError, match=re.escape(f"; {here}")):
+        exec(f"from trpo_np.{module} import {name}")
+    if not name[0].isupper():
+        with pytest.raises(ImportError):
+            exec(f"import trpo_np.{path}")
+
+
+def test_a_name_that_nobody_knows_is_an_attribute_that_is_missing():
+    from trpo_np.common import logger
+    with pytest.raises(AttributeError, match="module 'trpo_np.common.logger' has no attribute 'colour'"):
+        logger.colour  # noqa: B018
+    with pytest.raises(ModuleNotFoundError, match="No module named 'trpo_np.common.colour'"):
+        import trpo_np.common.colour  # noqa: F401
 
 
 def test_the_guide_shows_the_table():

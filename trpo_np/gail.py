@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .peers import answer
+from .peers import absent, answer
 from .pretrain import generate_expert_data, read_expert_data
 from .types import Array, Path
 
@@ -40,7 +40,4 @@ def generate_expert_traj(model: Any, save_path: Path | None = None, env: Any = N
     return generate_expert_data(model, save_path, env, n_timesteps, n_episodes)
 
 
-def __getattr__(name: str) -> object:
-    hint = ("; imitate an expert by model.pretrain(ExpertDataset(...)), then learn from rewards"
-            if name == "GAIL" else "")
-    raise AttributeError(f"module 'trpo_np.gail' has no attribute {name!r}{hint}")
+__getattr__ = absent(__name__)

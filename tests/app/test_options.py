@@ -71,6 +71,12 @@ def test_given_settings_replace_those_of_the_preset():
                           "log_std_init": -1}}
 
 
+def test_arguments_of_the_policy_are_those_of_the_preset_and_the_given_ones():
+    preset = {"gamma": 0.9, "policy_kwargs": {"log_std_init": -0.5, "act_fun": "tanh"}}
+    assert options.replace(preset, parse("--policy-kwargs", "act_fun=relu")) == {
+        "gamma": 0.9, "policy_kwargs": {"log_std_init": -0.5, "act_fun": "relu"}}
+
+
 def test_normalize_sets_both_and_the_single_ones_count_more():
     args = parse("--normalize", "--no-normalize-rewards")
     assert options.given_settings(args) == {"normalize_observations": True, "normalize_rewards": False}
