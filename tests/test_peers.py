@@ -45,6 +45,15 @@ def test_other_functions_answer_too(call, said):
         call(small())
 
 
+def test_a_warning_shows_the_line_of_the_user(tmp_path):
+    model = small()
+    for call in (lambda: small(device="cpu"), lambda: model.save(tmp_path / "m", cloudpickle=True),
+                 lambda: TRPO.load(tmp_path / "m", device="cpu")):
+        with pytest.warns(UserWarning, match="has no effect here") as caught:
+            call()
+        assert {warning.filename for warning in caught} == {__file__}
+
+
 def test_files_and_experts(tmp_path):
     model = small()
     with pytest.warns(UserWarning, match="save: cloudpickle has no effect here: .*no pickles"):
@@ -70,7 +79,9 @@ def test_methods_of_stable_baselines_models():
     again.set_random_seed(5)
     assert model.seed == 5
     obs = np.zeros((20, *model.observation_space.shape))
-    np.testing.assert_array_equal(model.predict(obs)[0], again.predict(obs)[0])
+    drawn = model.predict(obs)[0]
+    np.testing.assert_array_equal(drawn, again.predict(obs)[0])
+    assert (drawn != small().predict(obs)[0]).any()
     arrays = model.get_parameter_list()
     for array, named in zip(arrays, model.get_parameters().values(), strict=True):
         np.testing.assert_array_equal(array, named)

@@ -5,6 +5,7 @@ here is taken, with a warning; one that goes by another name is refused by a sen
 """
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
@@ -142,11 +143,19 @@ def answer(where: str, given: Iterable[str], known: Iterable[str] = ()) -> None:
     """
     for name in given:
         if why := WITHOUT_EFFECT.get(where, {}).get(name):
-            warnings.warn(f"{where}: {name} has no effect here: {why}", stacklevel=4)
+            warnings.warn(f"{where}: {name} has no effect here: {why}", stacklevel=_outside())
         elif here := ELSEWHERE.get(where, {}).get(name):
             raise ValueError(f"{where} takes no {name}; write {here}")
         else:
             raise TypeError(f"{where}() got an unexpected keyword argument {name!r}{nearest(name, known)}")
+
+
+def _outside() -> int:
+    """Return the stacklevel at which a warning shows the line that called this package."""
+    level, frame = 0, inspect.currentframe()
+    while frame and frame.f_globals.get("__name__", "").startswith("trpo_np."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def guide() -> str:

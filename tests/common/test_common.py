@@ -196,6 +196,14 @@ def test_monitor_logs_whole_episodes_of_raw_rewards():
     np.testing.assert_array_equal(ts2xy(found, "episodes")[0], np.arange(len(returns)))
 
 
+def test_before_the_first_episode_ends_there_are_no_results():
+    env = Monitor(gymnasium.make("CartPole-v1"), "logs/")
+    found = load_results("logs")
+    x, y = ts2xy(found, "timesteps")
+    assert len(found) == len(x) == len(y) == 0
+    env.close()
+
+
 def test_what_cannot_be_read_is_said(tmp_path):
     with pytest.raises(ValueError, match="holds no monitor.csv"):
         load_results(str(tmp_path))
