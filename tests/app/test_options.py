@@ -3,9 +3,11 @@
 import argparse
 import inspect
 import sys
+from pathlib import Path
 
 import gymnasium
 import pytest
+from outputs import options_table
 
 from trpo_np import TRPO, load_policy, run_atari, run_mujoco
 from trpo_np.app import jobs, options
@@ -54,6 +56,14 @@ def test_every_argument_of_trpo_is_an_option():
     assert given == {name: True if item.type is bool else 7 if item.type is int else 0.5
                      for name, item in FIELDS.items()} | {"dtype": "float64"}
     assert TRPO("MlpPolicy", None, **given).cg_iters == 7
+
+
+def test_the_guide_shows_every_option():
+    page = Path(options.__file__).parents[1] / "docs" / "options.md"
+    table = options_table(jobs.parser(run_mujoco.PROG, "", **run_mujoco.OPTIONS))
+    assert page.read_text().endswith(table), "write it anew by tests/outputs.py"
+    for name in FIELDS:
+        assert f"`--{name.replace('_', '-')}" in table
 
 
 def test_what_is_not_given_stays_as_the_preset_says():
