@@ -1,6 +1,6 @@
 """Plant faults in the package, one at a time, and see whether the tests break. Run by hand:
 
-    python tests/faults.py                 # all of faults.txt, two at a time, for about half an hour
+    python tests/faults.py                 # all of faults.txt, two at a time, for about an hour
     python tests/faults.py comm envs       # those in files whose names hold one of these words
     python tests/faults.py --list          # how many there are in each file
 
