@@ -40,7 +40,7 @@ python bench/report.py              # this page and its pictures again
 ```
 """
 CHOOSE, REPORTED, _ = _learned.KINDS
-LEARNED = {"learn", "starts"}  # scripts that measure no times
+LEARNED = {"learn", "starts", "first_table"}  # scripts that measure no times, or on a busy machine
 SB3, ENVIRONMENT = "sb3-contrib", "environment"
 GROUPS = {"learn": "learn, steps a second", "predict": "predict", "single": "single steps of training"}
 
@@ -479,6 +479,17 @@ def summary(values: list) -> list[str]:
     return [number(x) for x in (statistics.fmean(values), error, min(values), max(values))]
 
 
+def tell_first_table(lines):
+    rows = []
+    for line in lines:
+        for name in ("trpo_np", SB3):
+            found, chosen = line[name], line["command"].partition("--torch ")[2]
+            rows.append([f"{name}, {chosen}" if chosen and name == SB3 else name,
+                         *(f"{found[part]:.0f} s" for part in ("install", "first_table", "next_time")),
+                         f"{found['megabytes']:,.0f} MB", f"{line['load']:.1f}"])
+    return table(["side", "install", "first table", "next time", "disk", "load of the machine"], rows)
+
+
 def ranges(numbers: list[int]) -> str:
     """Write numbers as ranges: 0 to 4, 40 to 49."""
     parts: list[list[int]] = []
@@ -493,7 +504,8 @@ def ranges(numbers: list[int]) -> str:
 TOLD = {fun.__name__.removeprefix("tell_"): fun for fun in (
     tell_vs_sb3, tell_atari, tell_vs_recurrent, tell_predict, tell_update, tell_limits, tell_bodies,
     tell_conv, tell_lstm, tell_growth, tell_shares, tell_compile, tell_imports, tell_overhead, tell_scaling,
-    tell_time_to_score, tell_two_hosts, tell_learn, tell_starts, tell_curves, tell_memory, tell_identity)}
+    tell_time_to_score, tell_two_hosts, tell_learn, tell_starts, tell_curves, tell_memory, tell_identity,
+    tell_first_table)}
 
 
 def question(stem: str) -> str:

@@ -5,6 +5,7 @@ overrides that. The tests run in parallel; with `-n 0`, and with `-s` or `--pdb`
 """
 
 import os
+import random
 import signal
 from pathlib import Path
 
@@ -36,6 +37,15 @@ settings.load_profile("trpo_np")
 def pytest_configure(config):
     if os.environ.get("TRPO_NP_NUMBA") == "0" and config.option.markexpr == "not slow":  # setup.cfg's own
         config.option.markexpr += " and both_modes"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in a random order")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.option.shuffle is not None:
+        random.Random(config.option.shuffle).shuffle(items)  # each worker of xdist into the same order
 
 
 def pytest_xdist_auto_num_workers(config):

@@ -184,9 +184,10 @@ def test_verbose_0_prints_nothing(capfd):
 def test_environments_come_and_go():
     model = TRPO("MlpPolicy", None, timesteps_per_batch=32, seed=0)
     assert model.get_env() is None
-    for call in (lambda: model.learn(32), lambda: model.predict(np.zeros(4))):
-        with pytest.raises(AttributeError, match="set_env"):
-            call()
+    with pytest.raises(ValueError, match="set_env"):
+        model.learn(32)
+    with pytest.raises(AttributeError, match="set_env"):
+        model.predict(np.zeros(4))
     env = gymnasium.make("CartPole-v1")
     model.set_env(env)
     assert model.get_env() is model.env is env
@@ -494,3 +495,14 @@ def test_a_model_knows_its_spaces():
     assert model.action_space.n == 2 and model.observation_space.shape == (4,)
     with pytest.raises(AttributeError, match="set_env"):
         TRPO("MlpPolicy", None).action_space  # noqa: B018
+
+
+def test_a_description_of_a_space_says_who_draws_from_it():
+    model = TRPO("MlpPolicy", "CartPole-v1")
+    for name in ("sample", "contains", "seed"):
+        with pytest.raises(AttributeError, match=f"Discrete describes a space and has no {name}; the envi.*"
+                           r" model.get_env\(\).observation_space and action_space"):
+            getattr(model.action_space, name)
+    with pytest.raises(AttributeError, match="a model's Box describes a space and has no colour$"):
+        model.observation_space.colour  # noqa: B018
+    assert model.get_env().action_space.sample() in (0, 1)

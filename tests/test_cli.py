@@ -328,6 +328,14 @@ def test_networks_of_images_and_sequences():
     shapes = {"pi/conv0/w": (8, 8, 4, 32), "pi/conv0/b": (32,), "pi/fc/w": (3136, 512), "pi/out/w": (512, 6)}
     weights = {name: np.zeros(shape) for name, shape in shapes.items()}
     assert info.networks(weights) == {"pi": "4 -> 32 (8 x 8) -> 512 -> 6"}
+    model = TRPO("MlpLstmPolicy", "CartPole-v1", policy_kwargs=dict(n_lstm=8, layers=[16]))
+    assert info.networks(model.policy.params)["pi"] == "4 -> 16 -> 8 (LSTM) -> 2"
+
+
+def test_info_says_what_is_normalised(capsys):
+    TRPO("MlpPolicy", "CartPole-v1", normalize_observations=True).save("normalised")
+    assert call("info", "normalised") == 0
+    assert "from -inf to inf, normalised" in " ".join(capsys.readouterr().out.split())
 
 
 def test_info_refuses_what_is_no_model_and_shows_no_control_characters(cartpole, capsys):

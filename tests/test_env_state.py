@@ -374,3 +374,27 @@ def test_reading_a_state_makes_no_environment_slower(make):
 
 def vars_of(thing):
     return set(env_state.attributes(thing)) - set(env_state.class_attributes(type(thing)))
+
+
+# --- what is kept, and how ----------------------------------------------------------------------------------
+
+class Stored(Toy):
+    """Has a long table and a generator of its own, and uses neither before its episodes begin."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        self.table, self.rng = np.zeros(10_000), np.random.default_rng(seed)
+
+
+def test_a_long_attribute_that_never_changes_is_kept_as_a_digest():
+    env, birth = given(Stored)
+    assert len(pack(env.table)) > 80_000 and len(birth["0:Stored.table"]) == 32
+    assert len(pack(state(env, birth))) < 10_000
+
+
+def test_a_generator_is_state_also_before_it_has_drawn():
+    env, birth = given(Stored)
+    saved = unpack(pack(state(env, birth)))
+    other, its = given(lambda: Stored(seed=1))
+    put_back(other, its, saved)
+    assert other.rng.random() == env.rng.random()

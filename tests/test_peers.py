@@ -1,5 +1,6 @@
 """Words of stable-baselines: what is taken, and the sentence where something has another name here."""
 
+import re
 from pathlib import Path
 
 import gymnasium
@@ -44,6 +45,15 @@ def test_other_functions_answer_too(call, said):
         call(small())
 
 
+def test_a_warning_shows_the_line_of_the_user(tmp_path):
+    model = small()
+    for call in (lambda: small(device="cpu"), lambda: model.save(tmp_path / "m", cloudpickle=True),
+                 lambda: TRPO.load(tmp_path / "m", device="cpu")):
+        with pytest.warns(UserWarning, match="has no effect here") as caught:
+            call()
+        assert {warning.filename for warning in caught} == {__file__}
+
+
 def test_files_and_experts(tmp_path):
     model = small()
     with pytest.warns(UserWarning, match="save: cloudpickle has no effect here: .*no pickles"):
@@ -69,7 +79,9 @@ def test_methods_of_stable_baselines_models():
     again.set_random_seed(5)
     assert model.seed == 5
     obs = np.zeros((20, *model.observation_space.shape))
-    np.testing.assert_array_equal(model.predict(obs)[0], again.predict(obs)[0])
+    drawn = model.predict(obs)[0]
+    np.testing.assert_array_equal(drawn, again.predict(obs)[0])
+    assert (drawn != small().predict(obs)[0]).any()
     arrays = model.get_parameter_list()
     for array, named in zip(arrays, model.get_parameters().values(), strict=True):
         np.testing.assert_array_equal(array, named)
@@ -87,6 +99,24 @@ def test_multi_input_policy_is_the_mlp_policy():
     class Two(Toy):
         observation_space = gymnasium.spaces.Dict(a=gymnasium.spaces.Discrete(3))
     assert type(TRPO("MultiInputPolicy", Two()).policy) is MlpPolicy
+
+
+@pytest.mark.parametrize("path, here", peers.NOT_HERE.items())
+def test_a_name_that_has_no_place_here_is_answered(path, here):
+    module, _, name = path.rpartition(".")
+    with pytest.raises(ImportError, match=re.escape(f"; {here}")):
+        exec(f"from trpo_np.{module} import {name}")
+    if not name[0].isupper():
+        with pytest.raises(ImportError):
+            exec(f"import trpo_np.{path}")
+
+
+def test_a_name_that_nobody_knows_is_an_attribute_that_is_missing():
+    from trpo_np.common import logger
+    with pytest.raises(AttributeError, match="module 'trpo_np.common.logger' has no attribute 'colour'"):
+        logger.colour  # noqa: B018
+    with pytest.raises(ModuleNotFoundError, match="No module named 'trpo_np.common.colour'"):
+        import trpo_np.common.colour  # noqa: F401
 
 
 def test_the_guide_shows_the_table():

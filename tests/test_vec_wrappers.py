@@ -88,6 +88,9 @@ def test_frames_are_stacked_along_the_last_axis_and_start_anew_with_an_episode()
     assert dones.all()
     np.testing.assert_array_equal(obs, [[0, 0, 1, 10]] * 2)
     np.testing.assert_array_equal(infos[0]["terminal_observation"], [3, 30, 4, 40])
+    obs = env.step([0, 0])[0]
+    np.testing.assert_array_equal(env.reset(), [[0, 0, 1, 10]] * 2)  # in the midst of an episode
+    np.testing.assert_array_equal(obs, [[1, 10, 2, 20]] * 2, "what was returned before stays as it was")
 
 
 def test_a_policy_learns_from_stacked_frames():

@@ -5,8 +5,9 @@ here is taken, with a warning; one that goes by another name is refused by a sen
 """
 
 import functools
+import inspect
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from .settings import checked_seed, nearest
@@ -30,6 +31,11 @@ WITHOUT_EFFECT = {
         "cloudpickle": "a file holds arrays and JSON, no pickles",
         "include": "a file holds all that training needs", "exclude": "a file holds no environment"},
     "pretrain": {"adam_epsilon": "Adam's epsilon is 1e-8"},
+    "ExpertDataset": {
+        "batch_size": "`pretrain` takes minibatches of 128", "train_fraction": "0.7 are fitted, 0.3 held out",
+        "randomize": "`pretrain` shuffles", "verbose": "a dataset prints nothing",
+        "sequential_preprocessing": "nothing is left to be preprocessed"},
+    "generate_expert_traj": {"image_folder": "images are in the file, too"},
     "CheckpointCallback": {
         "save_replay_buffer": "there is none", "save_vecnormalize": "the statistics are in the model's file"},
     "EvalCallback": {"warn": "nothing is warned of"},
@@ -66,6 +72,68 @@ ELSEWHERE = {
         "optimizer_kwargs": "vf_stepsize of TRPO, Adam's for the critic"},
 }
 
+_BASES = "the base of policies is trpo_np.policies.Policy; docs/policies.md shows how to make one's own"
+_RECORDED = "record numbers, texts or lists; model.loggers takes outputs that draw more"
+_ONE = "the one algorithm is trpo_np.TRPO"
+
+# Modules and names that have no place here, by their path, and what to do instead.
+NOT_HERE = {
+    "common.atari_wrappers": "trpo_np.atari.make_atari(id, n) makes games with their wrappers",
+    "common.base_class": _ONE, "common.on_policy_algorithm": _ONE,
+    "common.buffers": "a batch is a trpo_np.rollout.Segment",
+    "common.distributions": "they are in trpo_np.distributions",
+    "common.envs": "a small environment is written in ten lines of gymnasium",
+    "common.math_util": "NumPy does it", "common.tf_util": "functions of arrays are in trpo_np.ops",
+    "common.noise": "a policy draws its actions itself",
+    "common.preprocessing": "policies encode observations of all spaces",
+    "common.save_util": "use model.save and TRPO.load", "common.type_aliases": "they are in trpo_np.types",
+    "common.schedules": "use trpo_np.settings.LinearSchedule(start, end), or a function of what remains",
+    "common.tf_layers": "layers are in trpo_np.nn", "common.torch_layers": "layers are in trpo_np.nn",
+    "common.policies.ActorCriticPolicy": _BASES, "common.policies.RecurrentActorCriticPolicy": _BASES,
+    "common.policies.ActorCriticCnnPolicy": "use CnnPolicy",
+    "common.policies.MultiInputActorCriticPolicy": "use MlpPolicy, which takes Dict observations",
+    "common.callbacks.ConvertCallback": "learn takes a function as its callback",
+    "common.callbacks.LogEveryNTimesteps": "learn(log_interval=...) counts updates",
+    "common.logger.Figure": _RECORDED, "common.logger.HParam": _RECORDED, "common.logger.Image": _RECORDED,
+    "common.logger.Video": _RECORDED,
+    "common.logger.KVWriter": "an output is any object with write(values, step) and close()",
+    "common.logger.TensorBoardOutputFormat": "write TRPO(tensorboard_log=folder)",
+    "common.vec_env.sync_envs_normalization": "EvalCallback and evaluate_policy do it",
+    "common.vec_env.unwrap_vec_normalize": "use model.get_vec_normalize_env()",
+    "common.vec_env.VecExtractDictObs": "put gymnasium.wrappers.FilterObservation around each environment",
+    **dict.fromkeys((f"common.vec_env.{name}" for name in ("base_vec_env", "dummy_vec_env", "subproc_vec_env",
+                                                           "vec_frame_stack", "vec_normalize")),
+                    "its classes are in trpo_np.common.vec_env"),
+    "common.env_util.is_wrapped": "use VecEnv.env_is_wrapped(class)",
+    "common.env_util.unwrap_wrapper": "use gymnasium's env.get_wrapper_attr(name)",
+    "common.results_plotter.plot_curves": "use plot_results, or `trpo-np plot FOLDER...`",
+    "common.results_plotter.window_func": "plot_results averages; so does NumPy's convolve",
+    "common.cmd_util.make_mujoco_env": "use gymnasium.make(id); the model takes the seed",
+    "gail.GAIL": "model.pretrain(ExpertDataset(...)) imitates an expert, learn goes on from there",
+}
+
+
+def absent(module: str) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a module at a peer's path: an ImportError says what to write instead.
+
+    An AttributeError would not be seen: `from module import name` replaces its text.
+    """
+    def missing(name: str) -> Any:
+        if here := NOT_HERE.get(f"{module}.{name}".removeprefix("trpo_np.")):
+            raise ImportError(f"{module} has no {name}; {here}", name=module)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    return missing
+
+
+class Absent:
+    """The last of the places where Python looks for a module: says what stands for one of a peer's."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+        """Raise an ImportError if the module is in the table: `from package import module` shows its text."""
+        if name.startswith("trpo_np.") and (here := NOT_HERE.get(name.removeprefix("trpo_np."))):
+            raise ImportError(f"there is no {name}; {here}", name=name)
+
 
 def answer(where: str, given: Iterable[str], known: Iterable[str] = ()) -> None:
     """Answer what `where`, a function or a dict of arguments, does not take: a warning or an error.
@@ -75,11 +143,19 @@ def answer(where: str, given: Iterable[str], known: Iterable[str] = ()) -> None:
     """
     for name in given:
         if why := WITHOUT_EFFECT.get(where, {}).get(name):
-            warnings.warn(f"{where}: {name} has no effect here: {why}", stacklevel=4)
+            warnings.warn(f"{where}: {name} has no effect here: {why}", stacklevel=_outside())
         elif here := ELSEWHERE.get(where, {}).get(name):
             raise ValueError(f"{where} takes no {name}; write {here}")
         else:
             raise TypeError(f"{where}() got an unexpected keyword argument {name!r}{nearest(name, known)}")
+
+
+def _outside() -> int:
+    """Return the stacklevel at which a warning shows the line that called this package."""
+    level, frame = 0, inspect.currentframe()
+    while frame and frame.f_globals.get("__name__", "").startswith("trpo_np."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def guide() -> str:
@@ -90,6 +166,8 @@ def guide() -> str:
     lines += ["", "| argument | of | has no effect, because |", "| --- | --- | --- |"]
     lines += [f"| `{name}` | `{where}` | {why} |" for where, names in WITHOUT_EFFECT.items()
               for name, why in names.items()]
+    lines += ["", "| path | has no place here, because |", "| --- | --- |"]
+    lines += [f"| `{name}` | {here} |" for name, here in NOT_HERE.items()]
     return "\n".join(lines)
 
 

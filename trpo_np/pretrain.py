@@ -63,15 +63,17 @@ def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray,
 
     The last are None if it has none. A ValueError names the array that does not fit.
     """
-    dataset = _read(dataset)
+    dataset = read_expert_data(dataset)
     if missing := {"obs", "actions"} - dataset.keys():
         raise ValueError(f"the expert data lack the array {sorted(missing)[0]!r}; obs and actions are needed")
-    count = policy.observation_space.count(dataset["obs"])
-    actions = np.atleast_1d(dataset["actions"])
+    space, obs, actions = policy.observation_space, dataset["obs"], np.atleast_1d(dataset["actions"])
+    if isinstance(space, spaces.Discrete) and np.ndim(obs) == 2:  # columns, as stable-baselines records them
+        obs = np.ravel(obs)
+    count = space.count(obs)
     if count is None or count < 2 or len(actions) != count:
         raise ValueError(f"the expert data hold {count or 1} observations and {len(actions)} actions; as "
                          "many of both, and at least 2, are needed")
-    obs = policy.observation_space.encode(dataset["obs"], count)
+    obs = space.encode(obs, count)
     try:
         raw = policy.from_env(actions, count)
         logp = policy.dist.logp(np.zeros((count, policy.dist.size)), raw)
@@ -88,7 +90,7 @@ def expert_arrays(dataset: Any, policy: Policy) -> tuple[np.ndarray, np.ndarray,
     return obs.astype(policy.row_dtype, copy=False), raw, None if starts is None else np.asarray(starts, bool)
 
 
-def _read(dataset: Any) -> dict:
+def read_expert_data(dataset: Any) -> dict:
     """Return a dataset, given as a pair, a dict or the path of a file, as a dict of arrays."""
     if isinstance(dataset, dict):
         return dataset

@@ -144,6 +144,8 @@ def all_or_nothing(learn: Method) -> Method:
     """
     @functools.wraps(learn)
     def inner(model: Any, *args: Any, **kwargs: Any) -> Any:
+        if model.env is None:
+            raise ValueError("this model has no environment to learn in yet; call set_env(env) first")
         try:
             model.snapshot = Snapshot(model)
             return learn(model, *args, **kwargs)

@@ -15,11 +15,12 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+GYMNASIUM = {"sample", "contains", "seed"}  # what only a gymnasium space can do
 EXACT = {FLOAT32: 2**24, FLOAT64: 2**53}  # integers up to these are numbers of the type
 LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in (FLOAT32, FLOAT64)}
 
@@ -133,6 +134,12 @@ class Rows:
     @property
     def rows(self) -> tuple:
         return (self.width,)
+
+    if not TYPE_CHECKING:
+        def __getattr__(self, name: str) -> object:
+            hint = ("; the environment's own do: model.get_env().observation_space and action_space"
+                    if name in GYMNASIUM else "")
+            raise AttributeError(f"a model's {type(self).__name__} describes a space and has no {name}{hint}")
 
 
 @dataclass(frozen=True, eq=False)

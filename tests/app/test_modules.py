@@ -53,7 +53,7 @@ def test_a_file_is_believed_only_then(tmp_path):
     assert jobs.find_env(None, "m.npz") == "mine_of_tests:My-v0"
 
 
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "os.path:My-v0", "no_such_module_of_tests:My-v0"])
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "json", "os.path:My-v0", "no_such_module_of_tests:My-v0"])
 def test_what_is_no_module_of_the_users_is_not_remembered(env_id):
     modules.remember(env_id)
     assert not modules.is_remembered(env_id) and not os.path.exists("cache")

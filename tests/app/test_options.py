@@ -3,9 +3,11 @@
 import argparse
 import inspect
 import sys
+from pathlib import Path
 
 import gymnasium
 import pytest
+from outputs import options_table
 
 from trpo_np import TRPO, load_policy, run_atari, run_mujoco
 from trpo_np.app import jobs, options
@@ -58,6 +60,14 @@ def test_every_argument_of_trpo_is_an_option():
     assert TRPO("MlpPolicy", None, **given).cg_iters == 7
 
 
+def test_the_guide_shows_every_option():
+    page = Path(options.__file__).parents[1] / "docs" / "options.md"
+    table = options_table(jobs.parser(run_mujoco.PROG, "", **run_mujoco.OPTIONS))
+    assert page.read_text().endswith(table), "write it anew by tests/outputs.py"
+    for name in FIELDS:
+        assert f"`--{name.replace('_', '-')}" in table
+
+
 def test_what_is_not_given_stays_as_the_preset_says():
     assert options.given_settings(parse()) == {}
     assert options.replace(tuned("Hopper-v5"), parse()) == tuned("Hopper-v5")
@@ -71,6 +81,12 @@ def test_given_settings_replace_those_of_the_preset():
         "max_kl": LinearSchedule(0.03, 0.001), "normalize_rewards": False,
         "policy_kwargs": {"net_arch": [{"pi": [32, 16], "vf": [32, 16]}], "act_fun": "relu",
                           "log_std_init": -1}}
+
+
+def test_arguments_of_the_policy_are_those_of_the_preset_and_the_given_ones():
+    preset = {"gamma": 0.9, "policy_kwargs": {"log_std_init": -0.5, "act_fun": "tanh"}}
+    assert options.replace(preset, parse("--policy-kwargs", "act_fun=relu")) == {
+        "gamma": 0.9, "policy_kwargs": {"log_std_init": -0.5, "act_fun": "relu"}}
 
 
 def test_normalize_sets_both_and_the_single_ones_count_more():

@@ -25,6 +25,11 @@ def of(text, name):
     return [each for each in ET.fromstring(text) if each.get("class", "").split()[:1] == [name]]
 
 
+def test_what_lies_outside_is_moved_to_the_frame():
+    axes = svg.Axes(0, 2, -1, 1)
+    assert axes.points([-1, 3, 1], [-9, 9, 0]) == axes.points([0, 2, 1], [-1, 1, 0])
+
+
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
 def test_ticks_are_few_round_and_inside(low, size):
     high = low + size

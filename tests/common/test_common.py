@@ -13,12 +13,15 @@ from trpo_np.common.cmd_util import make_vec_env, mujoco_arg_parser
 from trpo_np.common.monitor import Monitor, load_results
 from trpo_np.common.policies import FeedForwardPolicy, LstmPolicy, MlpPolicy, register_policy
 from trpo_np.common.results_plotter import plot_results, ts2xy
+from trpo_np.common.utils import get_linear_fn
+from trpo_np.settings import LinearSchedule
 from trpo_np.vec_env import SubprocVecEnv
 
 PATHS = {"bench": "Monitor load_results", "results_plotter": "plot_results ts2xy X_TIMESTEPS load_results",
          "common": "set_global_seeds make_vec_env", "common.env_checker": "check_env",
          "common.cmd_util": "make_vec_env make_atari_env mujoco_arg_parser arg_parser",
-         "common.env_util": "make_vec_env make_atari_env", "common.misc_util": "set_random_seed",
+         "common.env_util": "make_vec_env make_atari_env", "common.utils": "set_random_seed get_linear_fn",
+         "common.misc_util": "set_random_seed",
          "common.monitor": "Monitor", "common.logger": "configure Logger",
          "common.policies": "FeedForwardPolicy LstmPolicy MlpPolicy register_policy",
          "common.callbacks": "BaseCallback EvalCallback", "common.evaluation": "evaluate_policy",
@@ -193,6 +196,14 @@ def test_monitor_logs_whole_episodes_of_raw_rewards():
     np.testing.assert_array_equal(ts2xy(found, "episodes")[0], np.arange(len(returns)))
 
 
+def test_before_the_first_episode_ends_there_are_no_results():
+    env = Monitor(gymnasium.make("CartPole-v1"), "logs/")
+    found = load_results("logs")
+    x, y = ts2xy(found, "timesteps")
+    assert len(found) == len(x) == len(y) == 0
+    env.close()
+
+
 def test_what_cannot_be_read_is_said(tmp_path):
     with pytest.raises(ValueError, match="holds no monitor.csv"):
         load_results(str(tmp_path))
@@ -245,6 +256,12 @@ def test_environments_in_processes_log_to_files_of_their_own():
     for name in os.listdir("logs"):
         with open(f"logs/{name}") as file:
             assert len(file.readlines()) >= 3, name  # two lines of head, and each has ended an episode
+
+
+def test_a_linear_schedule_may_end_early():
+    assert get_linear_fn(0.1, 0.0, 1) == LinearSchedule(0.1, 0.0)
+    early = get_linear_fn(0.1, 0.02, 0.5)
+    np.testing.assert_allclose([early(x) for x in (1, 0.75, 0.5, 0)], [0.1, 0.06, 0.02, 0.02])
 
 
 def test_seeds_and_arguments():

@@ -95,8 +95,8 @@ def test_learn_called_again_goes_on_counting_or_begins_anew(model):
 def test_learning_rates_may_be_functions_of_what_remains():
     seen = []
     model = TRPO("MlpPolicy", Identity(), vf_stepsize=lambda left: seen.append(left) or 1e-3 * left, **SMALL)
-    model.learn(512)
-    assert max(seen) == 0.5 and min(seen) == 0.0
+    model.learn(256 * 4)
+    assert list(dict.fromkeys(seen)) == [0.75, 0.5, 0.25, 0.0]  # as in stable-baselines3, after each batch
 
 
 @each_space
@@ -236,10 +236,15 @@ def test_a_policy_of_ones_own_is_given_again_when_loading():
 def test_an_environment_may_come_later():
     model = TRPO("MlpPolicy", None, **SMALL)
     assert model.get_env() is None
-    with pytest.raises(AttributeError, match="call set_env"):
+    with pytest.raises(ValueError, match="no environment to learn in yet; call set_env"):
         model.learn(256)
     model.set_env(Identity())
     assert model.learn(256).num_timesteps == 256
+    model.save("alone")
+    loaded = TRPO.load("alone")
+    with pytest.raises(ValueError, match="no environment to learn in yet; call set_env"):
+        loaded.learn(256)
+    assert loaded.num_timesteps == 256
     with pytest.raises(ValueError, match="observation"):
         model.set_env(gym.make("CartPole-v1"))
 

@@ -297,6 +297,9 @@ def test_zips_that_are_made_to_deceive(tmp_path):
             file.writestr("data", "{}")
     refused(path.read_bytes(), tmp_path, "two members 'data'")
     refused(data + b"more", tmp_path, "cut short or added to")
+    damaged = bytearray(data)
+    damaged[data.index(b"policy.pth") + 2000] ^= 1
+    refused(bytes(damaged), tmp_path, "'policy.pth' does not have its CRC-32")
     refused(b"PK" + data, tmp_path)
     refused(zips.zipped({f"{i}": b"" for i in range(5000)}), tmp_path, "5000 members")
     refused(zips.with_members(data, {"data": b"[" * 10**6}), tmp_path, "no model's record")

@@ -47,3 +47,4 @@ def test_weights_come_back_bit_by_bit(tmp_path):
     model = model_of("MlpPolicy")
     [first, *_] = [step for step in exported(model, tmp_path)["steps"] if step["op"] == "dense"]
     np.testing.assert_array_equal(np.float32(first["w"]), model.policy.params["pi/fc0/w"])
+    assert max(len(f"{abs(x)}") for x in np.ravel(first["w"]).tolist()) <= 14, "in few digits"

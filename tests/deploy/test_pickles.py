@@ -67,3 +67,13 @@ def test_other_values_are_refused(value):
 def test_old_protocols_are_refused_by_the_opcode():
     with pytest.raises(FileError, match="has the opcode"):
         read(pickle.dumps([1, "a"], 0))
+
+
+@pytest.mark.parametrize("data, said", [
+    (b"}(X\1\0\0\0au.", "has a key without a value"), (b"}K\1K\2s.", "has a key of kind int; texts"),
+    (b"N.N", "ends in the midst of something"), (b"(N.", "ends in the midst of something"),
+    (b"]X\1\0\0\0aNs.", "puts something into what cannot hold it"),
+    (b"X" + (70_000).to_bytes(4, "little") + 70_000 * b"a" + b".", "a text of 70000 bytes; at most 65536")])
+def test_what_no_pickle_of_a_model_does_is_refused(data, said):
+    with pytest.raises(FileError, match=said):
+        read(b"\x80\2" + data)

@@ -182,6 +182,10 @@ def placed(steps: np.ndarray, episodes: np.ndarray, table: dict[str, np.ndarray]
     return np.concatenate([early, early[-1] + steps[told:] - steps[told - 1]])
 
 
+class NoEpisode(ValueError):
+    """Says that the Monitor files of a run are empty as yet."""
+
+
 def read_monitors(folder: str, paths: list[Path]) -> Run:
     """Read the Monitor files of one run, one an environment; sort the episodes by when they ended."""
     parts, starts, env_id, before = [], [], "", 0
@@ -197,7 +201,7 @@ def read_monitors(folder: str, paths: list[Path]) -> Run:
         env_id, before = str(header.get("env_id") or ""), int(header.get("episodes_before", 0))
     returns, lengths, times = np.concatenate(parts).T
     if not len(returns):
-        raise ValueError(f"{folder}: no episode has finished yet")
+        raise NoEpisode(f"{folder}: no episode has finished yet")
     order = np.argsort(times, kind="stable")
     x = {"steps": np.cumsum(lengths[order]), "episodes": before + np.arange(1.0, len(order) + 1),
          "time": times[order] - min(starts)}

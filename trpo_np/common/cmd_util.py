@@ -8,10 +8,12 @@ import gymnasium
 
 from ..atari import make_atari
 from ..envs import make_vec_env as _make_vec_env
+from ..peers import absent
 from ..vec_env import VecEnv
 from .monitor import Monitor
 
 __all__ = ["arg_parser", "make_atari_env", "make_vec_env", "mujoco_arg_parser"]
+__getattr__ = absent(__name__)
 
 
 def make_vec_env(env_id: Any, n_envs: int = 1, seed: int | None = None, start_index: int = 0,

@@ -1,12 +1,13 @@
 """stable-baselines' Monitor, an environment that logs its episodes, and `load_results`, which reads them."""
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from ..app.plots import logs, read_monitors
+from ..app.plots import NoEpisode, logs, read_monitors
 from ..logger import EpisodeLog
 
 
@@ -71,11 +72,14 @@ class Monitor(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
 def load_results(path: str) -> np.recarray:
     """Return the episodes in a folder's Monitor files, by when they ended, as records of r, l and t.
 
-    r is the return, l the length, t the time in seconds. Raise a ValueError if there is no Monitor file.
+    r is the return, l the length, t the time in seconds; there may be none yet. Raise a ValueError if there
+    is no Monitor file.
     """
     found = [file for file in logs(path) if file.name.endswith("monitor.csv")]
     if not found:
         raise ValueError(f"{path} holds no monitor.csv")
-    run = read_monitors(path, found)
-    lengths = np.diff(run.x["steps"], prepend=0.0).astype(int)
-    return np.rec.fromarrays([run.returns, lengths, run.x["time"]], names=["r", "l", "t"])  # type: ignore
+    columns = np.zeros(0), np.zeros(0, int), np.zeros(0)
+    with suppress(NoEpisode):
+        run = read_monitors(path, found)
+        columns = run.returns, np.diff(run.x["steps"], prepend=0.0).astype(int), run.x["time"]
+    return np.rec.fromarrays(columns, names=["r", "l", "t"])  # type: ignore

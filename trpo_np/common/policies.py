@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from ..peers import absent
 from ..policies import *  # noqa: F403
 from ..policies import NAMED, MlpLstmPolicy, MlpPolicy, Policy
+
+__getattr__ = absent(__name__)
 
 
 def _take(where: str, feature_extraction: str, kwargs: dict) -> dict:

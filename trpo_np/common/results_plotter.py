@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 
 from ..app import plots
+from ..peers import absent
 from .monitor import load_results
 
 __all__ = ["X_EPISODES", "X_TIMESTEPS", "X_WALLTIME", "load_results", "plot_results", "ts2xy"]
+__getattr__ = absent(__name__)
 
 X_TIMESTEPS, X_EPISODES, X_WALLTIME = "timesteps", "episodes", "walltime_hrs"
 AXES = {X_TIMESTEPS: "steps", X_EPISODES: "episodes", X_WALLTIME: "time"}
