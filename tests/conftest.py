@@ -69,6 +69,14 @@ if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.fixture(autouse=True)
+def sigterm():
+    """Put back, after each test, what SIGTERM does: a command that is called in this process changes it."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def kernel_mode():
     """Compile every kernel before the first test, or none: until then a kernel runs its plain twin.

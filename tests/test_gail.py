@@ -58,3 +58,12 @@ def test_columns_of_discrete_numbers_are_what_stable_baselines_writes():
     model.pretrain(ExpertDataset(traj_data={"obs": obs[:, None], "actions": actions[:, None],
                                             "episode_starts": starts}), n_epochs=1)
     np.testing.assert_array_equal(model.policy.params.flat, flat.policy.params.flat)
+
+
+@pytest.mark.parametrize("wrong", [0, -2, 1.5, True, "2"])
+def test_wrong_numbers_of_episodes_are_told(wrong):
+    record()
+    with pytest.raises(ValueError, match="traj_limitation is .*; an integer of at least 1 is needed"):
+        ExpertDataset("expert.npz", traj_limitation=wrong)
+    with pytest.raises(ValueError, match="n_episodes is .*; an integer of at least 1 is needed"):
+        generate_expert_traj(lambda obs: 1, env=Planned((2,)), n_episodes=wrong)

@@ -245,7 +245,7 @@ def test_an_environment_that_does_not_pickle_stays_behind_with_a_word():
     with pytest.warns(UserWarning, match="without its environment.*TextIOWrapper.*set_env"):
         other = again(model)
     assert other.get_env() is None and draws(other) == draws(model)
-    with pytest.raises(AttributeError, match="set_env"):
+    with pytest.raises(ValueError, match="set_env"):
         other.learn(32)
     other.set_env(Toy())
     other.learn(32, reset_num_timesteps=False)

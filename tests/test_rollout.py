@@ -144,6 +144,19 @@ def test_where_an_episode_is_broken_off_and_ends_it_has_ended():
     assert [t for t, _, _ in seg.final] == np.flatnonzero(seg.truncated & ~seg.terminated).tolist()
 
 
+def test_a_game_with_lost_lives_is_whole_or_has_no_score():
+    """Lives plays on after a reset, so that nothing is broken off, but whole games alone are reported."""
+    seg = runner_of(EnvList([Lives()])).collect(3000, np.random.default_rng(0), restarts=0.1)
+    assert set(seg.episodes) == {(6.0, 6)} and 10 < len(seg.episodes) < 90 < seg.over.sum()
+
+
+def test_restarts_of_a_living_model_warn_too():
+    model = TRPO("MlpPolicy", AsyncVectorEnv([Counting]), timesteps_per_batch=8)
+    with pytest.warns(UserWarning, match="restarts=0.1 is left out: AsyncVectorEnv"):
+        model.restarts = 0.1
+    model.env.close()
+
+
 @pytest.mark.parametrize("make", [SubprocVecEnv, AsyncVectorEnv])
 def test_episodes_of_environments_that_reset_themselves_are_not_broken_off(make):
     def learned(**settings):

@@ -74,7 +74,7 @@ class Runner:
         self.stepper.put_back(self.portraits, state["envs"])
         self.obs, self.memory = state["obs"], state["memory"]
         for name in self._UNDER_WAY:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, self.whole))  # older files have no `whole`
 
     def _forget(self) -> None:
         n = self.stepper.num_envs
@@ -123,8 +123,8 @@ class Runner:
                     told[t, i] = said
                 starts = step.terminated | step.truncated | ~step.valid
                 if breaking:
-                    partial[t] = starts & ~self.whole
-                    self.whole = np.where(starts, stays_whole[t], self.whole)
+                    partial[t] = step.over & ~self.whole
+                    self.whole = np.where(step.over, stays_whole[t], self.whole)
             if on_step is not None:
                 done = step.terminated | step.truncated
                 if on_step(dict(t=t, steps=int(seg.valid[:t + 1].sum()), actions=env_actions,

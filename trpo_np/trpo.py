@@ -67,7 +67,8 @@ class TRPO(StableBaselines):
     clip_rewards: learn from rewards clipped to -1 .. 1, as is usual for Atari; reports show the real returns.
     restarts: each step's chance to break a training episode off, as a truncation, and start another: states
         are then drawn as the discounted objective weighs them (all: 1 - gamma), so that a batch sees many
-        starts. A tenth of the episodes is left whole; theirs are the returns that are reported.
+        starts. A tenth of the episodes is left whole; theirs are the returns that are reported. The
+        environment is reset before its episode's end: not for wrappers that refuse that, or play on.
     scale_steps: shorten the step where a batch's advantages spread less than usual. Else each step is as long
         as max_kl allows, also after a batch in which nothing went wrong, and that one follows noise.
     bootstrap_truncated: value the state in which a time limit cut an episode; False treats it as an end, as
@@ -194,10 +195,7 @@ class TRPO(StableBaselines):
             for what in ("observation_space", "action_space"):
                 if differs := spaces.difference(getattr(stepper, what), getattr(self.policy, what)):
                     raise ValueError(f"the environment's {what} does not fit the model: {differs}")
-        _check_batch(settings, self.comm.size, stepper)
-        if settings.restarts and not stepper.breaks_off:
-            warnings.warn(f"restarts={settings.restarts} is left out: {type(env).__name__} resets its "
-                          "environments itself; DummyVecEnv lets episodes be broken off", stacklevel=3)
+        _check_stepper(settings, self.comm.size, stepper)
         if "policy" not in vars(self):
             policy = construct(
                 self.policy_class, stepper.observation_space, stepper.action_space, self.policy_kwargs,
@@ -229,7 +227,7 @@ class TRPO(StableBaselines):
         if name in FIELDS:
             settings = replace(self.settings, **{name: value})
             if "stepper" in vars(self):
-                _check_batch(settings, self.comm.size, self.stepper)
+                _check_stepper(settings, self.comm.size, self.stepper)
             self.settings = settings
         elif name == "env":
             self.set_env(value)
@@ -609,12 +607,16 @@ class RunLogger(Logger):
             output.write(values, int(step))
 
 
-def _check_batch(settings: Settings, ranks: int, stepper) -> None:
+def _check_stepper(settings: Settings, ranks: int, stepper) -> None:
     share, n = settings.for_rank(ranks).timesteps_per_batch, stepper.num_envs
     if n > share:
         of_rank = f", of which a rank has {share}" if share < settings.timesteps_per_batch else ""
         raise ValueError(f"timesteps_per_batch is {settings.timesteps_per_batch}{of_rank}, fewer than the "
                          f"{n} environments; each must take at least one step")
+    if settings.restarts and not stepper.breaks_off:
+        warnings.warn(f"restarts={settings.restarts} is left out: {type(stepper.env).__name__} resets its "
+                      "environments itself; an own, unwrapped DummyVecEnv lets episodes be broken off",
+                      stacklevel=4)
 
 
 def _check_number(name: str, value, least: int) -> None:

@@ -21,7 +21,7 @@ from toys import ACTIONS, Toy, Vector
 from trpo_np import TRPO, load_policy, ops, policies
 from trpo_np.files import archive
 from trpo_np.files.archive import FileError, read_archive, write_archive
-from trpo_np.files.plain import pack
+from trpo_np.files.plain import pack, unpack
 from trpo_np.policies import MlpPolicy
 from trpo_np.settings import LinearSchedule
 
@@ -474,6 +474,21 @@ POLICY = {  # refused by load_policy and TRPO.load
 RUNNING = {"obs": np.zeros((1, 3), np.float32), "returns": np.zeros(1), "lengths": np.zeros(1, int),
            "starts": np.zeros(1, bool), "whole": np.ones(1, bool), "memory": {}, "envs": [None],
            "sums": np.zeros(1)}
+
+
+def test_episodes_of_a_file_without_whole_go_on_and_are_whole(tmp_path):
+    """Such are files from before episodes could be broken off."""
+    model = TRPO("MlpPolicy", "CartPole-v1", seed=0, timesteps_per_batch=50).learn(50)
+    path = model.save(tmp_path / "m")
+    progress, arrays = read_archive(path)
+    state = unpack(arrays["training/running"].tobytes())
+    assert state.pop("whole").all()
+    arrays["training/running"] = np.frombuffer(pack(state), np.uint8)
+    write_archive(tmp_path / "old.npz", arrays, progress)
+    old = TRPO.load(tmp_path / "old", "CartPole-v1")
+    for each in (model, old):
+        each.learn(50, reset_num_timesteps=False)
+    assert old.runner.whole.all() and old.policy.params.flat.tobytes() == model.policy.params.flat.tobytes()
 
 
 def running(value=None, **changes):

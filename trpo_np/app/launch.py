@@ -20,7 +20,12 @@ def ranks(text: str) -> int:
     """Read a number of ranks; "auto" is that of the cores that this process may use."""
     from ..kernels.threads import cores
 
-    return len(cores()) if text == "auto" else options.positive(text)
+    if text == "auto":
+        return len(cores())
+    try:
+        return options.positive(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number such as 2") from None
 
 
 def once() -> ExitStack:

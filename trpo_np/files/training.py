@@ -131,6 +131,8 @@ def _check_running(held: bytes, policy: Any) -> None:
     except FileError as error:
         raise FileError(f"training/running: {error}") from None
     names = ["obs", "returns", "lengths", "starts", "whole", "memory", "envs", "sums"]
+    if isinstance(state, dict) and "whole" not in state:  # of before episodes could be broken off
+        names.remove("whole")
     if not isinstance(state, dict) or list(state) != names or not isinstance(state["envs"], list):
         raise FileError(f"training/running does not hold {', '.join(names)}")
     n = len(state["envs"])
