@@ -30,7 +30,7 @@ class ExpertDataset(dict[str, Array]):
         if missing := {"obs", "actions", "episode_starts"} - data.keys():
             raise ValueError(f"the expert data lack the array {min(missing)!r}")
         begins, rows = np.flatnonzero(data["episode_starts"]), len(data["episode_starts"])
-        if -1 < traj_limitation < len(begins):
+        if 0 <= traj_limitation < len(begins):
             begins, rows = begins[:traj_limitation], begins[traj_limitation]
         super().__init__({name: data[name][:rows] for name in ("obs", "actions", "episode_starts")})
         self.num_traj = len(begins)
