@@ -332,3 +332,14 @@ def test_verbose_prints_a_table(model, capsys):
     model.verbose = 1
     model.learn(256)
     assert "total_timesteps" in capsys.readouterr().out
+
+
+def test_episodes_under_a_monitor_go_on_with_the_same_bits(tmp_path):
+    def make():
+        return Monitor(gym.make("CartPole-v1"), None)
+    model = TRPO("MlpPolicy", make(), seed=0, timesteps_per_batch=50).learn(50)
+    copy = TRPO.load(model.save(tmp_path / "m"), make())
+    for each in (model, copy):
+        each.learn(50, reset_num_timesteps=False)
+    assert copy.policy.params.flat.tobytes() == model.policy.params.flat.tobytes()
+    assert copy.env.get_episode_rewards() == model.env.get_episode_rewards() != []

@@ -27,10 +27,11 @@ class Monitor(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
         self.log = None if filename is None else EpisodeLog(filename, name)
         self.rewards: list[float] = []
         self.episodes: list[tuple[float, int, float]] = []  # return, length, seconds since the start
-        self.began = time.time()
+        self.began: float | None = None  # at the first reset; so it is a state, and goes on elsewhere
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict]:
         """Start an episode."""
+        self.began = self.began or time.time()
         self.rewards = []
         return self.env.reset(**kwargs)
 
@@ -39,7 +40,7 @@ class Monitor(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.rewards.append(float(reward))
         if terminated or truncated:
-            episode = sum(self.rewards), len(self.rewards), round(time.time() - self.began, 6)
+            episode = sum(self.rewards), len(self.rewards), round(time.time() - (self.began or 0.0), 6)
             self.episodes.append(episode)
             info = info | {"episode": dict(zip("rlt", episode))}
             if self.log:
