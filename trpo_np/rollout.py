@@ -98,10 +98,10 @@ class Runner:
                       terminated=np.zeros((steps, n), bool), truncated=np.zeros((steps, n), bool),
                       valid=np.ones((steps, n), bool), over=np.zeros((steps, n), bool),
                       starts=np.zeros((steps, n), bool), last_obs=self.obs, final=[], memory=self.memory)
-        due = [False] * steps  # whether an episode that is not whole is broken off in this step
+        due = np.zeros(steps, bool)  # whether an episode that is not whole is broken off in this step
         if breaking := restarts > 0 and stepper.breaks_off:
             breaks, stays_whole = rng.random((steps, n)) < restarts, rng.random((steps, n)) < WHOLE
-            due = breaks.any(1).tolist()
+            due = np.logical_or.reduce(breaks, axis=1)
         clock, obs, starts = time.perf_counter, self.obs, self.starts
         told: dict = {}
         partial = np.zeros((steps, n), bool)
