@@ -145,8 +145,7 @@ class EnvList(Stepper):
         return np.concatenate([self._start(i, seed=seed)[0] for i, seed in enumerate(seeds)])
 
     def step(self, actions: np.ndarray, broken: np.ndarray | None = None) -> Step:
-        """Take one action in each environment; break episodes off, as truncated, where `broken` (n,) says so.
-        """
+        """Take one action in each environment; where `broken` (n,), truncate its episode."""
         rewards, final = np.empty(self.num_envs), []
         infos: list | None = [] if self.watched else None
         rows: Any = [None] * self.num_envs if self._rows is None else np.empty(self._rows, self._dtype)
