@@ -174,5 +174,5 @@ def merge(policy: Policy, seg: Segment, comm) -> None:
 
     Machines may differ in the last bit of a power, in Adam and in the line search: rank 0's parameters count.
     """
+    policy.merge(seg.obs[seg.valid], comm)
     comm.align(policy.params.flat)
-    policy.normalizer.merge(seg.obs[seg.valid], comm)

@@ -14,7 +14,7 @@ from trpo_np.distributions import DiagGaussian
 from trpo_np.files.model import resolve_policy
 from trpo_np.nn import parse_activation, parse_net_arch
 from trpo_np.normalize import ObservationNormalizer
-from trpo_np.policies import MlpPolicy, Policy
+from trpo_np.policies import MlpLnLstmPolicy, MlpLstmPolicy, MlpPolicy, Policy
 
 OBS = gym.Box(-np.inf, np.inf, (3,))
 ACTIONS = {
@@ -588,6 +588,94 @@ def test_a_spread_that_could_not_be_learned_is_refused(value):
     with pytest.raises(ValueError, match="log_std_init is .* a number from -20 to 2 is needed"):
         make("Box", log_std_init=value)
     assert make("Box", log_std_init=np.float32(-0.5)).params["pi/log_std"] == pytest.approx(-0.5)
+
+
+# --- statistics of observations -----------------------------------------------------------------------------
+
+FIRST_DENSE = [
+    (MlpPolicy, dict(layers=[4], act_fun="relu")),
+    (MlpPolicy, dict()),
+    (MlpPolicy, dict(net_arch=[5, dict(pi=[4], vf=[])])),
+    (MlpPolicy, dict(layers=[], act_fun="relu")),
+    (MlpLstmPolicy, dict(layers=[5], n_lstm=4)),
+    (MlpLnLstmPolicy, dict(layers=[5], n_lstm=4, share_features=True)),
+]
+
+
+def answers(policy):
+    """What the policy says of raw observations."""
+    return policy.pi(policy.params, policy.sample_inputs(X)[0])
+
+
+def moved(rng, loc, scale):
+    return (loc + scale * rng.standard_normal((200, 3))).astype(np.float32)
+
+
+@pytest.mark.parametrize("cls, options", FIRST_DENSE)
+def test_new_statistics_leave_the_policy_as_it_is(cls, options):
+    policy = cls(OBS, ACTIONS["Box"], normalize=True, dtype="float64", **options)
+    policy.draw(np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    policy.merge(moved(rng, 1, [1, 2, 0.5]), OneProcess())
+    policy.params["pi/out/w"][...] *= 100
+    before, shift, factor = answers(policy), policy.normalizer.shift, policy.normalizer.factor
+    for i in range(20):
+        policy.merge(moved(rng, 2, [i, 0.5, 0.5]), OneProcess())
+    assert (np.abs(policy.normalizer.factor / factor - 1) > 0.01).any()
+    assert (np.abs(policy.normalizer.shift - shift) > 0.5).all()
+    np.testing.assert_allclose(answers(policy), before, rtol=1e-9, atol=1e-9)
+
+
+def test_new_statistics_leave_a_critic_of_its_own_to_its_fit():
+    policy = make(normalize=True)
+    policy.merge(moved(np.random.default_rng(0), 0, 1), OneProcess())
+    critic = policy.critic_params.flat.copy()
+    policy.merge(moved(np.random.default_rng(0), 1, 9), OneProcess())
+    np.testing.assert_array_equal(policy.critic_params.flat, critic)
+
+
+def test_the_first_statistics_set_the_scale_of_new_networks():
+    policy = make(normalize=True)
+    drawn = policy.params.flat.copy()
+    policy.merge(moved(np.random.default_rng(0), 50, 10), OneProcess())
+    np.testing.assert_array_equal(policy.params.flat, drawn)
+    np.testing.assert_allclose(policy.normalizer.shift, 50, rtol=0.1)
+
+
+class Cubed(ObservationNormalizer):
+    def scaled(self, obs):
+        return super().scaled(obs) ** 3
+
+
+class ReadsCubes(MlpPolicy):
+    def pi(self, params, x):
+        return super().pi(params, x ** 3)
+
+
+class SeesCubes(MlpPolicy):
+    layered = True
+
+    def make_normalizer(self, enabled):
+        return Cubed(self.observation_space.width, enabled, self.dtype)
+
+
+@pytest.mark.parametrize("cls", [ReadsCubes, SeesCubes])
+def test_only_layers_that_are_known_to_read_observations_follow_the_statistics(cls):
+    policy = cls(OBS, ACTIONS["Box"], normalize=True).draw(np.random.default_rng(0))
+    drawn = policy.params.flat.copy()
+    for scale in (1, 5):
+        policy.merge(moved(np.random.default_rng(0), 0, scale), OneProcess())
+    np.testing.assert_array_equal(policy.params.flat, drawn)
+    assert policy.normalizer.moments.std[0] > 2
+
+
+def test_an_lstm_that_reads_observations_does_not_follow_the_statistics():
+    policy = MlpLstmPolicy(OBS, ACTIONS["Box"], normalize=True, net_arch=["lstm"], n_lstm=4)
+    policy.draw(np.random.default_rng(0))
+    drawn = policy.params.flat.copy()
+    for scale in (1, 5):
+        policy.merge(moved(np.random.default_rng(0), 0, scale), OneProcess())
+    np.testing.assert_array_equal(policy.params.flat, drawn)
 
 
 def test_a_normalisation_of_ones_own_is_what_acts():

@@ -323,6 +323,28 @@ class Policy:
             return None
         return fast.tanh_network(nn.serial(self.trunk, self.pi_head).dense, self.params, self.normalizer)
 
+    def merge(self, obs: np.ndarray, comm) -> None:
+        """Take encoded observations (n, width) of all ranks into the normaliser's statistics.
+
+        The policy stays the function of observations that it is (but for the clip): if its first layer is
+        dense, that makes up for the new mean and spread. Else the policy would change outside of its trust
+        region: the wider its observations spread, the weaker its answer to each. Only the first observations
+        set the scale, on which a new network is drawn. The critic is fitted to whatever it reads.
+        """
+        now, first = self.normalizer, self.first_layers().dense
+        known, count = first and declared(self, "layered") and declared(now, "affine"), now.count
+        shift, factor = (np.float64(now.shift), np.float64(now.factor)) if known else (0, 1)
+        now.merge(obs, comm)
+        if known and 0 < count < now.count:
+            w, b = (self.params[name] for name in first[0][:2])
+            raw = factor.T * w
+            b += ((now.shift - shift) @ raw)[0]
+            w[:] = raw / now.factor.T
+
+    def first_layers(self) -> nn.Layer:
+        """Return the layers with which the policy reads normalised observations."""
+        return nn.serial(self.trunk, self.pi_head)
+
     def inputs(self, x, seg: Any) -> tuple[Any, Callable]:
         """Return the input of `pi` for a segment's normalised observations x (T, n, width), and a function
         that lines up with it other arrays (T, n, ...) of the segment."""

@@ -176,6 +176,10 @@ class RecurrentPolicy(Policy):
         back = nn.serial(net.back, self.pi_head)
         return fast.recurrent_network(net.front.dense, lstm, back.dense, self.params, self.normalizer)
 
+    def first_layers(self):
+        """Return the layers with which the policy reads normalised observations: those before the LSTM."""
+        return self.nets["pi"].front
+
     _row_network = None  # the network takes more than an observation
     _critic_widths = None  # the critic reads sequences, not rows
 
