@@ -4,8 +4,8 @@ A policy normalises its observations by statistics that follow what it sees. The
 smaller is what its network gets of the same angle: where the network stays as it is, the policy changes. The
 script trains twice, with a first layer that does not make up for new statistics and with one that does. It
 prints the training return, the spread of one number of the observations (--number; 1 is the pole's angle),
-what the policy answers to it (the change of the first action over that of the number), the product of both,
-which is the network's own part, and the standard deviation of the action.
+what the policy answers to it (the change of the first action over that of the number), what its network
+answers to the normalised number (the product of both), and the standard deviation of the action.
 """
 
 import warnings
@@ -46,8 +46,8 @@ def run(args, seed, follows):
                 print(COLUMNS.format(*(f"{number:,.4g}" for number in rows[-1])), flush=True)
 
     rows: list = []
-    print(f"{args.env}, seed {seed}, the layers {'follow' if follows else 'do not follow'} the statistics")
-    print(COLUMNS.format("steps", "return", "spread", "answer", "product", "std"))
+    print(f"{args.env}, seed {seed}, the first layer {'makes' if follows else 'does not make'} up for statistics")
+    print(COLUMNS.format("steps", "return", "spread", "answer", "network", "std"))
     arguments, _ = learn.arguments_of(args.env, {})
     policy = MlpPolicy if follows else Drifting
     model = TRPO(policy, make_env(args.env), seed=seed, **learn.scheduled(arguments))
@@ -64,10 +64,8 @@ def main():
         args.seeds, args.every, args.steps = args.seeds[:1], 2048, 3 * 2048
     warnings.simplefilter("ignore", DeprecationWarning)
     for seed in args.seeds:
-        for follows in (False, True):
-            rows = run(args, seed, follows)
-            _timing.save(args, {"env": args.env, "seed": seed, "follows": follows, "number": args.number,
-                                "rows": rows})
+        found = {name: run(args, seed, follows) for name, follows in (("without", False), ("with", True))}
+        _timing.save(args, {"env": args.env, "seed": seed, "number": args.number, "found": found})
 
 
 if __name__ == "__main__":

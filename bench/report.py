@@ -40,7 +40,7 @@ python bench/report.py              # this page and its pictures again
 ```
 """
 CHOOSE, REPORTED, _ = _learned.KINDS
-LEARNED = {"learn", "starts", "first_table"}  # scripts that measure no times, or on a busy machine
+LEARNED = {"learn", "starts", "drift", "first_table"}  # scripts that measure no times, or on a busy machine
 SB3, ENVIRONMENT = "sb3-contrib", "environment"
 GROUPS = {"learn": "learn, steps a second", "predict": "predict", "single": "single steps of training"}
 
@@ -446,6 +446,13 @@ def tell_starts(lines):
                   "of the gradient", "KL on the batch", "KL at starts", "change of starts that fall"], rows)
 
 
+def tell_drift(lines):
+    rows = [[f"{line['env']}, seed {line['seed']}", what, f"{row[0]:,.0f}", *map(number, row[1:])]
+            for line in lines for what, its in line["found"].items() for row in its]
+    return table(["task", "compensation", "steps", "training return", "spread", "the policy's answer",
+                  "the network's answer", "std of actions"], rows)
+
+
 def tell_curves(lines):
     runs = [run for line in lines for run in line["runs"]]
     return table(["run", "steps", "last 100 training games", "best", "passes the goal after", "time"],
@@ -504,8 +511,8 @@ def ranges(numbers: list[int]) -> str:
 TOLD = {fun.__name__.removeprefix("tell_"): fun for fun in (
     tell_vs_sb3, tell_atari, tell_vs_recurrent, tell_predict, tell_update, tell_limits, tell_bodies,
     tell_conv, tell_lstm, tell_growth, tell_shares, tell_compile, tell_imports, tell_overhead, tell_scaling,
-    tell_time_to_score, tell_two_hosts, tell_learn, tell_starts, tell_curves, tell_memory, tell_identity,
-    tell_first_table)}
+    tell_time_to_score, tell_two_hosts, tell_learn, tell_starts, tell_drift, tell_curves, tell_memory,
+    tell_identity, tell_first_table)}
 
 
 def question(stem: str) -> str:
