@@ -46,7 +46,7 @@ def run(args, seed, follows):
                 print(COLUMNS.format(*(f"{number:,.4g}" for number in rows[-1])), flush=True)
 
     rows: list = []
-    print(f"{args.env}, seed {seed}, the first layer {'makes' if follows else 'does not make'} up for statistics")
+    print(f"{args.env}, seed {seed}, {'with' if follows else 'without'} compensation")
     print(COLUMNS.format("steps", "return", "spread", "answer", "network", "std"))
     arguments, _ = learn.arguments_of(args.env, {})
     policy = MlpPolicy if follows else Drifting
