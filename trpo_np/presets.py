@@ -24,9 +24,9 @@ _CONTROL: dict[str, Any] = dict(
 # A few discrete actions, short episodes, rewards of order one: no normalisation, smaller batches. Steps get
 # shorter, so that the policy at the end is as good as the best one on the way.
 _CLASSIC: dict[str, Any] = dict(
-    timesteps_per_batch=1024, gamma=0.99, lam=0.98, max_kl=LinearSchedule(0.03, 0.001), cg_iters=10,
-    cg_damping=1e-3, fvp_subsample=1, linesearch_shrink=0.8, vf_stepsize=LinearSchedule(1e-3, 1e-4),
-    vf_iters=20)
+    timesteps_per_batch=1024, gamma=0.99, lam=0.95, max_kl=LinearSchedule(0.03, 0.001), restarts=0.005,
+    cg_iters=10, cg_damping=1e-3, fvp_subsample=1, linesearch_shrink=0.8,
+    vf_stepsize=LinearSchedule(1e-3, 1e-4), vf_iters=20)
 
 # The settings of single environments, by their names without a version. An arm that reaches for a point looks
 # a second ahead; Swimmer needs a long horizon, and a first policy that tries more.
