@@ -35,7 +35,7 @@ _TUNED: dict[str, dict[str, Any]] = {
     "MountainCar": _CONTROL | dict(restarts=0.0),
     "Pendulum": _CONTROL | dict(timesteps_per_batch=1024, vf_iters=20),
     "Reacher": _CONTROL | dict(gamma=0.95, lam=0.95, max_kl=LinearSchedule(0.03, 0.001), restarts=0.0),
-    "Swimmer": _CONTROL | dict(gamma=0.9999, lam=0.95, max_kl=0.01, cg_iters=25, vf_iters=20, restarts=0.0,
+    "Swimmer": _CONTROL | dict(gamma=0.9999, lam=0.99, max_kl=0.01, cg_iters=25, vf_iters=20, restarts=0.0,
                                policy_kwargs=dict(log_std_init=0.0)),
 }
 
