@@ -184,7 +184,8 @@ def test_the_learner_clips_and_the_score_does_not():
     assert set(np.unique(seen)) == {0.0, 1.0} and {total % 10 for total, _ in model.recent} == {0.0}
 
 
-def test_autoreset_within_the_wrappers_may_end_the_game_at_once():
+@pytest.mark.parametrize("ends", [(True, False), (False, True)])
+def test_autoreset_within_the_wrappers_may_end_the_game_at_once(ends):
     class Over:
         """A game that pressing FIRE ends: the second reset is played."""
         unwrapped = property(lambda self: self)
@@ -200,7 +201,7 @@ def test_autoreset_within_the_wrappers_may_end_the_game_at_once():
             return f"start {self.resets}", {}
 
         def step(self, action):
-            return "end", 0.0, True, False, {}
+            return "end", 0.0, *ends, {}
     wrapper = atari.FireReset.__new__(atari.FireReset)
     wrapper.env = Over()
     assert wrapper.reset(seed=1) == ("start 2", {})
@@ -412,18 +413,21 @@ def test_an_evaluation_does_not_go_on_with_the_game_of_training():
     assert evaluate_policy(model, env, 3, return_episode_rewards=True)[0] == [4.0] * 3
 
 
-def test_a_life_that_a_bonus_gave_can_be_lost():
+@pytest.mark.parametrize("lives, ends", [
+    ([3, 4, 3], [False, False, True]),  # a life that a bonus gave can be lost
+    ([2, 0, 0], [True, False, False])])  # after the last one the game ends by itself, if later
+def test_an_episode_ends_where_a_life_is_lost_and_the_game_goes_on(lives, ends):
     class Game(gymnasium.Env):
-        lives = iter([3, 4, 3])
+        seen = iter(lives)
 
         def reset(self, **kwargs):
             return 0, {"lives": 3}
 
         def step(self, action):
-            return 0, 0.0, False, False, {"lives": next(self.lives)}
+            return 0, 0.0, False, False, {"lives": next(self.seen)}
     env = atari.EpisodicLife(Game())
     env.reset()
-    assert [env.step(0)[2] for _ in range(3)] == [False, False, True]
+    assert [env.step(0)[2] for _ in range(3)] == ends
 
 
 def test_help_states_the_environment_in_force(capsys):

@@ -163,6 +163,36 @@ def test_observations_are_copies():
     assert not np.any(rows)
 
 
+class Writes(Scripted):
+    """Writes into the action that it is given."""
+
+    def __init__(self):
+        super().__init__(BOX, np.zeros(3, np.float32))
+        self.action_space = spaces.Box(-1, 1, (2,), np.float32)
+
+    def step(self, action):
+        action[:] = 7
+        return super().step(action)
+
+
+class WritesAll(DummyVecEnv):
+    """Writes into the actions that it is given, and is stepped as one of stable-baselines'."""
+
+    def step(self, actions):
+        actions[:] = 7
+        return super().step(actions)
+
+
+@pytest.mark.parametrize("make", [lambda fns: Vector(SyncVectorEnv(fns)), lambda fns: adapt(WritesAll(fns))],
+                         ids=["gymnasium", "stable-baselines"])
+def test_actions_given_to_a_vector_environment_are_copies(make):
+    stepper = make([Writes] * 2)
+    actions = np.zeros((2, 2), np.float32)
+    stepper.reset([0, 1])
+    stepper.step(actions)
+    assert not actions.any()
+
+
 def stepped(*outcome):
     return [EnvList([Scripted(BOX, np.zeros(3)), Scripted(BOX, np.zeros(3), outcome)]).step(np.zeros(2, int))]
 

@@ -173,6 +173,15 @@ def test_seeds(model):
     assert not any(env.seeds) and other.seeds[0] == 7 and not any(other.seeds[1:])
 
 
+def test_a_seed_is_that_of_the_drawn_actions_too(counter_model):
+    def drawn(seed):
+        actions = []
+        evaluate_policy(counter_model, Planned((30,)), 1, False, seed=seed,
+                        callback=lambda names, _: actions.append(int(names["action"])))
+        return actions
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
 @pytest.mark.parametrize("make", [Planned, lambda: Vector([Planned, Planned])], ids=["env", "vector"])
 def test_callback_sees_every_step(make):
     calls = []
@@ -194,6 +203,9 @@ def test_render_draws_each_step():
     env = Planned((4,))
     evaluate_policy(Memory(), env, 2)
     assert env.rendered == 0
+    evaluate_policy(Memory(), env, 2, render=True)
+    assert env.rendered == 8
+    env.render_mode = "human"  # it draws by itself
     evaluate_policy(Memory(), env, 2, render=True)
     assert env.rendered == 8
 
@@ -317,6 +329,11 @@ def test_an_episode_that_ends_in_time_is_not_cut(recwarn):
     assert not recwarn.list
     with pytest.raises(ValueError, match="max_steps is 0"):
         evaluate_policy(Stays(), limited, 1, max_steps=0)
+
+
+def test_an_episode_that_ends_where_it_would_be_cut_is_followed_by_the_next():
+    found = evaluate_policy(Memory(), Planned((7,)), 3, return_episode_rewards=True, max_steps=7)
+    assert found == (returns((7,), 3), [7] * 3)
 
 
 # --- wrappers that normalise --------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ class Sometimes(gymnasium.Env):
         return np.zeros(1, np.float32), 1.0, True, False, {"is_success": said}
 
 
-@pytest.mark.parametrize("say", [bool, np.bool_, float, lambda x: np.array([x])])
+@pytest.mark.parametrize("say", [bool, np.bool_, float, lambda x: np.array([x]), lambda x: [True, x]])
 def test_the_rate_of_successes_is_logged_over_the_last_episodes(say, tmp_path):
     rows = Rows()
     model = TRPO("MlpPolicy", Sometimes(4, say), timesteps_per_batch=80, seed=0)

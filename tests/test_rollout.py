@@ -457,7 +457,7 @@ def test_an_observation_that_is_not_finite_is_refused_also_as_the_last_of_a_segm
 
 
 @pytest.mark.parametrize("low, high, warns", [
-    (20, 200, True), (-1, 1, False), (0.5, 2, False), ([-1, 50], [1, 60], False)])
+    (20, 200, True), (-200, -20, True), (-1, 1, False), (0.5, 2, False), ([-1, 50], [1, 60], False)])
 def test_a_rollout_whose_actions_are_all_clipped_says_so_once(low, high, warns):
     class Far(gymnasium.Env):
         observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)

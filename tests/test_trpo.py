@@ -576,6 +576,11 @@ def test_ranks_with_different_numbers_of_real_rows_stay_together(batch):
 
 # ---- counting and reproducing
 
+def test_ranks_have_the_seed_of_the_first():
+    """Without one, each would draw its own, and begin with other networks."""
+    assert reference.on_ranks(2, lambda comm: model_on(Toy(), comm=comm, seed=7 + comm.rank).seed) == [7, 7]
+
+
 @pytest.mark.parametrize("callback", [None, lambda locals_, globals_: True])
 def test_steps_are_counted_alike_with_and_without_a_callback(callback):
     model = model_on(SyncVectorEnv([Toy] * 3), timesteps_per_batch=32)  # 11 steps of 3: 33 an update

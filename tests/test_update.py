@@ -49,6 +49,17 @@ def make_values(seg, seed=3):
                   rng.standard_normal(len(seg.final)), {})
 
 
+PARTS = [0], [1, 2]  # the environments of each of two ranks
+
+
+def part(seg, columns):
+    """The segment of some of the environments."""
+    names = "obs", "actions", "rewards", "terminated", "truncated", "valid", "over", "starts"
+    return replace(seg, **{name: getattr(seg, name)[:, columns] for name in names},
+                   last_obs=seg.last_obs[columns],
+                   final=[(t, columns.index(i), row) for t, i, row in seg.final if i in columns])
+
+
 def no_scaling():
     return RewardNormalizer(False)
 
@@ -168,16 +179,13 @@ def test_where_nothing_counts_there_are_no_samples(seg):
 
 def test_ranks_share_mean_and_spread(seg):
     """Two ranks with some of the environments each have the advantages of one rank with all of them."""
-    values, parts = make_values(seg), [[0], [1, 2]]
+    values = make_values(seg)
 
     def run(comm):
-        own = deepcopy(seg)
-        for name in ("rewards", "terminated", "truncated", "valid"):
-            setattr(own, name, getattr(seg, name)[:, parts[comm.rank]])
-        mine = [k for k, (_, i, _) in enumerate(seg.final) if i in parts[comm.rank]]
-        own.final = [(t, parts[comm.rank].index(i), row) for t, i, row in (seg.final[k] for k in mine)]
-        V = Values(values.steps[:, parts[comm.rank]], values.last[parts[comm.rank]], values.final[mine], {})
-        return update.advantage(own, V, SETTINGS, no_scaling(), comm)
+        columns = PARTS[comm.rank]
+        mine = [k for k, (_, i, _) in enumerate(seg.final) if i in columns]
+        V = Values(values.steps[:, columns], values.last[columns], values.final[mine], {})
+        return update.advantage(part(seg, columns), V, SETTINGS, no_scaling(), comm)
     whole, split = update.advantage(seg, values, SETTINGS, no_scaling(), ONE), reference.on_ranks(2, run)
     np.testing.assert_allclose(np.hstack([goals.advantages for goals in split]), whole.advantages, rtol=1e-9)
     assert [goals.samples for goals in split] == [whole.samples] * 2
@@ -261,6 +269,34 @@ def test_fit_reports_the_last_pass(policy, seg):
     expected = reference.value_loss(values, targets[seg.valid], np.full(len(values), 1 / len(values)))
     np.testing.assert_allclose(loss, expected, rtol=1e-12)
     assert np.isnan(fit(policy, seg, adam_for(policy), targets, settings=Settings(vf_iters=0)))
+
+
+def test_the_loss_of_two_passes_is_that_of_the_second(policy, seg):
+    other, adam, targets = deepcopy(policy), adam_for(policy), seg.obs.sum(-1)
+    one, two = (Settings(dtype="float64", vf_batch_size=1000, vf_iters=passes) for passes in (1, 2))
+    losses = [fit(policy, seg, adam, targets, settings=one) for _ in range(2)]
+    assert losses[1] < losses[0]
+    np.testing.assert_allclose(fit(other, seg, adam_for(other), targets, settings=two), losses[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("size, steps", [(1000, 3), (8, 9)])
+def test_ranks_fit_one_critic_to_the_rows_of_all(policy, seg, size, steps):
+    """They take as many steps as the rank with the most rows needs; with one in a pass, as one rank does."""
+    targets, settings = seg.obs.sum(-1), replace(SETTINGS, vf_batch_size=size)
+
+    def run(comm):
+        own, columns = deepcopy(policy), PARTS[comm.rank]
+        adam = adam_for(own)
+        loss = fit(own, part(seg, columns), adam, targets[:, columns], settings=settings, comm=comm)
+        return blocks(own)[1], adam.m, adam.t, loss
+    one, other = reference.on_ranks(2, run)
+    np.testing.assert_equal(one, other)
+    assert one[2] == steps
+    if steps == settings.vf_iters:
+        adam = adam_for(policy)
+        loss = fit(policy, seg, adam, targets, settings=settings)
+        np.testing.assert_allclose(one[0], blocks(policy)[1], rtol=1e-9)
+        np.testing.assert_allclose([*one[1], one[3]], [*adam.m, loss], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
