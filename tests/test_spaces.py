@@ -166,6 +166,7 @@ def test_one_hot_codes(nvec, data):
     (gym.Box(-1, 1, (3,)), np.zeros(4),
      r"an observation of shape \(4,\) does not fit: one has shape \(3,\), a batch \(n, 3\)"),
     (gym.Box(-1, 1, (3,)), np.zeros((2, 2, 3)), r"shape \(2, 2, 3\) does not fit"),
+    (gym.Box(-1, 1, (2, 3)), np.zeros((4, 3, 2)), r"shape \(4, 3, 2\) does not fit"),
     (gym.Box(-1, 1, (3,)), 1.0, r"shape \(\) does not fit"),
     (gym.Discrete(3), np.zeros((2, 2)), r"shape \(2, 2\) does not fit: one has shape \(\), a batch \(n,\)"),
     (gym.Discrete(3), 3, "the observation 3 is outside the space: 3 values, counted from 0"),

@@ -581,6 +581,26 @@ def test_ranks_have_the_seed_of_the_first():
     assert reference.on_ranks(2, lambda comm: model_on(Toy(), comm=comm, seed=7 + comm.rank).seed) == [7, 7]
 
 
+@pytest.mark.parametrize("hook", ["_on_rollout_end", "_on_update_end"])
+def test_what_stops_one_rank_stops_all_after_the_same_update(hook):
+    def train(comm):
+        stop = type("Stop", (BaseCallback,), {hook: lambda self: comm.rank == 0})()
+        return model_on(Toy(), comm=comm, timesteps_per_batch=8).learn(800, stop).updates
+    assert reference.on_ranks(2, train) == [1, 1]
+
+
+@pytest.mark.parametrize("last, logged", [(7, [3, 6, 7]), (100, [3, 6, 9, 10])])
+def test_a_table_comes_every_so_many_updates_and_at_the_end(last, logged):
+    """Whether the end is that of the steps or a callback's."""
+    class Stop(BaseCallback):
+        def _on_update_end(self):
+            return self.model.updates < last
+    model, seen = model_on(Toy(), timesteps_per_batch=8), []
+    model.loggers.append(SimpleNamespace(write=lambda values, step: seen.append(step // 8)))
+    model.learn(80, Stop(), log_interval=3)
+    assert seen == logged
+
+
 @pytest.mark.parametrize("callback", [None, lambda locals_, globals_: True])
 def test_steps_are_counted_alike_with_and_without_a_callback(callback):
     model = model_on(SyncVectorEnv([Toy] * 3), timesteps_per_batch=32)  # 11 steps of 3: 33 an update
