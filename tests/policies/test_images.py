@@ -392,6 +392,13 @@ def test_stacked_frames_are_stored_frame_by_frame_with_all_their_colours(shape, 
     assert isinstance(recorder, Recorder) and recorder.used == 11 * new  # each frame once
 
 
+def test_frames_keep_the_axes_of_an_image(rng):
+    frames = Frames(rng.integers(0, 256, (6, 4, 4), dtype=np.uint8), rng.integers(0, 6, (2, 3, 2)))
+    np.testing.assert_array_equal(frames.reshape(6, 4, 4, 2), np.asarray(frames).reshape(6, 4, 4, 2))
+    with pytest.raises(ValueError, match=r"shape \(2, 3, 4, 4, 2\) cannot become \(3, 2, 2, 8, 2\); the last"):
+        frames.reshape(3, 2, 2, 8, 2)
+
+
 @pytest.mark.parametrize("shape", [(9, 8, 3), (9, 8), (3, 9, 8)])
 def test_single_frames_are_stored_as_they_are(shape, rng):
     policy = CnnPolicy(box(*shape), FOUR, cnn_extractor=nn.conv("c", 2, 4, 4)).draw(rng)
