@@ -12,6 +12,7 @@ from trpo_np.comm import OneProcess
 from trpo_np.distributions import Categorical, DiagGaussian, Distribution
 from trpo_np.kernels import act
 from trpo_np.normalize import ObservationNormalizer
+from trpo_np.params import Params
 from trpo_np.policies import MlpLnLstmPolicy, MlpLstmPolicy, MlpPolicy, RecurrentPolicy, fast
 
 OBS = gym.Box(-np.inf, np.inf, (3,))
@@ -115,6 +116,7 @@ def test_a_subclass_that_overrides_any_method_acts_as_it_says(cls, actions):
 @pytest.mark.parametrize("cls", [MlpLstmPolicy, MlpLnLstmPolicy, OwnUnroll])
 def test_recurrent_policies_act_as_composed(cls):
     policy = draw(cls, n_lstm=8)
+    policy.params.flat[:] += 0.1 * np.random.default_rng(1).standard_normal(policy.params.flat.size)  # biases
     assert policy.is_fast == (cls is not OwnUnroll)
     check_acts_as_composed(policy)
 
@@ -135,7 +137,7 @@ def test_observations_in_float64_act_as_composed(cls, normalize):
 
 
 def test_the_critics_loss_is_that_of_an_own_critic():
-    goal, weights = np.ones(6, np.float32), np.ones(6, np.float32)
+    goal, weights = np.ones(6, np.float32), np.float32([1, 0, 2, 0.5, 1, 3])
     losses = {}
     for cls in (MlpPolicy, OwnValues):
         policy = draw(cls)
@@ -211,6 +213,16 @@ def test_an_extractor_of_dense_tanh_layers_is_a_part_of_the_network():
     policy = draw(MlpPolicy, extractor=nn.mlp("front", [5, 4], ops.tanh))
     assert policy.is_fast and policy._network().widths.tolist() == [3, 5, 4, 64, 64, 2]
     check_acts_as_composed(policy)
+
+
+def test_only_dense_tanh_layers_with_which_the_parameters_begin_have_widths():
+    front, back = ("a/w", "a/b", ops.tanh), ("b/w", "b/b", None)
+    arrays = {"a/w": np.ones((3, 5)), "a/b": np.ones(5), "b/w": np.ones((5, 2)), "b/b": np.ones(2)}
+    params = Params.pack(arrays, np.float32)
+    assert fast.widths_of([front, back], params).tolist() == [3, 5, 2]
+    for others in ([front], [back], [front, (*back[:2], ops.tanh)], [(*front[:2], ops.relu), back], [], None):
+        assert fast.widths_of(others, params) is None, others
+    assert fast.widths_of([front, back], Params.pack(arrays, np.float64)) is None
 
 
 # --- custom distributions -----------------------------------------------------------------------------------

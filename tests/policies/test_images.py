@@ -319,6 +319,13 @@ def test_fitting_values_moves_no_bit_of_the_policy(kwargs):
     assert (critic.flat != critic_before).any() and loss < error
 
 
+@pytest.mark.parametrize("n, parts", [(4, [4]), (5, [4, 1]), (8, [4, 4]), (9, [4, 4, 1])])
+def test_some_images_at_a_time_give_what_all_give(n, parts):
+    seen = []
+    found = cnn.in_parts(lambda rows: seen.append(len(rows)) or -rows, np.arange(n), {}, most=4)
+    assert seen == parts and found.tolist() == (-np.arange(n)).tolist()
+
+
 def test_an_own_network_sees_numbers_from_0_to_1(rng):
     seen = []
 
