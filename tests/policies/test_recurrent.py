@@ -103,6 +103,9 @@ def test_names_and_order_of_parameters():
                                            *(f"shared/lstm/{key}" for key in norm),
                                            *(f"pi/{key}" for key in behind)]
     assert list(shared.critic_weights) == [f"vf/{key}" for key in behind]
+    shared = make(net_arch=["lstm", 7, dict(pi=[3], vf=[6])], share_features=True)  # layers behind it, too
+    assert [key for key in shared.policy_weights if "post" in key] == [
+        "shared/post0/w", "shared/post0/b", "pi/post0/w", "pi/post0/b"]
     default = MlpLstmPolicy(OBS, ACTIONS["Discrete"]).policy_weights
     assert default["pi/lstm/wh"].shape == (256, 1024) and default["pi/fc1/w"].shape == (64, 64)
 
@@ -402,6 +405,18 @@ def test_the_critic_sees_every_row_once_in_whole_sequences(name, n, steps, size,
             np.testing.assert_allclose(policy.vf(policy.params, seq), values[its], rtol=1e-10, atol=1e-10)
         orders.append(rows)
     assert n * steps == length or (orders[0] != orders[1]).any(), "pieces must be shuffled"
+
+
+def test_an_experts_episodes_are_pieces_to_their_last_step():
+    policy, x, starts = make(), np.arange(33, dtype=np.float32).reshape(11, 3), np.zeros(11, bool)
+    starts[[4, 9]] = True
+    count, pick = policy.demonstrations(x, starts)
+    assert count == 3
+    for chosen, wanted in (([0], range(4)), ([2], [9, 10]), ([1, 2, 0], range(11))):
+        seq, rows = pick(np.array(chosen))
+        np.testing.assert_array_equal(np.sort(rows), wanted)
+        np.testing.assert_array_equal(seq.x.reshape(-1, 3)[seq.real], x[rows])
+        np.testing.assert_array_equal(rows[np.isin(rows, [0, 4, 9])], [[0, 4, 9][k] for k in chosen])
 
 
 def test_the_same_number_of_minibatches_on_all_ranks():
