@@ -151,12 +151,13 @@ def test_eval_prints_what_evaluate_policy_finds(cartpole, capsys, options, word,
 
 def test_eval_compares_files_with_the_first_one(cartpole, capsys):
     TRPO("MlpPolicy", "CartPole-v1", seed=1).save("new")
-    assert call("eval", cartpole, "new.npz", "--env", "CartPole-v1", "--episodes", 6) == 0
+    assert call("eval", cartpole, "new.npz", cartpole, "--env", "CartPole-v1", "--episodes", 6) == 0
     lines = capsys.readouterr().out.splitlines()
     means = [float(re.search(r"episodes: ([\d.]+)", lines[i])[1]) for i in (0, 2)]
     difference, low, high = map(float, re.findall(r"[-+][\d.]+", lines[4])[:3])
     assert lines[2].startswith("new.npz: ") and lines[4].endswith(f"against {cartpole}")
     assert difference == pytest.approx(means[1] - means[0], abs=0.011) and low < difference < high
+    assert lines[7].startswith("    +0.00 (") and lines[7].endswith(f"against {cartpole}")
 
 
 def test_eval_hands_arguments_to_the_environment(cartpole):
@@ -212,6 +213,16 @@ def test_play_records_a_video_of_each_episode(blocks, capsys):
             grey = [frame.mean() for frame in clip.iter_frames()]
             assert clip.size == [96, 64] and clip.fps == 10
             assert np.allclose(grey, [0, 40, 80, 120, 160, 200], atol=12)
+
+
+def test_play_records_one_episode_unless_told_and_shows_one_after_the_other(blocks, monkeypatch):
+    asked = []
+    monkeypatch.setattr(jobs, "play", lambda policy, make_env, seed, episodes, *rest: asked.append(episodes))
+    monkeypatch.setenv("DISPLAY", ":0")
+    os.mkdir("v")
+    for options in (["--video", "v"], ["--video", "v", "--episodes", 3], [], ["--episodes", 3]):
+        assert call("play", blocks, "--env", "trpo_np_test/Blocks-v0", *options) == 0
+    assert asked == [1, 3, None, 3]
 
 
 def test_play_shows_episodes_in_a_window(blocks, capsys, monkeypatch):

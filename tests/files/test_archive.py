@@ -673,6 +673,12 @@ def test_a_zip_that_is_there_instead_is_named(tmp_path):
         read_archive(tmp_path / "model")
 
 
+def test_counts_and_squares_are_not_negative():
+    archive.check_not_negative("some", np.array([0.0, 2.0]))
+    with pytest.raises(FileError, match="some holds negative numbers"):
+        archive.check_not_negative("some", np.array([2.0, -1e-9]))
+
+
 # ---- file objects
 
 def test_an_archive_stands_in_a_file_object_from_its_position_to_its_end(path):

@@ -14,7 +14,7 @@ from trpo_np.distributions import DiagGaussian
 from trpo_np.files.model import resolve_policy
 from trpo_np.nn import parse_activation, parse_net_arch
 from trpo_np.normalize import ObservationNormalizer
-from trpo_np.policies import MlpLnLstmPolicy, MlpLstmPolicy, MlpPolicy, Policy
+from trpo_np.policies import MlpLnLstmPolicy, MlpLstmPolicy, MlpPolicy, Policy, construct
 
 OBS = gym.Box(-np.inf, np.inf, (3,))
 ACTIONS = {
@@ -501,6 +501,19 @@ def test_what_is_not_a_policy(wrong):
 def test_unknown_arguments():
     with pytest.raises(TypeError, match="net_arc"):
         make(net_arc=[64])
+
+
+def test_a_mistake_within_a_policy_is_no_unknown_argument_of_the_users():
+    class Own(MlpPolicy):
+        def __init__(self, *its_spaces, **options):
+            super().__init__(*its_spaces, **options)
+            self.layers_of(strange=3)
+
+        def layers_of(self): ...
+    with pytest.raises(TypeError, match="unexpected keyword argument 'strange'"):
+        construct(Own, OBS, gym.Discrete(2), {})
+    with pytest.raises(ValueError, match="policy_kwargs holds 'strange', which MlpPolicy does not take"):
+        construct(MlpPolicy, OBS, gym.Discrete(2), {"strange": 3})
 
 
 def test_a_subclass_may_bring_its_own_network():
