@@ -342,6 +342,15 @@ def test_the_network_is_an_option(network, width, folder, monkeypatch):
     assert TRPO.load("m").get_parameters()["pi/out/w"].shape == (width, 4)
 
 
+def test_settings_of_the_game_are_options(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(jobs, "run", lambda args, *given, **_: asked.append((dict(args.env_kwargs), given[4])))
+    run_atari.work(["--env", "breakout", "--env-kwargs", "noop_max=3", "height=31"])
+    (settings, told), = asked
+    assert settings == atari.options("breakout", **SMALL, max_frames=200) | dict(noop_max=3, height=31)
+    assert "noop_max 3, " in told and "height 31, width 20" in told
+
+
 @pytest.mark.parametrize("name", ["CnnLstmPolicy", "CnnLnLstmPolicy"])
 def test_a_policy_with_memory_sees_single_frames(name, folder, capsys):
     options = ["--eval-episodes", "0", "--num-envs", "2"]

@@ -140,7 +140,10 @@ def test_the_first_episode_is_whole_also_over_several_rollouts():
 
 def test_where_an_episode_is_broken_off_and_ends_it_has_ended():
     seg = runner_of(EnvList([Counting()])).collect(60, np.random.default_rng(0), restarts=1.0)
-    assert (seg.terminated & seg.truncated).any()
+    natural = [ENDS[int(k) % 3][0] and time + 1 == LENGTHS[int(k) % 5] for k, time in seg.obs[:, 0]]
+    np.testing.assert_array_equal(seg.terminated[:, 0], natural)
+    only_terminated = [natural[t] and seg.obs[t, 0, 0] % 3 == 0 for t in range(60)]
+    assert (seg.truncated[:, 0] & only_terminated).any()  # and was broken off in the same step
     assert [t for t, _, _ in seg.final] == np.flatnonzero(seg.truncated & ~seg.terminated).tolist()
 
 

@@ -48,6 +48,7 @@ def test_mpiexec_is_given_the_command_of_this_process(monkeypatch, tmp_path):
     monkeypatch.setattr(launch.shutil, "which", lambda name, path: f"{path.split(os.pathsep)[0]}/{name}")
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "trpo_np", "train", "--ranks", "4"])
     monkeypatch.setenv(launch.MARK, "")
+    monkeypatch.setenv("PATH", str(tmp_path))
     launch.start(args(4))
     mpiexec = f"{os.path.dirname(sys.executable)}/mpiexec"  # that of the wheel, beside the interpreter
     rest = [sys.executable, "-m", "trpo_np", "train", "--ranks", "4"]

@@ -10,6 +10,7 @@ import pytest
 from trpo_np import TRPO
 from trpo_np.common import set_global_seeds
 from trpo_np.common.cmd_util import make_vec_env, mujoco_arg_parser
+from trpo_np.common.env_checker import check_env
 from trpo_np.common.monitor import Monitor, load_results
 from trpo_np.common.policies import FeedForwardPolicy, LstmPolicy, MlpPolicy, register_policy
 from trpo_np.common.results_plotter import plot_results, ts2xy
@@ -174,7 +175,7 @@ def test_a_script_of_stable_baselines3_runs_with_its_imports_renamed():
 # --- the parts ----------------------------------------------------------------------------------------------
 
 def test_monitor_logs_whole_episodes_of_raw_rewards():
-    env = Monitor(gymnasium.make("CartPole-v1"), "logs/")
+    env = Monitor(gymnasium.wrappers.TransformReward(gymnasium.make("CartPole-v1"), lambda r: r / 4), "logs/")
     env.reset(seed=0)
     env.action_space.seed(0)
     returns, total = [], 0.0
@@ -185,15 +186,27 @@ def test_monitor_logs_whole_episodes_of_raw_rewards():
             assert info["episode"]["r"] == total
             returns, total = [*returns, total], 0.0
             env.reset()
+    assert reward == 0.25
     env.close()
     found = load_results("logs")
     np.testing.assert_array_equal(found.r, returns)
     assert env.get_episode_rewards() == returns and env.get_episode_lengths() == found.l.tolist()
     x, y = ts2xy(found, "timesteps")
-    np.testing.assert_array_equal(x, np.cumsum(returns))
+    np.testing.assert_array_equal(x, np.cumsum(returns) * 4)
     np.testing.assert_array_equal(y, returns)
     assert env.get_total_steps() == x[-1] and len(ts2xy(found, "walltime_hrs")[0]) == len(returns)
     np.testing.assert_array_equal(ts2xy(found, "episodes")[0], np.arange(len(returns)))
+
+
+def test_an_environment_that_breaks_gymnasiums_interface_is_found():
+    class Wrong(gymnasium.Env):
+        observation_space, action_space = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return 2, {}
+    with pytest.raises(AssertionError, match="reset"):
+        check_env(Wrong())
 
 
 def test_before_the_first_episode_ends_there_are_no_results():

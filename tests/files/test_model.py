@@ -308,7 +308,7 @@ def test_a_function_of_the_user_must_be_passed_again(tmp_path):
     assert seeded(load_policy(path, **given)) == seeded(model)
     named = TRPO("MlpPolicy", Toy(), seed=0, policy_kwargs=dict(act_fun=ops.relu))  # an op of ours has a name
     assert seeded(load_policy(named.save(tmp_path / "relu"))) == seeded(named)
-    other = TRPO("MlpPolicy", Toy(), seed=0, policy_kwargs=dict(act_fun=ops.sin))  # and this one is no act_fun
+    other = TRPO("MlpPolicy", Toy(), seed=0, policy_kwargs=dict(act_fun=ops.sin))  # no act_fun
     with pytest.raises(FileError, match="sin.npz.*act_fun.*'sin'.*policy_kwargs"):
         load_policy(other.save(tmp_path / "sin"))
 
