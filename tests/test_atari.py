@@ -344,10 +344,10 @@ def test_the_network_is_an_option(network, width, folder, monkeypatch):
 
 def test_settings_of_the_game_are_options(folder, monkeypatch):
     asked = []
-    monkeypatch.setattr(jobs, "run", lambda args, *given, **_: asked.append((dict(args.env_kwargs), given[4])))
+    monkeypatch.setattr(jobs, "run", lambda *given, **_: asked.append(given))
     run_atari.work(["--env", "breakout", "--env-kwargs", "noop_max=3", "height=31"])
-    (settings, told), = asked
-    assert settings == atari.options("breakout", **SMALL, max_frames=200) | dict(noop_max=3, height=31)
+    (args, *_, told), = asked
+    assert dict(args.env_kwargs) == atari.options("breakout", **SMALL, max_frames=200) | dict(noop_max=3, height=31)
     assert "noop_max 3, " in told and "height 31, width 20" in told
 
 
