@@ -347,7 +347,8 @@ def test_settings_of_the_game_are_options(folder, monkeypatch):
     monkeypatch.setattr(jobs, "run", lambda *given, **_: asked.append(given))
     run_atari.work(["--env", "breakout", "--env-kwargs", "noop_max=3", "height=31"])
     (args, *_, told), = asked
-    assert dict(args.env_kwargs) == atari.options("breakout", **SMALL, max_frames=200) | dict(noop_max=3, height=31)
+    wanted = SMALL | dict(max_frames=200, noop_max=3, height=31)
+    assert dict(args.env_kwargs) == atari.options("breakout", **wanted)
     assert "noop_max 3, " in told and "height 31, width 20" in told
 
 

@@ -26,3 +26,10 @@ def test_the_shape_of_a_box_is_that_of_its_bounds(change):
     (gym.Box(0, 255, (8, 9), np.uint8), False), (gym.MultiBinary((8, 9, 3)), False)])
 def test_an_image_has_three_axes_and_all_bytes(space, is_one):
     assert foreign.is_image(spaces.describe(space)) == is_one
+
+
+def test_steps_are_a_count_or_unknown():
+    assert foreign.steps({"num_timesteps": 2**63 - 1}) == 2**63 - 1
+    for strange in (-1, 2**63, 5.0, True, "5", None):
+        assert type(count := foreign.steps({"num_timesteps": strange})) is int and count == 0
+    assert foreign.steps({}) == 0
