@@ -17,6 +17,7 @@ import pytest
 import zips
 
 from trpo_np import TRPO, cli, load_policy, ops, spaces
+from trpo_np.deploy import sb3
 from trpo_np.deploy.convert import convert
 from trpo_np.files.archive import FileError
 
@@ -158,6 +159,18 @@ def test_a_tensor_that_is_not_known_is_named(tmp_path):
     data = zips.with_tensors(zips.golden(f"{ONE}.zip"), pickled.replace(net, net.replace(b"0", b"1")))
     with pytest.raises(FileError, match=r"policy\.pth has 'mlp_extractor\.value_net\."):
         convert(written(tmp_path, "m.zip", data), tmp_path / "m")
+
+
+def test_a_weight_of_another_shape_is_named_though_it_has_as_many_numbers(tmp_path, monkeypatch):
+    read = sb3.read
+
+    def turned(members, channels):
+        found = read(members, channels)
+        found.parameters["pi/fc0/w"] = np.ascontiguousarray(found.parameters["pi/fc0/w"].T)
+        return found
+    monkeypatch.setattr(sb3, "read", turned)
+    with pytest.raises(FileError, match=r"\.0, for pi/fc0/w, has shape \(4, 6\) here; .* need \(6, 4\)"):
+        convert(written(tmp_path, "m.zip", zips.golden(f"{ONE}.zip")), tmp_path / "m")
 
 
 def test_statistics_of_another_space_are_refused(tmp_path):

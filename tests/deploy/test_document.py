@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 from exports import CASES, FIELDS, MIXED, model_of
+from gymnasium import spaces
+from toys import OBS, Samples
 
-from trpo_np import deploy
+from trpo_np import TRPO, deploy
 from trpo_np.deploy import reference
 
 
@@ -41,6 +43,12 @@ def walked(record):
 def test_the_document_can_be_walked(name, kind, obs, tmp_path):
     record = exported(model_of(name, kind, obs=obs), tmp_path)
     np.testing.assert_array_equal(walked(record), np.float32([case["outputs"] for case in record["test"]]))
+
+
+def test_a_bound_that_is_infinite_is_null(tmp_path):
+    half = spaces.Box(np.array([-1, -np.inf], np.float32), np.array([np.inf, 2], np.float32))
+    action = exported(TRPO("MlpPolicy", Samples(OBS, half), seed=0), tmp_path)["action"]
+    assert (action["low"], action["high"]) == ([-1, None], [None, 2])
 
 
 def test_weights_come_back_bit_by_bit(tmp_path):

@@ -8,6 +8,8 @@ import subprocess
 import numpy as np
 import pytest
 from exports import CASES, FIELDS, MIXED, difference, many, model_of, observations, predicted, starts_of
+from gymnasium import spaces
+from toys import OBS
 
 from trpo_np import TRPO, deploy
 from trpo_np.deploy import steps
@@ -73,8 +75,10 @@ def test_many_observations_of_each(name, kind, tmp_path):
 
 
 def test_a_name_in_the_file_cannot_leave_the_record(tmp_path):
-    text = page(model_of("MlpPolicy", env_id="</script><script>alert(1)</script>"), tmp_path)
-    assert text.count("</script>") == 2 and "alert(1)</" not in text
+    name = "</script><script>alert(1)</script>"
+    for model in (model_of("MlpPolicy", env_id=name), model_of("MlpPolicy", obs=spaces.Dict({name: OBS}))):
+        text = page(model, tmp_path)
+        assert text.count("</script>") == 2 and "alert(1)</" not in text
 
 
 @needs_browser

@@ -155,6 +155,15 @@ def test_the_mean_is_subtracted_in_the_type_of_the_observation():
     assert np.abs(reference.scale(big.astype(np.float32), **scale) - exact).max() > 0.1
 
 
+def test_images_of_floats_are_normalised_as_they_are_given():
+    model, rng = model_of("CnnPolicy", obs=gymnasium.spaces.Box(0, 4, IMAGE.shape)), np.random.default_rng(1)
+    policy = model.policy
+    policy.normalizer.restore(policy.normalizer.arrays() | {"mean": rng.random(policy.normalizer.mean.shape)})
+    program, rows = steps.describe(policy), 4 * rng.random((9, np.prod(IMAGE.shape))).astype(np.float32)
+    ours = predicted(program, policy, rows, starts_of(9))
+    assert difference(policy, ours, computed(program, rows, starts_of(9))) < 1e-5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name, kind", CASES)
 def test_many_observations_of_each(name, kind):

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from exports import FIELDS, model_of
+from exports import FIELDS, KINDS, model_of
 from toys import OBS, Samples
 
 from trpo_np import TRPO, deploy, ops
@@ -58,6 +58,19 @@ def test_a_policy_of_ones_own_is_named_as_in_load_policy(tmp_path):
     with pytest.raises(ValueError, match="pass the class with policy="):
         deploy.export(path, tmp_path / "out.h", "c")
     assert deploy.export(path, tmp_path / "out.h", "c", policy=Small)["observation"] == "3 numbers"
+
+
+def test_a_policy_that_does_more_than_its_layers_say_is_found_out(tmp_path):
+    class Wrong(MlpPolicy):
+        layered = True
+
+        def to_env(self, actions):
+            return -super().to_env(actions)
+
+    path = TRPO(Wrong, Samples(OBS, KINDS["Box"]), seed=0).save(tmp_path / "wrong")
+    with pytest.raises(ValueError, match="the layers of Wrong do not say all that it computes"):
+        deploy.export(path, tmp_path / "out.py", "py", policy=Wrong)
+    assert os.listdir(tmp_path) == ["wrong.npz"]
 
 
 def test_a_function_of_ops_is_refused_by_name(tmp_path):
