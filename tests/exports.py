@@ -4,7 +4,7 @@ import numpy as np
 from gymnasium import spaces
 from toys import ACTIONS, OBS, Samples
 
-from trpo_np import TRPO
+from trpo_np import TRPO, nn, ops
 from trpo_np.deploy import samples
 from trpo_np.policies import NAMES
 
@@ -15,6 +15,8 @@ FIELDS = spaces.Dict({
                           "codes": spaces.MultiDiscrete([2, 3], start=[1, 0])})})
 MIXED = spaces.Dict({"camera": IMAGE, "gear": spaces.Discrete(4, start=1),
                      "colour": spaces.Box(0, 1, (24, 20, 3), np.float32)})
+SAME = nn.serial(nn.conv("a", 4, (3, 2), (2, 1), padding="same"), nn.elementwise(ops.elu),
+                   nn.conv("b", 3, 3, 2, padding="same", relu=True))
 KINDS = ACTIONS | {"integers": spaces.Box(-3, 5, (2, 2), np.int32)}
 CASES = [(name, kind) for name in NAMES for kind in ACTIONS]
 
@@ -53,7 +55,10 @@ def observations(program, policy, n):
     """Return flattened observations (n, size); of images more quickly than samples.draw."""
     if policy.reads_pixels and len(program.fields) == 1:
         return np.random.default_rng(5).integers(0, 256, (n, program.size)).astype(np.float32)
-    return samples.draw(program, policy, n, seed=5)
+    rows = samples.draw(program, policy, n, seed=5)
+    if len(program.fields) == 1:
+        rows[::5] *= 100  # so large that their normalised numbers are clipped
+    return rows
 
 
 def many(name):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exports import CASES, FIELDS, MIXED, difference, many, model_of, observations, predicted, starts_of
+from exports import CASES, FIELDS, MIXED, SAME, difference, many, model_of, observations, predicted, starts_of
+from gymnasium import spaces
 
 from trpo_np import deploy
 from trpo_np.deploy import c99, reference, steps
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.skipif(not COMPILERS, reason="no C compiler (gcc, clang
 
 def header(model, folder, name="policy", **options):
     """Export a model to NAME.h in the folder; return its policy and what export says."""
+    options |= {"policy_kwargs": model.policy_kwargs}
     said = deploy.export(model.save(folder / "model"), folder / f"{name}.h", "c", **options)
     return model.policy, said
 
@@ -82,9 +84,31 @@ def test_fields_are_in_the_order_of_the_file(name, obs, tmp_path):
                      else {"CAMERA": "0", "COLOUR": "960", "GEAR": "2400"})
 
 
+def test_fields_whose_names_are_alike_in_c_have_names_of_their_own(tmp_path):
+    parts = {"a b": spaces.Box(-1, 1, (1,)), "a-b": spaces.Box(-1, 1, (3,)), "a_b": spaces.Box(-1, 1, (2,))}
+    header(model_of("MlpPolicy", obs=spaces.Dict(parts)), tmp_path)
+    text = (tmp_path / "policy.h").read_text()
+    assert dict(re.findall(r"#define policy_AT_(\w+) (\d+)", text)) == {"A_B": "0", "A_B_": "1", "A_B__": "4"}
+
+
+@pytest.mark.parametrize("is_low", [True, False])
+def test_bounds_are_rounded_inward(is_low):
+    bounds = np.array([0.1, 0.7, -0.1, -0.7, 0.5])
+    found = c99.inward(bounds, is_low)
+    assert found.dtype == np.float32 and found[4] == 0.5
+    inside = found >= bounds if is_low else found <= bounds
+    assert inside.all() and (np.abs(found - bounds) <= np.spacing(np.abs(found))).all()
+    most = np.finfo(np.float32).max
+    np.testing.assert_array_equal(c99.inward(np.array([-np.inf, np.inf]), is_low), [-most, most])
+
+
 @pytest.mark.parametrize("act_fun", ["relu", "elu", "sigmoid"])
 def test_other_activations(act_fun, tmp_path):
     check(model_of("MlpPolicy", "Discrete", act_fun=act_fun), tmp_path, 200)
+
+
+def test_windows_that_reach_over_the_border(tmp_path):
+    check(model_of("CnnPolicy", "MultiBinary", cnn_extractor=SAME), tmp_path, 20)
 
 
 STRICTLY = [("MlpPolicy", "MultiDiscrete", dict(obs=FIELDS, act_fun="elu")),

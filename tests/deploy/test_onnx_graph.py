@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from exports import CASES, FIELDS, MIXED, difference, many, model_of, observations, predicted, starts_of
+from exports import CASES, FIELDS, MIXED, SAME, difference, many, model_of, observations, predicted, starts_of
 
 from trpo_np import deploy
 from trpo_np.deploy import steps
@@ -15,7 +15,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 def session(model, folder):
     path = folder / "policy.onnx"
-    deploy.export(model.save(folder / "model"), path, "onnx")
+    deploy.export(model.save(folder / "model"), path, "onnx", policy_kwargs=model.policy_kwargs)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -70,6 +70,10 @@ def test_each_field_is_an_input(name, obs, tmp_path):
 def test_other_activations(tmp_path):
     for act_fun in ("relu", "elu", "sigmoid"):
         check(model_of("MlpPolicy", "Discrete", act_fun=act_fun), tmp_path, 200)
+
+
+def test_windows_that_reach_over_the_border(tmp_path):
+    check(model_of("CnnPolicy", "MultiBinary", cnn_extractor=SAME), tmp_path, 20)
 
 
 def test_it_is_of_an_opset_that_others_read(tmp_path):

@@ -7,7 +7,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from exports import CASES, FIELDS, MIXED, difference, many, model_of, observations, predicted, starts_of
+from exports import CASES, FIELDS, MIXED, SAME, difference, many, model_of, observations, predicted, starts_of
 from gymnasium import spaces
 from toys import OBS
 
@@ -31,7 +31,8 @@ console.log(JSON.stringify(record.map(({start, ...obs}) => {
 
 
 def page(model, folder):
-    deploy.export(model.save(folder / "model"), folder / "policy.html", "html")
+    path = model.save(folder / "model")
+    deploy.export(path, folder / "policy.html", "html", policy_kwargs=model.policy_kwargs)
     return (folder / "policy.html").read_text()
 
 
@@ -65,6 +66,11 @@ def check(model, folder, n):
 def test_the_script_acts_as_predict(name, kind, obs, tmp_path):
     n = 10_000 if name == "MlpPolicy" and not obs else 20 if name.startswith("Cnn") else 100
     check(model_of(name, kind, obs=obs), tmp_path, n)
+
+
+@needs_node
+def test_windows_that_reach_over_the_border(tmp_path):
+    check(model_of("CnnPolicy", "MultiBinary", cnn_extractor=SAME), tmp_path, 20)
 
 
 @needs_node

@@ -9,6 +9,7 @@ from exports import (
     IMAGE,
     KINDS,
     MIXED,
+    SAME,
     difference,
     many,
     model_of,
@@ -70,10 +71,6 @@ def test_other_networks(kwargs):
 @pytest.mark.parametrize("name", ["MlpLstmPolicy", "MlpLnLstmPolicy"])
 def test_layers_around_an_lstm(name, kwargs):
     check(model_of(name, **kwargs), 200)
-
-
-SAME = nn.serial(nn.conv("a", 4, (3, 2), (2, 1), padding="same"), nn.elementwise(ops.elu),
-                 nn.conv("b", 3, 3, 2, padding="same", relu=True))
 
 
 @pytest.mark.parametrize("kwargs", [dict(cnn_extractor=SAME), dict(share_features=True, layers=[7]),
