@@ -64,7 +64,8 @@ def model_at(offset, kind="float64", policy="MlpPolicy", dtype="float32", **opti
 @pytest.mark.parametrize("kind", SPACES)
 @pytest.mark.parametrize("policy", POLICIES)
 def test_an_offset_changes_nothing(policy, kind, dtype):
-    near, far = (model_at(offset, kind, policy, dtype) for offset in (0, 2**26))
+    # more steps of CG in float32 can make 1e-2 of a parameter's last bit
+    near, far = (model_at(offset, kind, policy, dtype, cg_iters=3) for offset in (0, 2**26))
     outputs = []  # at 2**26 float32 has steps of 8
     for model, offset in (near, 0), (far, 2**26):
         obs = [SPACES[kind][1](offset, bit) for bit in (0, 1)]
