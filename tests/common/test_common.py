@@ -198,6 +198,7 @@ def test_monitor_logs_whole_episodes_of_raw_rewards():
     np.testing.assert_array_equal(ts2xy(found, "episodes")[0], np.arange(len(returns)))
 
 
+@pytest.mark.filterwarnings("ignore:.*check_env")
 def test_an_environment_that_breaks_gymnasiums_interface_is_found():
     class Wrong(gymnasium.Env):
         observation_space, action_space = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(2)
