@@ -331,9 +331,10 @@ class Policy:
         region: the wider its observations spread, the weaker its answer to each. Only the first observations
         set the scale, on which a new network is drawn. The critic is fitted to whatever it reads.
         """
-        now, first = self.normalizer, self.first_layers().dense
+        now, first = self.normalizer, self.first_layers().dense or ()
         known, count = first and declared(self, "layered") and declared(now, "affine"), now.count
-        shift, factor = (np.float64(now.shift), np.float64(now.factor)) if known else (0, 1)
+        if known:
+            shift, factor = np.float64(now.shift), np.float64(now.factor)
         now.merge(obs, comm)
         if known and 0 < count < now.count:
             w, b = (self.params[name] for name in first[0][:2])
