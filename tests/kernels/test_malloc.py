@@ -45,3 +45,22 @@ def test_another_c_library(monkeypatch):
     for loaded in (without, lambda name: object()):  # or one that has no mallopt
         monkeypatch.setattr(memory.ctypes, "CDLL", loaded)
         assert memory.keep_freed() is False
+
+
+@pytest.mark.parametrize("largest, told, kept", [
+    (2**30, [(-3, 2**30), (-1, 2**31 - 1)], True),
+    (2**25, [(-3, 2**30), (-3, 2**25), (-1, 2**31 - 1)], True),  # an older version
+    (0, [(-3, 2**30), (-3, 2**25)], False),
+])
+def test_what_the_c_library_is_told(monkeypatch, largest, told, kept):
+    """Of large arrays first: told of trimming alone, it would map each of them anew."""
+    class Library:
+        def mallopt(self, what, size):
+            calls.append((what, size))
+            return int(what == -1 or size <= largest)
+    calls = []
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: Library())
+    assert memory.keep_freed() is kept and calls == told
