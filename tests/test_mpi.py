@@ -149,15 +149,20 @@ def test_a_job_in_which_a_rank_fails_ends(tmp_path, case, cause):
     assert status != 0 and cause in err and took < 10, (status, took, out, err)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_the_launcher_saves_and_ends_all(tmp_path, number):
+    # Open MPI's mpirun hands on SIGUSR1. On the others it waits, sends SIGTERM, waits as long, kills what is
+    # left and returns a status of its own, 1, whatever that of the ranks was.
+    open_mpi = "openmpi" in MPIEXEC[0] and number != signal.SIGUSR1
+    patience = float(os.environ.get("OMPI_MCA_odls_base_sigkill_timeout", 1))
     process = start(2, tmp_path, "job", "lasts")
     while "total_timesteps" not in process.stdout.readline():  # of the table after ten updates
         assert process.poll() is None
     process.send_signal(number)
     came = time.monotonic()
     status, out, err = finish(process, 40)
-    assert status == 130 and time.monotonic() - came < 10, (status, out, err)
+    assert status == (1 if open_mpi else 130), (status, out, err)
+    assert time.monotonic() - came < 10 + (2 * patience if open_mpi else 0)
     steps = archive.read_archive(tmp_path / "m.npz")[0]["progress"]["num_timesteps"]
     assert steps % 2048 == 0 and steps >= 20480
     assert re.search(rf"{steps:,} steps in .*; saved to m.npz, from where --load goes on\nstopped", out), out
@@ -209,7 +214,7 @@ def with_ranks(folder, *arguments):
 def test_a_job_starts_its_own_ranks(tmp_path):
     process = with_ranks(tmp_path, "--preset", "tuned", "--num-timesteps", "4096", "--ranks", "2")
     status, out, err = finish(process)
-    assert status == 0, out + err
+    assert status == 0 and err.count("ranks on this machine share") <= 1, out + err
     assert out.count("2 ranks with 1 environment each, 2 in all") == 1
     assert "an update takes 2,048 steps in all, 1,024 on each rank; with another" in out
     assert "4,096 steps in" in out and out.count("deterministic return") == 1

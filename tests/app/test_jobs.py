@@ -358,7 +358,7 @@ def plain_run(updates, path="plain"):
     return contents(f"{path}.npz")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_signal_during_an_update_waits_for_its_end(monkeypatch, number, after):
     send_at(monkeypatch, update, "fit", 2, number, after)

@@ -24,7 +24,8 @@ def args(ranks):
 
 
 def ranks_of(monkeypatch, size):
-    monkeypatch.setattr(comm, "connect", lambda: argparse.Namespace(size=size))
+    mpi = argparse.Namespace(COMM_WORLD=argparse.Namespace(size=size))
+    monkeypatch.setitem(sys.modules, "mpi4py", argparse.Namespace(MPI=mpi))
 
 
 def test_auto_is_a_rank_for_each_usable_core(monkeypatch):

@@ -63,7 +63,7 @@ sed -n '/^#!\/bin\/bash/,/^```/p' "$root/trpo_np/docs/ranks.md" | sed -n '1,/sru
     sed -e 's/--nodes=2 --ntasks-per-node=16/--nodes=1 --ntasks-per-node=2 --overcommit/' \
         -e "s#python -m#\"$python\" -m#" -e 's/Humanoid-v5/Pendulum-v1/' -e 's/--save humanoid/--save $name/' >job.sh
 truncate -s -1 job.sh
-echo " --num-timesteps 30720 --vf-iters 1 --save-every 2048 --log-interval 1 --log-dir logs_\$name" \
+echo " --num-timesteps 153600 --vf-iters 1 --save-every 1024 --log-interval 1 --log-dir logs_\$name" \
     "--eval-episodes 2" >>job.sh
 cat job.sh
 export PYTHONPATH="$root"

@@ -43,13 +43,14 @@ def start(args: argparse.Namespace) -> None:
     Signals to this process and its exit status are then those of mpiexec. A ValueError or ImportError says
     why that cannot be done.
     """
-    from ..comm import connect, is_launched
+    from ..comm import is_launched
     from ..settings import install
 
     if (expected := os.environ.get(MARK)) and is_launched():
-        if connect().size != int(expected):
-            raise ValueError(f"mpiexec started {expected} ranks, but mpi4py sees {connect().size}: they are "
-                             f"of different MPI libraries; {install('mpi')}")
+        from mpi4py import MPI
+        if (seen := MPI.COMM_WORLD.size) != int(expected):
+            raise ValueError(f"mpiexec started {expected} ranks, but mpi4py sees {seen}: they are of "
+                             f"different MPI libraries; {install('mpi')}")
     elif args.ranks and is_launched():
         raise ValueError(f"--ranks {args.ranks} does not fit: a launcher started this process, and says how "
                          "many ranks there are")

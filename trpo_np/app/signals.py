@@ -4,15 +4,19 @@ import os
 import signal
 from contextlib import suppress
 
+# Ctrl-C, the end that schedulers bring, a closed terminal, and the warning before the end, which Open MPI's
+# mpirun hands on to its ranks: on the others it ends them itself
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+
 
 class Signals:
-    """Turn Ctrl-C, SIGTERM and a closed terminal into a KeyboardInterrupt; if `held`, in `release`."""
+    """Turn the signals of NAMES into a KeyboardInterrupt; if `held`, in `release`."""
 
     def __init__(self):
         self.held = self.came = self.shared = False  # shared: all ranks stop together
 
     def __enter__(self) -> "Signals":
-        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
         self.before = {n: signal.getsignal(n) for n in numbers}
         for n, handler in self.before.items():
             if handler is not signal.SIG_IGN:  # under nohup, or in a shell's background job, it stays ignored
