@@ -377,7 +377,7 @@ def tell_overhead(lines):
 
 
 def tell_scaling(lines):
-    measured, predicted, curves = [], {}, ""
+    measured, predicted = [], {}
     for line in lines:
         for case, found in line.get("cases", {}).items():
             one, two = (found["measured"].get(ranks) for ranks in ("1", "2"))
@@ -387,17 +387,11 @@ def tell_scaling(lines):
             for name, (_, efficiency) in found["predicted"].items():
                 network, ranks = name.split(", ")
                 predicted.setdefault((case, network), {})[ranks] = percent(efficiency)
-        if line.get("curves"):
-            ends = {ranks: [run[-1][1] for run in runs] for ranks, runs in line["curves"].items()}
-            found = [f"{n} rank{'s' * (n != '1')} {spread(values)}" for n, values in ends.items()]
-            curves = wrapped("Return of the last 100 episodes at the end, with the same batch in all: "
-                             + "; ".join(found) + ".")
     ranks = ["2", "16", "32", "64", "256", "1024"]
     rows = [[case, network, *(row.get(n, "-") for n in ranks)] for (case, network), row in predicted.items()]
     return (table(["network and environment", "1 rank, steps/s", "2 ranks", "ratio"], measured)
             + "\nPredicted share of perfect scaling, 16 ranks a machine:\n\n"
-            + table(["network and environment", "between machines", *(f"{n} ranks" for n in ranks)], rows)
-            + f"\n{curves}\n" * bool(curves))
+            + table(["network and environment", "between machines", *(f"{n} ranks" for n in ranks)], rows))
 
 
 def tell_time_to_score(lines):

@@ -255,7 +255,7 @@ def report(case, measured, inside, per_host):
         predicted = predict(one, 2, 2, inside, inside)
         print(f"  2 ranks here: measured {1e3 * two['seconds']:.0f} ms an update (of which in collectives, "
               f"waiting included, {1e3 * two['in_collectives']:.0f}), predicted {1e3 * predicted:.0f}; "
-              f"{2 * two['steps'] / two['seconds']:,.0f} steps/s, {2 * compute / two['seconds']:.2f} x one "
+              f"{2 * two['steps'] / two['seconds']:,.0f} steps/s, {compute / two['seconds']:.2f} x one "
               "rank", flush=True)
     table = {}
     print(f"  predicted efficiency, {per_host} ranks a machine\n  {'ranks':>7}"
@@ -293,8 +293,9 @@ def main():
         measured = measure(case, args.updates if case.startswith("mlp") else max(2, args.updates // 4),
                            args.rounds, 1 + (inside is not None), args.changes)
         if "fixed" in measured.get(1, {}):
-            results[case] = {"measured": measured,
-                             "predicted": report(case, measured, inside, args.ranks_per_host)}
+            name = case if args.changes == "{}" else f"{case}, {args.changes}"
+            results[name] = {"measured": measured,
+                             "predicted": report(name, measured, inside, args.ranks_per_host)}
     _timing.save(args, {"message": inside and dict(zip(MESSAGE, inside)), "cases": results,
                         "ranks_per_host": args.ranks_per_host})
 

@@ -11,7 +11,8 @@ processes as there are cores, among which its batch is shared out, and for image
         --seeds 1000 1001 1002                                           # learning curves over ranks
 
 A run that is in the file of results is not run again. One that does not reach its goal within its steps or
---limit seconds counts as infinitely slow in the median. With --to-the-end runs go on after the goal.
+--limit seconds counts as infinitely slow; of a median that is then infinite the least is shown. With
+--to-the-end runs go on after the goal.
 """
 
 import json
@@ -190,22 +191,38 @@ def times(lines: list[dict]) -> list[float]:
 
 
 def table(lines: list[dict]) -> list[list[str]]:
-    """Return a table's rows: of each task and program the median time, and how many times that is ours."""
+    """Return a table's rows: of each task and program the median time, and how many times ours it is on as
+    many cores."""
     rows = [["environment", "goal", "program", "runs", "reached", "seconds, median", "spread", "steps/s",
-             "1 rank is"]]
+             "beside ours"]]
     groups: dict[tuple, list[dict]] = {}
     for line in lines:
         groups.setdefault((line["env"], line["goal"], line["program"]), []).append(line)
     for (env_id, goal, program), found in groups.items():
-        seconds, own = times(found), times(groups.get((env_id, goal, "1"), []))
-        median = statistics.median(seconds)
-        ratio = median / statistics.median(own) if own and statistics.median(own) < math.inf else math.nan
+        seconds = times(found)
         rate = statistics.median(line["steps"] / max(line["seconds"], 1e-9) for line in found)
+        ranks = [int(name) for *task, name in groups if task == [env_id, goal] and name.isdecimal()]
+        own = str(max(ranks, default=1)) if program == SUBPROC else "1"
         rows.append([env_id, f"{goal:g}", label(program), str(len(found)),
-                     str(sum(x < math.inf for x in seconds)), f"{median:.1f}",
-                     f"{min(seconds):.1f} to {max(seconds):.1f}", f"{rate:,.0f}",
-                     "-" if math.isnan(ratio) else f"{ratio:.2f} x"])
+                     str(sum(x < math.inf for x in seconds)), "{}{:.1f}".format(*median(found)),
+                     f"{min(seconds):.1f} to {max(seconds):.1f}".replace("inf to inf", "-"), f"{rate:,.0f}",
+                     beside(found, groups.get((env_id, goal, own), []), label(own))])
     return rows
+
+
+def median(lines: list[dict]) -> tuple[str, float]:
+    """Return the median of the seconds to the goal; "more than " and what it is at least, where it is
+    infinite."""
+    if (known := statistics.median(times(lines))) < math.inf:
+        return "", known
+    return "more than ", statistics.median(line["reached"][1] if line["reached"] else line["seconds"]
+                                           for line in lines)
+
+
+def beside(lines: list[dict], own: list[dict], name: str) -> str:
+    """Return how many times the median of `own` that of `lines` is."""
+    (more, seconds), (unknown, ours) = median(lines), median(own) if own else ("-", 0.0)
+    return "-" if unknown else f"{more}{seconds / ours:.2f} x {name}"
 
 
 def curves(lines: list[dict]) -> list[list[str]]:

@@ -59,8 +59,9 @@ def test_a_run_that_misses_its_goal_is_infinitely_slow(time_to_score):
              timed("sb3-contrib", 0, 40.0), timed("sb3-contrib-subproc", 0, None)]
     _, *rows = time_to_score.table(lines)
     assert [row[2:6] + row[-1:] for row in rows] == [
-        ["1 rank", "3", "2", "4.0", "1.00 x"], ["2 ranks", "1", "1", "1.0", "0.25 x"],
-        ["sb3-contrib", "1", "1", "40.0", "10.00 x"], ["sb3-contrib-subproc", "1", "0", "inf", "inf x"]]
+        ["1 rank", "3", "2", "4.0", "1.00 x 1 rank"], ["2 ranks", "1", "1", "1.0", "0.25 x 1 rank"],
+        ["sb3-contrib", "1", "1", "40.0", "10.00 x 1 rank"],
+        ["sb3-contrib-subproc", "1", "0", "more than 2.0", "more than 2.00 x 2 ranks"]]
 
 
 def test_curves_over_ranks_are_means_over_seeds_with_their_errors(time_to_score):

@@ -28,12 +28,19 @@ _CLASSIC: dict[str, Any] = dict(
     cg_iters=10, cg_damping=1e-3, fvp_subsample=1, linesearch_shrink=0.8,
     vf_stepsize=LinearSchedule(1e-3, 1e-4), vf_iters=20)
 
+# 100,000 steps are few: twice as many updates, each with as many steps of the critic.
+_SHORT: dict[str, Any] = _CONTROL | dict(timesteps_per_batch=1024, vf_iters=20)
+
 # The settings of single environments, by their names without a version. An arm that reaches for a point looks
-# a second ahead; Swimmer needs a long horizon, and a first policy that tries more.
+# a second ahead; Hopper, in whole episodes, learns from each batch alike; Swimmer needs a long horizon, and a
+# first policy that tries more, as does a flag on a mountain that only few episodes see.
 _TUNED: dict[str, dict[str, Any]] = {
+    "Acrobot": _SHORT,
     "CartPole": _CLASSIC,
+    "Hopper": _CONTROL | dict(lam=0.95, max_kl=LinearSchedule(0.02, 0.01), scale_steps=False, restarts=0.0),
     "MountainCar": _CONTROL | dict(restarts=0.0),
-    "Pendulum": _CONTROL | dict(timesteps_per_batch=1024, vf_iters=20),
+    "MountainCarContinuous": _CONTROL | dict(restarts=0.0, policy_kwargs=dict(log_std_init=0.5)),
+    "Pendulum": _SHORT,
     "Reacher": _CONTROL | dict(gamma=0.95, lam=0.95, max_kl=LinearSchedule(0.03, 0.001), restarts=0.0),
     "Swimmer": _CONTROL | dict(gamma=0.9999, lam=0.99, max_kl=0.01, cg_iters=25, vf_iters=20, restarts=0.0,
                                policy_kwargs=dict(log_std_init=0.0)),
@@ -73,11 +80,12 @@ def baselines(env_id: str) -> dict[str, Any]:
 
 # Atari: each preset is TRPO's arguments and changes of atari.options. "tuned" does not scale advantages:
 # where all actions are equally bad, they are noise; scaled up, that would lead the policy astray, but so
-# small, it gives way to the bonus on entropy.
+# small, it gives way to the bonus on entropy. The critic sees each sample once: a second and third pass cost
+# more time than the better advantages save.
 _ATARI: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "tuned": (dict(timesteps_per_batch=2048, gamma=0.99, lam=0.95, max_kl=0.01, cg_iters=10, cg_damping=1e-3,
-                   entcoeff=LinearSchedule(0.01), fvp_subsample=5, linesearch_shrink=0.8, vf_stepsize=3e-4,
-                   vf_iters=3, vf_batch_size=256, clip_rewards=True, normalize_observations=True,
+                   entcoeff=LinearSchedule(0.01), fvp_subsample=10, linesearch_shrink=0.8, vf_stepsize=3e-4,
+                   vf_iters=1, vf_batch_size=256, clip_rewards=True, normalize_observations=True,
                    normalize_advantage=False, policy_kwargs=dict(cnn_extractor="cnn_small")), {}),
     "baselines": (dict(timesteps_per_batch=512, gamma=0.98, lam=1.0, max_kl=0.001, cg_iters=10,
                        cg_damping=1e-3, fvp_subsample=5, linesearch_shrink=0.5, vf_stepsize=1e-4, vf_iters=3,
@@ -89,9 +97,17 @@ _ATARI: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def atari(preset: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return TRPO's arguments for Atari games, and changes of the environment's settings (atari.options)."""
+# What a policy with memory takes in place of these: its curvature is that of every so many games, not samples.
+_MEMORY: dict[str, dict[str, Any]] = {"tuned": dict(fvp_subsample=5, vf_iters=3)}
+
+
+def atari(preset: str, memory: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return TRPO's arguments for Atari games, and changes of the environment's settings (atari.options).
+
+    memory: for a policy with an LSTM.
+    """
     arguments, changes = copy.deepcopy(_ATARI[preset])
+    arguments |= _MEMORY.get(preset, {}) if memory else {}
     return arguments | {"batch_of": "rank" if preset == "baselines" else "job"}, changes
 
 
