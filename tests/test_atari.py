@@ -374,17 +374,6 @@ def test_presets(name):
     assert presets.atari(name)[0]["policy_kwargs"]  # a copy each time
 
 
-def test_a_policy_with_memory_keeps_several_games_in_its_curvature(monkeypatch):
-    seen = {}
-    monkeypatch.setattr(run_atari.jobs, "run", lambda args, maker, policy, settings, *_, **__:
-                        seen.update({policy: settings}) or 0)
-    for policy in ("CnnPolicy", "CnnLstmPolicy"):
-        assert run_atari.work(["--env", "Pong", "--policy", policy]) == 0
-    games = run_atari.OPTIONS["num_envs"]
-    assert len(range(0, games, seen["CnnLstmPolicy"]["fvp_subsample"])) > 1
-    assert seen["CnnLstmPolicy"]["vf_iters"] > seen["CnnPolicy"]["vf_iters"]
-
-
 def test_the_other_jobs_say_where_atari_is():
     with pytest.raises(ValueError,
                        match="PongNoFrameskip-v4 is an Atari game; python -m trpo_np.run_atari --env Pong"):

@@ -50,8 +50,8 @@ def train(args: argparse.Namespace) -> int:
     from .policies.images import Visual
 
     jobs.find_start(args, OPTIONS["env"], lambda name: atari.find_game(name).id)
+    preset, changes = presets.atari(args.preset)
     policy = args.policy or OPTIONS["policies"][0]
-    preset, changes = presets.atari(args.preset, memory=policy != "CnnPolicy")
     if args.load and isinstance(loaded := load_policy(args.load), Visual):
         changes |= atari.seen(loaded.observation_space.shape)  # type: ignore[union-attr]
     elif policy != "CnnPolicy":
