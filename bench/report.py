@@ -612,7 +612,7 @@ def main():
     args = _timing.arguments(__doc__)
     everything = read()
     lines = latest(everything)
-    newest = everything[-1]["machine"]
+    newest = next(line["machine"] for line in reversed(everything) if line["stem"] in BESIDE)
     here = pairs([line for line in lines if cpu(line) == newest["cpu"]])
     parts = [HEAD, wrapped(f"The machine: {named(newest)}."), "\n\n", for_a_person(here),
              "\n![how many times as fast as PyTorch](results/ratios.png)\n", HOW,
