@@ -4,8 +4,8 @@ import os
 import signal
 from contextlib import suppress
 
-# Ctrl-C, a scheduler's end, a closed terminal, and a scheduler's warning: the only one of these that mpirun of
-# Open MPI hands on to its ranks and waits for
+# Ctrl-C, a scheduler's end, a closed terminal, and a scheduler's warning: the only one of these that mpirun
+# of Open MPI hands on to its ranks and waits for
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 
 
