@@ -608,11 +608,16 @@ def points(curve: list) -> tuple:
     return x, y
 
 
+def newest_machine(lines: list[dict]) -> dict:
+    """Return the machine on which programs were last compared with their peers."""
+    return next(line["machine"] for line in reversed(lines) if line["stem"] in BESIDE)
+
+
 def main():
     args = _timing.arguments(__doc__)
     everything = read()
     lines = latest(everything)
-    newest = next(line["machine"] for line in reversed(everything) if line["stem"] in BESIDE)
+    newest = newest_machine(everything)
     here = pairs([line for line in lines if cpu(line) == newest["cpu"]])
     parts = [HEAD, wrapped(f"The machine: {named(newest)}."), "\n\n", for_a_person(here),
              "\n![how many times as fast as PyTorch](results/ratios.png)\n", HOW,

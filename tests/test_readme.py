@@ -324,20 +324,25 @@ def measured(monkeypatch):
     import report
 
     lines = report.read()
-    here = [line for line in report.latest(lines) if report.cpu(line) == report.cpu(lines[-1])]
-    return report, report.pairs(here)
+    newest = report.newest_machine(lines)["cpu"]
+    return report, report.pairs([line for line in report.latest(lines) if report.cpu(line) == newest])
 
 
 def test_the_figures_of_the_readme_are_the_latest_measured(measured):
-    labels = {"a whole `learn` on HalfCheetah-v5": "HalfCheetah-v5",
-              "`predict` on one observation": "predict, 17-64-64-6",
-              "start Python, load a policy, predict": "load a policy and predict, whole process"}
+    report, pairs = measured
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    stated = dict(re.findall(r"^\| (.*?) \| ([\d.]+) times as fast \|", text, re.MULTILINE))
-    found = {pair.label: pair.ratio for pair in measured[1]}
-    assert stated.keys() == labels.keys()
-    for what, label in labels.items():
-        assert float(stated[what]) == pytest.approx(found[label], rel=0.1), what
+    stated = re.findall(r"^\| (.*?) \| (?:[\d.]+ s, )?([\d.]+) times as (fast|soon)(, at least)? \|", text,
+                        re.MULTILINE)
+    times = report.time_to_score.table([line for line in report.latest(report.read())
+                                        if line["stem"] == "time_to_score" and not line["to_the_end"]])
+    found = {f"until a {env.split('-')[0]} policy earns {float(goal):,.0f}, on two cores": beside
+             for env, goal, program, *_, beside in times[1:] if program == report.time_to_score.SUBPROC}
+    [predict] = [pair.ratio for pair in pairs if pair.label == "predict, 17-64-64-6"]
+    found["`predict` on one observation"] = f"{predict} x"
+    assert len(stated) == 3
+    for what, figure, _, least in stated:
+        assert found[what].startswith("more than ") == bool(least), what
+        assert float(figure) == pytest.approx(float(re.search(r"[\d.]+", found[what])[0]), rel=0.1), what
 
 
 def test_the_table_for_a_person_is_made_of_the_latest_raw_lines(measured):

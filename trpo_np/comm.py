@@ -184,6 +184,12 @@ def is_launched() -> bool:
     return any(name in os.environ for name in LAUNCHED)
 
 
+def world_size() -> int:
+    """Return how many ranks MPI sees; start it, if it is not running yet."""
+    from mpi4py import MPI
+    return MPI.COMM_WORLD.size
+
+
 def connect(comm=None):
     """Return the ranks of this job: of `comm` (an mpi4py communicator), of the launcher, or one process."""
     if comm is not None:

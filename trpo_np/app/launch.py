@@ -43,12 +43,11 @@ def start(args: argparse.Namespace) -> None:
     Signals to this process and its exit status are then those of mpiexec. A ValueError or ImportError says
     why that cannot be done.
     """
-    from ..comm import is_launched
+    from ..comm import is_launched, world_size
     from ..settings import install
 
     if (expected := os.environ.get(MARK)) and is_launched():
-        from mpi4py import MPI
-        if (seen := MPI.COMM_WORLD.size) != int(expected):
+        if (seen := world_size()) != int(expected):
             raise ValueError(f"mpiexec started {expected} ranks, but mpi4py sees {seen}: they are of "
                              f"different MPI libraries; {install('mpi')}")
     elif args.ranks and is_launched():
