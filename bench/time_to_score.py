@@ -15,6 +15,7 @@ A run that is in the file of results is not run again. One that does not reach i
 --to-the-end runs go on after the goal.
 """
 
+import argparse
 import json
 import math
 import statistics
@@ -150,6 +151,13 @@ def work(program: str, env_id: str, seed: int, steps: int, settings: dict, *how)
 
 # --- all runs -----------------------------------------------------------------------------------------------
 
+def known_program(text: str) -> str:
+    """Read a number of ranks, or a name of the peer."""
+    if text in (SB3, SUBPROC) or text.isdecimal() and int(text):
+        return str(int(text)) if text.isdecimal() else text
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a number of ranks nor {SB3} or {SUBPROC}")
+
+
 def label(program: str) -> str:
     return f"{program} rank{'s' * (program != '1')}" if program.isdecimal() else program
 
@@ -251,7 +259,7 @@ def lay_out(rows: list[list[str]]) -> str:
 def main():
     args = _timing.arguments(
         __doc__, envs=dict(nargs="+", default=[env_id for env_id in TASKS if env_id in ZOO][:4]),
-        programs=dict(nargs="+", default=["1", str(len(cores())), SB3, SUBPROC],
+        programs=dict(nargs="+", type=known_program, default=["1", str(len(cores())), SB3, SUBPROC],
                       help="numbers of ranks, and names of the peer"),
         seeds=dict(nargs="+", type=int, default=[1000, 1001, 1002, 1003, 1004]),
         goal=dict(type=float, help="default: that of the task"),

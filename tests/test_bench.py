@@ -1,5 +1,6 @@
 """Every bench script runs with --quick, so that none can rot."""
 
+import argparse
 import json
 import math
 import pathlib
@@ -62,6 +63,14 @@ def test_a_run_that_misses_its_goal_is_infinitely_slow(time_to_score):
         ["1 rank", "3", "2", "4.0", "1.00 x 1 rank"], ["2 ranks", "1", "1", "1.0", "0.25 x 1 rank"],
         ["sb3-contrib", "1", "1", "40.0", "10.00 x 1 rank"],
         ["sb3-contrib-subproc", "1", "0", "more than 2.0", "more than 2.00 x 2 ranks"]]
+
+
+def test_a_program_that_is_not_known_is_refused(time_to_score):
+    for text in ("2", "sb3-contrib", "sb3-contrib-subproc"):
+        assert time_to_score.known_program(text) == text
+    for text in ("sb3", "0", "-2", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is neither a number of ranks nor"):
+            time_to_score.known_program(text)
 
 
 def test_curves_over_ranks_are_means_over_seeds_with_their_errors(time_to_score):
