@@ -139,7 +139,7 @@ class Ranks:
 class SharedMemory:
     """Sums of arrays of some kB over the ranks of one machine, each of which reads what the others wrote.
 
-    A third of the time of an all-reduce on two ranks, for the many sums of a critic's minibatches.
+    Half of an all-reduce's time on two ranks, for the many sums of a critic's minibatches.
     """
 
     LARGEST = 1 << 16  # bytes of an array
