@@ -119,8 +119,8 @@ def peer(env_id: str, seed: int, steps: int, watch: Watch, settings: dict, proce
     # small networks are slower with more threads than one
     torch.set_num_threads(len(cores()) if processes and is_pixels else 1)
     if is_pixels:
-        import ale_py  # noqa: F401  (which makes the games known)
-        env = VecFrameStack(make_atari_env(env_id, n, seed, vec_env_cls=kind), n_stack=4)
+        games = f"ale_py:{env_id}"  # each process imports ale_py, which makes the games known
+        env = VecFrameStack(make_atari_env(games, n, seed, vec_env_cls=kind), n_stack=4)
     else:
         env = make_vec_env(env_id, n, seed, vec_env_cls=kind)
     env = VecNormalize(env, gamma=settings["gamma"]) if normalize else env
