@@ -200,10 +200,10 @@ class RecurrentPolicy(Policy):
                  rows[:, i:i + some].ravel()) for i in cuts]
 
     def thin(self, inputs, weights, k):
-        """Take every k-th environment, for the curvature; all where there are fewer than k."""
+        """Take every k-th environment, for the curvature, but two at least, if there are as many."""
         x, starts, state, _ = inputs
-        if (n := starts.shape[1]) < k:
-            return inputs, weights
+        n = starts.shape[1]
+        k = min(k, max(n // 2, 1))
         return Sequence(x[:, ::k], starts[:, ::k], state[::k]), weights.reshape(-1, n)[:, ::k].ravel()
 
     def segment_values(self, x, seg, last, final):
