@@ -230,7 +230,9 @@ def median(lines: list[dict]) -> tuple[str, float]:
 def beside(lines: list[dict], own: list[dict], name: str) -> str:
     """Return how many times the median of `own` that of `lines` is."""
     (more, seconds), (unknown, ours) = median(lines), median(own) if own else ("-", 0.0)
-    return "-" if unknown else f"{more}{seconds / ours:.2f} x {name}"
+    if unknown or more and seconds < ours:  # it was stopped too early to tell
+        return "-"
+    return f"{more}{seconds / ours:.2f} x {name}"
 
 
 def curves(lines: list[dict]) -> list[list[str]]:

@@ -63,6 +63,8 @@ def test_a_run_that_misses_its_goal_is_infinitely_slow(time_to_score):
         ["1 rank", "3", "2", "4.0", "1.00 x 1 rank"], ["2 ranks", "1", "1", "1.0", "0.25 x 1 rank"],
         ["sb3-contrib", "1", "1", "40.0", "10.00 x 1 rank"],
         ["sb3-contrib-subproc", "1", "0", "more than 2.0", "more than 2.00 x 2 ranks"]]
+    *_, row = time_to_score.table([*lines[:-2], timed("2", 1, 4.0), lines[-1]])
+    assert row[-1] == "-"  # stopped before ours was there: that says nothing
 
 
 def test_a_program_that_is_not_known_is_refused(time_to_score):

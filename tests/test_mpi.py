@@ -98,11 +98,6 @@ def test_ranks_with_other_settings_are_named(tmp_path, case, sentence):
     assert status != 0 and re.search(sentence, err, re.DOTALL), err
 
 
-@pytest.mark.parametrize("ranks, case", [(2, "sums"), (3, "sums"), (3, "apart")])
-def test_sums_over_ranks_are_right_at_any_pace(tmp_path, ranks, case):
-    assert run(ranks, tmp_path, "together", case).count("summed") == ranks
-
-
 def test_ranks_share_the_batch_of_the_job(tmp_path):
     assert run(3, tmp_path, "together", "shares").count("shared") == 3
 

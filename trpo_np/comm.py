@@ -69,8 +69,6 @@ class Ranks:
     def sum(self, x):
         """Sum arrays or numbers over ranks; a new array of the same type."""
         x = np.asarray(x, order="C")
-        if SharedMemory.suits(x.nbytes, self.size) and self._shared:
-            return self._shared.sum(x)
         out = np.empty_like(x)
         self.mpi.Allreduce(x, out)
         return out[()]  # of a number, a number
@@ -91,11 +89,6 @@ class Ranks:
     def _machine(self):
         from mpi4py import MPI
         return self.mpi.Split_type(MPI.COMM_TYPE_SHARED)
-
-    @functools.cached_property
-    def _shared(self) -> "SharedMemory | None":
-        # all ranks know the same: whether all are on one machine
-        return SharedMemory(self.mpi) if self._machine.size == self.size else None
 
     def first_on_machine(self, fun: Callable) -> None:
         """Call `fun()` on one rank of each machine, then on the others, which may find what it left there."""
@@ -134,42 +127,6 @@ class Ranks:
             warnings.warn(f"{len(found)} ranks on this machine share {available} core{plural}, which is "
                           "slow: those that wait for others take all of a core; start at most as many ranks "
                           "as there are cores", stacklevel=2)
-
-
-class SharedMemory:
-    """Sums of arrays of some kB over the ranks of one machine, each of which reads what the others wrote.
-
-    Half of an all-reduce's time on two ranks, for the many sums of a critic's minibatches.
-    """
-
-    LARGEST = 1 << 16  # bytes of an array
-
-    def __init__(self, mpi_comm):
-        from mpi4py import MPI
-        self.mpi, self.half = mpi_comm, 0
-        self.window = MPI.Win.Allocate_shared(2 * self.LARGEST, 1, comm=mpi_comm)
-        self.window.Lock_all()
-        self.parts = [np.frombuffer(self.window.Shared_query(rank)[0], np.uint8)
-                      for rank in range(mpi_comm.Get_size())]
-
-    @classmethod
-    def suits(cls, nbytes: int, ranks: int) -> bool:
-        """Say whether a sum is faster here: a message of few bytes is quick, and each rank reads all."""
-        return ranks > 1 and 1024 < nbytes <= cls.LARGEST and ranks * nbytes <= 4 * cls.LARGEST
-
-    def sum(self, x: np.ndarray) -> np.ndarray:
-        """Sum arrays over ranks, in their order; a new array of the same type."""
-        # the halves take turns: who writes into one has met all at a sum in the other, so they have read it
-        self.half = self.LARGEST - self.half
-        parts = [part[self.half:self.half + x.nbytes].view(x.dtype) for part in self.parts]
-        parts[self.mpi.rank][:] = x.ravel()
-        self.window.Sync()
-        self.mpi.Barrier()
-        self.window.Sync()
-        out = parts[0] + parts[1]
-        for part in parts[2:]:
-            out += part
-        return out.reshape(x.shape)
 
 
 def guarded(method: Method) -> Method:

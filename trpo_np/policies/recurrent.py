@@ -203,7 +203,7 @@ class RecurrentPolicy(Policy):
         """Take every k-th environment, for the curvature, but two at least, if there are as many."""
         x, starts, state, _ = inputs
         n = starts.shape[1]
-        k = min(k, max(n // 2, 1))
+        k = min(k, max(n - 1, 1))
         return Sequence(x[:, ::k], starts[:, ::k], state[::k]), weights.reshape(-1, n)[:, ::k].ravel()
 
     def segment_values(self, x, seg, last, final):
