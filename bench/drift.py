@@ -51,6 +51,8 @@ def run(args, seed, follows):
     arguments, _ = learn.arguments_of(args.env, {})
     policy = MlpPolicy if follows else Drifting
     model = TRPO(policy, make_env(args.env), seed=seed, **learn.scheduled(arguments))
+    if not 0 <= args.number < (width := len(model.policy.normalizer.moments.std)):
+        raise SystemExit(f"--number is {args.number}, but {args.env} gives the numbers 0 to {width - 1}")
     model.learn(args.steps, callback=Look())
     return rows
 
