@@ -7,6 +7,8 @@
                 share of mazes solved, 0.5 by guessing
     repeat      POPGym's RepeatPreviousEasy (Morad et al. 2023, arXiv:2303.01859): name the suit of the card
                 drawn three draws ago; at best 1, at worst -1
+    repeat 32   RepeatPreviousMedium: of the card drawn 31 draws ago, from two decks
+    first       RepeatFirstEasy: always name the suit of the first card
 
 The final policy's most likely actions are scored over 100 new episodes.
 """
@@ -64,23 +66,24 @@ class TMaze(gymnasium.Env):
         return seen, 0.0 if self.x >= self.t else -1 / self.length, False, False, {}
 
 
-class RepeatPrevious(gymnasium.Env):
-    """Draw the 52 cards of a deck one by one; name the suit of the k-th last, once k are drawn."""
+class Suits(gymnasium.Env):
+    """Draw decks of cards one by one; name the suit of the k-th last, once k are drawn, or of the first."""
 
-    def __init__(self, k=4):
-        self.k, self.observation_space, self.action_space = k, spaces.Discrete(4), spaces.Discrete(4)
+    def __init__(self, k=None, decks=1):
+        self.k, self.cards, self.observation_space = k, 52 * decks, spaces.Discrete(4)
+        self.action_space, self.asked = spaces.Discrete(4), self.cards - (k or 1)  # asked: so many times
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.suits, self.drawn = self.np_random.permutation(np.arange(52) % 4), 1
+        self.suits, self.drawn = self.np_random.permutation(np.arange(self.cards) % 4), 1
         return int(self.suits[0]), {}
 
     def step(self, action):
-        reward = 0.0
-        if self.drawn >= self.k:
-            reward = (1 if action == self.suits[self.drawn - self.k] else -1) / (52 - self.k)
+        at, reward = self.drawn - self.k if self.k else 0, 0.0
+        if at >= 0:
+            reward = (1 if action == self.suits[at] else -1) / self.asked
         self.drawn += 1
-        return int(self.suits[self.drawn - 1]), reward, False, self.drawn == 52, {}
+        return int(self.suits[self.drawn - 1]), reward, False, self.drawn == self.cards, {}
 
 
 COMMON = dict(timesteps_per_batch=1024, vf_iters=10, lam=0.95, fvp_subsample=1)
@@ -102,7 +105,9 @@ TASKS = {
     # the KL is a mean over all steps, but only one step in 51 decides: its own KL could be 51 times as large
     "tmaze 50": (lambda: TMaze(50), 500_000, 1.0, 8,
                  MAZE | EXPLORE | dict(policy="MlpLnLstmPolicy", max_kl=[0.005, 0.001], entcoeff=[0.01, 0])),
-    "repeat": (lambda: RepeatPrevious(), 200_000, 0.9, 8, dict(gamma=0.5, max_kl=0.05, vf_stepsize=1e-3)),
+    "repeat": (lambda: Suits(4), 200_000, 0.9, 8, dict(gamma=0.5, max_kl=0.05, vf_stepsize=1e-3)),
+    "repeat 32": (lambda: Suits(32, 2), 1_000_000, 0.0, 8, dict(gamma=0.0, max_kl=0.05, vf_stepsize=1e-3)),
+    "first": (lambda: Suits(), 200_000, 0.9, 8, dict(gamma=0.5, max_kl=0.05, vf_stepsize=1e-3)),
 }
 
 

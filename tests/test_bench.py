@@ -40,6 +40,19 @@ def test_what_the_package_says_it_reaches_is_what_the_raw_lines_say(monkeypatch,
         "Hopper-v4": {"steps": 1000, "seeds": "1000 to 1002", "returns": [500, 500.5, 501]}}
 
 
+@pytest.mark.parametrize("k, decks, first_asked", [(4, 1, 4), (32, 2, 32), (None, 1, 1)])
+def test_who_remembers_all_cards_scores_one(monkeypatch, k, decks, first_asked):
+    monkeypatch.syspath_prepend(str(BENCH))
+    env = __import__("memory").Suits(k, decks)
+    seen, total, over = [env.reset(seed=3)[0]], 0.0, False
+    while not over:
+        suit, reward, _, over, _ = env.step(seen[0] if k is None else seen[max(len(seen) - k, 0)])
+        assert (reward > 0) == (len(seen) >= first_asked)
+        seen, total = [*seen, suit], total + reward
+    assert len(seen) == 52 * decks and total == pytest.approx(1)
+    assert sorted(seen) == sorted(list(range(4)) * 13 * decks)
+
+
 # --- time to a score ----------------------------------------------------------------------------------------
 
 @pytest.fixture
