@@ -22,7 +22,8 @@ HERE = Path(__file__).parent
 HEAD = """# Measured
 
 `python bench/report.py` writes this page from the raw lines in `bench/results/`: of each result the latest
-one. The two figures of a row come from one run on one machine, with one BLAS thread a process.
+one, of the newest machine if it has one. The two figures of a row come from one run on one machine, with one
+BLAS thread a process.
 
 """
 HOW = """
@@ -383,13 +384,15 @@ def tell_scaling(lines):
             one, two = (found["measured"].get(ranks) for ranks in ("1", "2"))
             if two:
                 rate = [each["ranks"] * each["steps"] / each["seconds"] for each in (one, two)]
-                measured.append([case, *map(number, rate), times(rate[1] / rate[0])])
+                measured.append([case, *map(number, rate), times(rate[1] / rate[0]),
+                                 *(line["machine"][name] for name in ("date", "cpu"))])
             for name, (_, efficiency) in found["predicted"].items():
                 network, ranks = name.split(", ")
                 predicted.setdefault((case, network), {})[ranks] = percent(efficiency)
     ranks = ["2", "16", "32", "64", "256", "1024"]
     rows = [[case, network, *(row.get(n, "-") for n in ranks)] for (case, network), row in predicted.items()]
-    return (table(["network and environment", "1 rank, steps/s", "2 ranks", "ratio"], measured)
+    heads = ["network and environment", "1 rank, steps/s", "2 ranks", "ratio", "date", "machine"]
+    return (table(heads, measured)
             + "\nPredicted share of perfect scaling, 16 ranks a machine:\n\n"
             + table(["network and environment", "between machines", *(f"{n} ranks" for n in ranks)], rows))
 
@@ -411,7 +414,7 @@ def tell_two_hosts(lines):
 
 
 def tell_learn(lines):
-    parts = []
+    parts = ["What a setting is stands in `arguments` of its lines in `results/learn.jsonl`.\n"]
     for about in _learned.KINDS:
         settings: dict[str, list] = {}
         for line in lines:

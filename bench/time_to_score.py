@@ -1,9 +1,10 @@
 """How long until a policy is good: on one rank, on all cores, and beside sb3-contrib's TRPO?
 
-The clock runs from the start of `learn` until the mean of the last 20 training episodes reaches a goal. All
-ranks of a job share its batch; sb3-contrib has rl-baselines3-zoo's settings (on Pong, for which there are
-none, those of bench/atari.py with 8 environments), plain with one thread, and with SubprocVecEnv: as many
-processes as there are cores, among which its batch is shared out, and for images as many threads.
+The clock runs from the first step of training, when all is imported and kernels are loaded, until the mean of
+the last 20 training episodes reaches a goal. All ranks of a job share its batch; sb3-contrib has
+rl-baselines3-zoo's settings (on Pong, for which there are none, those of bench/atari.py with 8 environments),
+plain with one thread, and with SubprocVecEnv: as many processes as there are cores, among which its batch is
+shared out, and for images as many threads.
 
     python bench/time_to_score.py                                        # hours; the same command goes on
     python bench/time_to_score.py --envs PongNoFrameskip-v4 --limit 40000
