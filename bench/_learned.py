@@ -73,8 +73,7 @@ def comparison(runs: list[dict]) -> list[list[str]]:
     for name in order:
         cells, best = found[name], found[order[0]]
         paired = [cells[cell] - best[cell] for cell in cells if cell in best]
-        behind = f"{np.mean(paired):+.3f}" if paired and name != order[0] else "-"
-        behind += f" +- {error(paired):.3f}" if behind != "-" and len(paired) > 1 else ""
+        behind = f"{np.mean(paired):+.3f} +- {error(paired):.3f}" if paired and name != order[0] else "-"
         rows.append([name, str(len(cells)), f"{np.nanmean(list(cells.values())):.3f}", behind])
         for env_id in envs:
             scores = [run["score"] for run in runs if (run["env"], run["setting"]) == (env_id, name)]

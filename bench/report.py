@@ -424,7 +424,8 @@ def tell_learn(lines):
             runs = [line for its in settings.values() for line in its]
             for budget in sorted({run["budget"] for run in runs}):
                 heads, *rows = _learned.comparison([run for run in runs if run["budget"] == budget])
-                parts.append(f"{about}, {budget:,} steps; mean (worst):\n\n{table(heads, rows)}")
+                known = table(heads, rows).replace(" +- nan", "")  # of one pair
+                parts.append(f"{about}, {budget:,} steps; mean (worst):\n\n{known}")
             continue
         for setting, runs in settings.items():
             heads, *rows = _learned.table(runs)

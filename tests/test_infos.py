@@ -1,20 +1,24 @@
 """Infos: what the environments say reaches callbacks as in stable-baselines, in every way of stepping."""
 
+from functools import partial
+
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium import spaces
+from gymnasium import spaces, wrappers
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics, TransformReward
 from test_envs import FakePool
 from test_rollout import KINDS, close, runner_of
 from toys import ENDS, LENGTHS, Counting, Lives, Moving
 
-from trpo_np import TRPO
+from trpo_np import TRPO, evaluate_policy
+from trpo_np.atari import EpisodicLife
 from trpo_np.callbacks import BaseCallback
 from trpo_np.envs import EnvList, StableBaselines, Vector, adapt
 from trpo_np.files.archive import read_archive
-from trpo_np.vec_env import DummyVecEnv, split
+from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv, split
+from trpo_np.vec_wrappers import VecFrameStack
 
 
 class Telling(Counting):
@@ -214,3 +218,38 @@ def test_what_an_environment_calls_an_episode_itself_is_no_return(said):
     given, plain = (runner_of(EnvList([kind()])).collect(20, np.random.default_rng(0)).episodes
                     for kind in (Own, Counting))
     assert given == plain
+
+
+class Game(gymnasium.Env):
+    """A game of three lives of four steps, 5 a step, whose infos are as ALE's."""
+
+    observation_space, action_space = spaces.Box(-9, 9, (1,)), spaces.Discrete(2)
+
+    def _info(self):
+        return {"episode_frame_number": 4 * self.k, "lives": 3 - self.k // 4}
+
+    def reset(self, *, seed=None, options=None):
+        self.k = 0
+        return np.zeros(1, np.float32), self._info()
+
+    def step(self, action):
+        self.k += 1
+        return np.zeros(1, np.float32), 5.0, self.k == 12, False, self._info()
+
+
+class Own(SyncVectorEnv):
+    """Is stepped as it is, not its environments one by one."""
+
+
+def of_lives():
+    return EpisodicLife(wrappers.TransformReward(wrappers.RecordEpisodeStatistics(Game()), np.sign))
+
+
+@pytest.mark.parametrize("make", [*(partial(Own, autoreset_mode=mode) for mode in AutoresetMode), DummyVecEnv,
+                                  SubprocVecEnv, lambda fns: VecFrameStack(DummyVecEnv(fns), 2)])
+def test_the_score_of_a_game_with_lives_is_that_of_all_of_it_beneath_wrappers(make):
+    env = make([of_lives, of_lives])
+    model = TRPO("MlpPolicy", env, timesteps_per_batch=64, seed=0).learn(64)
+    assert set(model.recent) == {(60.0, 12)} and len(model.recent) >= 2
+    assert evaluate_policy(model, env, 2, return_episode_rewards=True) == ([60.0, 60.0], [12, 12])
+    env.close()

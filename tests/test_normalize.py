@@ -51,6 +51,16 @@ def test_ranks_share_the_moments_of_all_rows(sizes):
         assert moments.m2.tobytes() == results[0].m2.tobytes()
 
 
+def test_numbers_whose_squares_overflow_are_left_out_with_a_word():
+    moments, rows = Moments(2), np.array([[1.0, 2.0], [3.0, 5.0]])
+    moments.merge(rows, ONE)
+    with pytest.warns(UserWarning, match="left out of the running statistics: numbers in it are so large"):
+        moments.merge(np.array([[1e200, 1.0]]), ONE)
+    assert_moments_of(moments, rows)
+    moments.merge(rows + 1, ONE)
+    assert_moments_of(moments, np.concatenate([rows, rows + 1]))
+
+
 def test_nothing_seen():
     moments = Moments(2)
     assert moments.count == 0 and moments.std.tolist() == [1, 1]

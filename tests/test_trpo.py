@@ -880,7 +880,9 @@ def test_settings_can_be_assigned():
         model.gamma = 2
     with pytest.raises(AttributeError, match="dtype is a part of the model"):
         model.dtype = "float64"
-    assert model.gamma == 0.5 and model.dtype == "float32"
+    with pytest.raises(AttributeError, match="policy is a part of the model; .* load_parameters"):
+        model.policy = TRPO("MlpPolicy", Toy()).policy
+    assert model.gamma == 0.5 and model.dtype == "float32" and model.runner.policy is model.policy
 
 
 @pytest.mark.parametrize("name", ["MlpPolicy", "MlpLstmPolicy"])

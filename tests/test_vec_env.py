@@ -1,5 +1,7 @@
 """stable-baselines' calling convention, as its users' programs expect it."""
 
+import copy
+import gc
 import multiprocessing
 import os
 import signal
@@ -12,7 +14,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import ClipReward, TimeLimit
 from toys import Walk
 
-from trpo_np import TRPO, make_vec_env
+from trpo_np import TRPO, evaluate_policy, make_vec_env
 from trpo_np.common import set_global_seeds
 from trpo_np.envs import EnvList, adapt
 from trpo_np.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, row, split, tile
@@ -287,6 +289,63 @@ def test_close_leaves_no_processes(start_method):
             os.kill(pid, 0)
 
 
+class Interrupts(gymnasium.Env):
+    """For Ctrl-C: its infos hold arrays of changing shapes, and of several types."""
+
+    observation_space, action_space = spaces.Box(0, 99, (1,)), spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self.k = 0
+        return np.zeros(1, np.float32), {"legal": np.arange(2)}
+
+    def step(self, action):
+        self.k += 1
+        info = {"legal": np.arange(self.k % 3 + action), "at": {"place": (1, 2) if action else None}}
+        return np.full(1, self.k, np.float32), 1.0, self.k == 9, False, info
+
+
+def test_infos_of_any_types_and_shapes():
+    seen = []
+    for kind in KINDS:
+        env = kind([Interrupts, Interrupts])
+        env.reset()
+        seen.append([env.step([0, 1])[3] for _ in range(10)])
+        env.close()
+    assert repr(seen[0]) == repr(seen[1]) and seen[0][1][1]["legal"].tolist() == [0, 1, 2]
+    model = TRPO("MlpPolicy", env := SubprocVecEnv([Interrupts, Interrupts]), timesteps_per_batch=32, seed=0)
+    assert list(model.learn(64).recent)[0] == (9, 9)
+    env.close()
+
+
+def test_environments_in_processes_go_on_after_an_interrupted_step(monkeypatch):
+    env = SubprocVecEnv([Interrupts, Interrupts])
+    model = TRPO("MlpPolicy", env, timesteps_per_batch=32, seed=0)
+    steps, wait = iter(range(99)), env.vector_env.step_wait
+
+    def interrupted(*args, **kwargs):
+        if next(steps) == 5:
+            raise KeyboardInterrupt
+        return wait(*args, **kwargs)
+    monkeypatch.setattr(env.vector_env, "step_wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(64)
+    for process in env.vector_env.processes:
+        os.kill(process.pid, signal.SIGINT)  # as a terminal does
+    assert env.reset().tolist() == [[0], [0]] and env.step([0, 0])[0].tolist() == [[1], [1]]
+    assert model.learn(64).num_timesteps == 64 and evaluate_policy(model, env, 2)[0] == 9
+    env.close()
+
+
+def test_a_copy_of_a_model_leaves_processes_alone():
+    env = SubprocVecEnv([Interrupts, Interrupts])
+    model = TRPO("MlpPolicy", env, timesteps_per_batch=32, seed=0)
+    with pytest.warns(UserWarning, match="copied without its environment, which runs in processes"):
+        assert copy.deepcopy(model).env is None
+    gc.collect()
+    assert model.learn(32).num_timesteps == 32
+    env.close()
+
+
 def test_a_dead_process_is_an_error_and_close_still_closes():
     before = multiprocessing.active_children()
     env = SubprocVecEnv([lambda: gymnasium.make("CartPole-v1")] * 2)
@@ -368,6 +427,17 @@ def test_attributes_and_methods_of_some_environments():
     assert len(env.env_method("has_wrapper_attr", "length")) == 3
     with pytest.raises(ValueError, match="indices holds 3; there are 3 environments"):
         env.get_attr("length", [0, 3])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attributes_may_be_functions_and_new(kind):
+    env = kind([partial(gymnasium.make, "CartPole-v1")] * 2)
+    env.set_attr("reward_of", abs, indices=1)  # of the second alone
+    assert env.get_attr("reward_of", 1) == [abs] and not env.has_attr("reward_of")
+    assert env.has_attr("theta_threshold_radians")  # of the environment within its wrappers
+    env.set_attr("reward_of", max)
+    assert env.get_attr("reward_of") == [max, max]
+    env.close()
 
 
 def test_what_a_bare_base_cannot_do_is_said():

@@ -6,6 +6,7 @@ import pytest
 from toys import Shifted
 
 from trpo_np import TRPO, evaluate_policy, make_vec_env
+from trpo_np.callbacks import BaseCallback
 from trpo_np.vec_env import DummyVecEnv
 from trpo_np.vec_wrappers import (
     VecCheckNan,
@@ -47,6 +48,60 @@ def test_normalisation_becomes_the_models(norm_obs, norm_reward):
                  normalize_rewards=norm_reward)
     np.testing.assert_array_equal(model.learn(128).policy.params.flat, plain.learn(128).policy.params.flat)
     assert model.get_vec_normalize_env() is model.get_env() is env
+
+
+class Fined(VecEnvWrapper):
+    """All rewards are -7."""
+
+    def step_wait(self):
+        obs, rewards, dones, infos = super().step_wait()
+        return obs, 0 * rewards - 7, dones, infos
+
+
+def test_normalisation_keeps_the_wrappers_that_it_is_around():
+    model = TRPO("MlpPolicy", VecNormalize(VecFrameStack(DummyVecEnv([Counter, Counter]), 3)), seed=0,
+                 timesteps_per_batch=8)
+    assert model.observation_space.shape == model.get_env().observation_space.shape == (6,)
+    env = VecNormalize(Fined(DummyVecEnv([Counter])))
+    model = TRPO("MlpPolicy", env, timesteps_per_batch=32, seed=0).learn(32)
+    assert set(model.recent) == {(-21.0, 3)} and evaluate_policy(model, env, 2) == (-21.0, 0.0)
+
+
+def test_normalisation_is_heard_within_other_wrappers_and_by_set_env(tmp_path):
+    def made():
+        return VecNormalize(DummyVecEnv([Counter]), norm_reward=False)
+    model = TRPO("MlpPolicy", env := VecFrameStack(made(), 2), timesteps_per_batch=8, seed=0)
+    assert model.normalize_observations and not model.normalize_rewards
+    assert model.get_vec_normalize_env() is env.venv
+    later = TRPO("MlpPolicy", None, timesteps_per_batch=8, seed=0)
+    later.set_env(made())
+    assert later.normalize_observations and not later.normalize_rewards
+    plain = TRPO("MlpPolicy", DummyVecEnv([Counter]), timesteps_per_batch=8, seed=0)
+    assert plain.get_vec_normalize_env() is None
+    with pytest.warns(UserWarning, match="VecNormalize asks for normalize_observations, which this model"):
+        plain.set_env(made())
+    assert not plain.learn(8).normalize_observations
+
+
+@pytest.mark.parametrize("wrap", [VecNormalize, VecEnvWrapper])
+def test_who_steps_what_is_in_a_wrapper_ends_the_episodes_of_training(wrap):
+    class Look(BaseCallback):
+        def _on_rollout_end(self):
+            first.append(self.locals["segment"].obs[0, 0].tolist())
+
+        def _on_update_end(self):
+            if "evaluates" in ways:
+                evaluate_policy(self.model, inner, 1)
+    for ways in (["evaluates"], ["steps"]):
+        first, inner = [], DummyVecEnv([Counter])
+        model = TRPO("MlpPolicy", env := wrap(inner), timesteps_per_batch=4, seed=0)
+        model.learn(4 if "steps" in ways else 8, Look())
+        if "steps" in ways:
+            env.reset()
+            env.step([0])
+            env.step([0])  # one step alone would leave the environment as training left it
+            model.learn(4, Look(), reset_num_timesteps=False)
+        assert first == [[1, 10], [1, 10]]
 
 
 def test_statistics_travel_in_the_models_file(tmp_path):
@@ -96,6 +151,18 @@ def test_frames_are_stacked_along_the_last_axis_and_start_anew_with_an_episode()
 def test_a_policy_learns_from_stacked_frames():
     model = TRPO("MlpPolicy", VecFrameStack(DummyVecEnv([Counter]), 3), timesteps_per_batch=64, seed=0)
     assert model.learn(64).policy.observation_space.width == 6 and model.episodes == 21
+
+
+def test_games_that_show_several_frames_are_not_stacked_again():
+    pytest.importorskip("ale_py")
+    from trpo_np.common.cmd_util import make_atari_env
+
+    games = make_atari_env("PongNoFrameskip-v4", n_envs=1, seed=0)
+    assert VecFrameStack(games, n_stack=4) is games and make_atari_env("Pong", 2).num_envs == 2
+    with pytest.raises(ValueError, match="these games show 4 frames already; for 2: make_atari_env"):
+        VecFrameStack(games, 2)
+    with pytest.warns(UserWarning, match="make_atari_env: monitor_dir, vec_env_cls have no effect here"):
+        assert make_atari_env("Pong", num_env=3, monitor_dir="x", vec_env_cls=DummyVecEnv).num_envs == 3
 
 
 def test_only_a_box_is_stacked():

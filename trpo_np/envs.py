@@ -35,7 +35,10 @@ from .settings import check_count, checked_seed, install, nearest
 from .vec_env import (
     EXAMPLE,
     FLAGS,
+    FRAME,
     NUMBERS,
+    SCORE,
+    SUCCESS,
     DummyVecEnv,
     VecEnv,
     check_outcomes,
@@ -44,13 +47,11 @@ from .vec_env import (
     numbers,
     outcome,
     row,
+    settle,
     split,
     watch_outcomes,
 )
 
-FRAME = "episode_frame_number"  # in ALE's infos: falls when a game starts anew, rises where a life was lost
-SUCCESS = "is_success"  # in the info of an episode's end: whether it reached its goal
-SCORE = "episode"  # there, of a wrapper that keeps statistics: the return "r" and the length "l"
 API = "gymnasium's interface, that of gym 0.26 and later, is"
 
 
@@ -238,10 +239,13 @@ class Vector(Stepper):
         self.observation_space = spaces.describe(observation_space, "observation")
         self.action_space = spaces.describe(action_space, "action")
         self._ended, self._frames, self._own = np.zeros(num_envs, bool), np.full(num_envs, np.inf), False
+        self._said: list = []  # of the ends of the step before
 
     def reset(self, seeds: list) -> np.ndarray:
         """Start an episode in each environment, seeded."""
         self._ended[:] = False
+        if self._processes is not None:
+            self._ask(settle, self._processes)
         # gymnasium's own vector environments take a list of seeds, those of others a single one
         return self._started(self._ask(self.env.reset, seed=list(seeds) if self._own else seeds[0]))
 
@@ -262,7 +266,7 @@ class Vector(Stepper):
         valid = np.ones(self.num_envs, bool)
         # a game that does not start anew at an end has lost a life: its score goes on
         before, self._frames = self._frames, np.array(info.get(FRAME, self._frames))
-        anew = info.get(FRAME, 0) <= before
+        anew = info.get(FRAME, 0) < before
         over = (terminated | truncated) & anew
         if self.mode is AutoresetMode.NEXT_STEP:
             # gymnasium's own call reset after every end; ALE's can report a lost life and play on
@@ -274,12 +278,14 @@ class Vector(Stepper):
         done, cut = terminated | truncated, np.flatnonzero(truncated & ~terminated)
         same_step = self.mode is AutoresetMode.SAME_STEP
         last = [self._final(info, int(i)) for i in cut] if same_step else obs[cut]
-        self._note_ends(info, done & over)
+        self._note_ends(info, done)
+        if self.mode is AutoresetMode.NEXT_STEP and FRAME in info:  # whether the game is over shows in a step
+            self.told, self._said = self._said, self.told
         if self.watched:
             self.infos = self._listed(info, raw, done, truncated & ~terminated)
         if self.mode is AutoresetMode.DISABLED and done.any():
             raw, started = self._ask(self.env.reset, options={"reset_mask": done.copy()})
-            obs, over = self._encode(raw), done & (started.get(FRAME, 0) <= self._frames)
+            obs, over = self._encode(raw), done & (started.get(FRAME, 0) < self._frames)
         return Step(obs, rewards, terminated, truncated, list(zip(cut.tolist(), last)), valid, over)
 
     def _started(self, result: Any) -> np.ndarray:
@@ -358,6 +364,10 @@ class StableBaselines(Stepper):
         self.observation_space = spaces.describe(env.observation_space, "observation")
         self.action_space = spaces.describe(env.action_space, "action")
 
+    def glance(self) -> str:
+        """Return a digest of the first environment behind the wrappers."""
+        return env_state.glance(innermost(self.env)[0])
+
     def reset(self, seeds: list) -> np.ndarray:
         """Start an episode in each environment, seeded one after the other from the first seed."""
         if hasattr(self.env, "seed"):
@@ -393,7 +403,10 @@ class StableBaselines(Stepper):
         self.told = []
         for i in np.flatnonzero(done).tolist():
             self.note_end(i, infos[i])
-        return Step(obs, rewards, done & ~cut, cut, final, valid, done)
+        # an end with lives left is that of a life: the game goes on, and so does its score
+        over = done & [bool(cut[i] or FRAME not in info or not info.get("lives"))
+                       for i, info in enumerate(infos)]
+        return Step(obs, rewards, done & ~cut, cut, final, valid, over)
 
     def _last(self, info: dict, i: int) -> np.ndarray:
         if info.get("terminal_observation") is None:
@@ -418,11 +431,23 @@ class Carried:
         return _itself, (self.env,)
 
     def __deepcopy__(self, memo):
+        if _in_processes(self.env):  # parts of a copy would close what the original needs
+            warnings.warn("the model is copied without its environment, which runs in processes of its own; "
+                          "give the copy one by set_env", stacklevel=4)
+            return None
         return deepcopy(self.env, memo)
 
 
 def _itself(env: Any) -> Any:
     return env
+
+
+def _in_processes(env: Any) -> bool:
+    """Say whether an environment is, behind its wrappers, one that keeps processes."""
+    while hasattr(env, "venv"):
+        env = env.venv
+    env = getattr(env, "vector_env", env)
+    return hasattr(getattr(env, "unwrapped", env), "processes")
 
 
 def id_of(env: Any) -> str | None:
@@ -544,6 +569,8 @@ def make_vec_env(env_id: str | Callable[..., gymnasium.Env[Any, Any]], n_envs: i
 
 def innermost(env: Any) -> list:
     """Return the environments behind wrappers and behind a vector environment of this process; else [env]."""
+    while hasattr(env, "venv"):  # of stable-baselines' wrappers of vector environments
+        env = env.venv
     envs = getattr(getattr(env, "unwrapped", env), "envs", None)
     return [getattr(inner, "unwrapped", inner) for inner in envs or [env]]
 
@@ -556,6 +583,8 @@ def adapt(env: Any):
     if isinstance(env, str):
         return EnvList([make_env(env)])
     if isinstance(env, VecEnv):
+        while hasattr(env, "venv") and declared(env, "steps_as_gymnasium"):
+            env = env.venv
         if not declared(env, "steps_as_gymnasium"):
             return StableBaselines(env)  # a subclass, which may step in another way
         env = env.vector_env

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any, Literal, overload
 
+import gymnasium
 import numpy as np
 
 from . import spaces
 from .envs import EnvList, adapt, innermost, make_env, raw_return
 from .settings import check_count
+from .vec_env import VecEnv, leave_game
 
 LONG = 10_000  # steps of an episode after which a warning says that it may never end
 
@@ -70,9 +72,9 @@ def evaluate_policy(model: Any, env: Any, n_eval_episodes: int = 10, determinist
             model.restart_pending = True  # an episode of training is cut short
         targets = [(n_eval_episodes + i) // stepper.num_envs for i in range(stepper.num_envs)]
         seeds = [None if seed is None else int(seed) + i for i in range(stepper.num_envs)]
+        leave_games(env)
         if isinstance(stepper, EnvList):  # one after the other: a batch of observations would gain little
             for one, target, its_seed in zip(stepper.envs, targets, seeds):
-                one.set_wrapper_attr("going_on", None, force=False)  # start a game anew: atari.EpisodicLife
                 tap = Tap(one)
                 its = EnvList([tap]), tap, [target], [its_seed]
                 episodes += run(model, *its, deterministic, callback, render, max_steps)
@@ -91,6 +93,18 @@ def evaluate_policy(model: Any, env: Any, n_eval_episodes: int = 10, determinist
 def shares(env: Any, other: Any) -> bool:
     """Say whether some environment is behind both of these."""
     return not {id(inner) for inner in innermost(env)}.isdisjoint(map(id, innermost(other)))
+
+
+def leave_games(env: Any) -> None:
+    """Let games that would go on after a lost life start anew at the next reset: atari.EpisodicLife."""
+    while hasattr(env, "venv"):
+        env = env.venv
+    if isinstance(env, VecEnv):
+        env.ask(leave_game)
+        return
+    for one in getattr(getattr(env, "unwrapped", env), "envs", [env]):
+        if isinstance(one, gymnasium.Env):
+            leave_game(one)
 
 
 class Tap:

@@ -5,6 +5,7 @@ Between merges they are frozen, so that the policy that is updated is the policy
 """
 
 import math
+import warnings
 
 import numpy as np
 
@@ -22,18 +23,23 @@ class Moments:
     def merge(self, rows: np.ndarray, comm) -> None:
         """Add the rows (n, size) of all ranks."""
         rows = np.asarray(rows, np.float64)
-        total = comm.sum(np.concatenate([[len(rows)], rows.sum(0)]))
-        if total[0] == 0:
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = comm.sum(np.concatenate([[len(rows)], rows.sum(0)]))
+            if total[0] == 0:
+                return
+            n, near = total[0], total[1:] / total[0]
+            # `near` is the mean but for rounding of a large sum: the deviations from it tell the rest
+            rest = rows - near
+            both = comm.sum(np.concatenate([rest.sum(0), np.square(rest).sum(0)]))
+            rest_mean, square = both.reshape(2, -1) / n
+            delta, count = near - self.mean + rest_mean, self.count + n
+            m2 = self.m2 + n * np.maximum(square - np.square(rest_mean), 0)
+            m2 += np.square(delta) * (self.count * n / count)
+        if not np.isfinite(m2).all():
+            warnings.warn("a rollout is left out of the running statistics: numbers in it are so large that "
+                          "their squares overflow", stacklevel=2)
             return
-        n, near = total[0], total[1:] / total[0]
-        # `near` is the mean but for what rounding did to a large sum: the deviations from it tell the rest
-        rest = rows - near
-        rest_mean, square = comm.sum(np.concatenate([rest.sum(0), np.square(rest).sum(0)])).reshape(2, -1) / n
-        m2 = n * np.maximum(square - np.square(rest_mean), 0)
-        delta, count = near - self.mean + rest_mean, self.count + n
-        self.m2 = self.m2 + m2 + np.square(delta) * (self.count * n / count)
-        self.mean = self.mean + delta * (n / count)
-        self.count = count
+        self.m2, self.mean, self.count = m2, self.mean + delta * (n / count), count
 
     @property
     def std(self) -> np.ndarray:

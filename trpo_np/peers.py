@@ -206,6 +206,13 @@ def on_the_class(method: "Method") -> "Method":
     return cast("Method", _OnTheClass(cast(Any, method).__func__))
 
 
+def vec_normalize(env: Any) -> Any:
+    """Return the VecNormalize among the wrappers of a vector environment, or None."""
+    while env is not None and not hasattr(env, "norm_obs"):
+        env = getattr(env, "venv", None)
+    return env
+
+
 class StableBaselines:
     """Names of stable-baselines' models for what TRPO has anyway."""
 
@@ -233,8 +240,8 @@ class StableBaselines:
         return [array.copy() for array in self.policy.params.values()]
 
     def get_vec_normalize_env(self) -> Any:
-        """Return the environment if it is a VecNormalize, else None."""
-        return self.env if hasattr(self.env, "norm_obs") else None
+        """Return the VecNormalize around the environment, or None."""
+        return vec_normalize(self.env)
 
     def set_logger(self, logger: "Logger") -> None:
         """Log to this logger from the next dump on; see `trpo_np.logger.configure`."""

@@ -55,7 +55,7 @@ _BASELINES: dict[str, Any] = dict(
 def tuned(env_id: str) -> dict[str, Any]:
     """Return the settings tuned for an environment, or, if it has none, those for continuous control."""
     name = re.split("[:/]", env_id)[-1]  # without its module and namespace
-    return _TUNED.get(name.split("-v")[0], _CONTROL) | {"batch_of": "job"}
+    return copy.deepcopy(_TUNED.get(name.split("-v")[0], _CONTROL)) | {"batch_of": "job"}
 
 
 def reported(env_id: str) -> str:
@@ -75,7 +75,7 @@ def reported(env_id: str) -> str:
 
 def baselines(env_id: str) -> dict[str, Any]:
     """Return openai/baselines' settings for MuJoCo (trpo_mpi/run_mujoco), the same for all environments."""
-    return dict(_BASELINES)
+    return copy.deepcopy(_BASELINES)
 
 
 # Atari: each preset is TRPO's arguments and changes of atari.options. "tuned" does not scale advantages:

@@ -20,7 +20,7 @@ from .files.training import check_training, fingerprint, restore, training_recor
 from .logger import Logger, Progress, configure, run_folder
 from .normalize import RewardNormalizer, UsualSpread
 from .optim import Adam
-from .peers import StableBaselines, answer, on_the_class, warn_of_position
+from .peers import StableBaselines, answer, on_the_class, vec_normalize, warn_of_position
 from .policies import construct
 from .policies.base import Policy
 from .policies.fast import warm_up
@@ -31,7 +31,6 @@ from .snapshot import Snapshot, all_or_nothing, state_of, take_up
 from .trust_region import fisher_operator
 from .types import Actions, File, Floats, Path
 from .update import improve
-from .vec_wrappers import VecNormalize
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -134,9 +133,6 @@ class TRPO(StableBaselines):
                  batch_of: str = "rank", dtype: "DTypeLike" = "float32", comm: Any = None,
                  **others: Any) -> None:
         answer("TRPO", others, FIELDS)
-        if isinstance(env, VecNormalize):
-            normalize_observations |= env.norm_obs
-            normalize_rewards |= env.norm_reward
         self.settings = Settings(
             gamma=gamma, timesteps_per_batch=timesteps_per_batch, max_kl=max_kl, cg_iters=cg_iters, lam=lam,
             entcoeff=entcoeff, cg_damping=cg_damping, vf_stepsize=vf_stepsize, vf_iters=vf_iters,
@@ -196,6 +192,7 @@ class TRPO(StableBaselines):
                 if differs := spaces.difference(getattr(stepper, what), getattr(self.policy, what)):
                     raise ValueError(f"the environment's {what} does not fit the model: {differs}")
         _check_stepper(settings, self.comm.size, stepper)
+        settings = self._heed(vec_normalize(env))
         if "policy" not in vars(self):
             policy = construct(
                 self.policy_class, stepper.observation_space, stepper.action_space, self.policy_kwargs,
@@ -205,6 +202,19 @@ class TRPO(StableBaselines):
         held = None if "stepper" in vars(self) else self.held
         vars(self).update(env=env, env_id=stepper.env_id, stepper=stepper, restart_pending=True, held=held,
                           runner=Runner(self.policy, stepper))
+
+    def _heed(self, wrapper: Any) -> Settings:
+        """Normalise what a VecNormalize asks for; if the model is made already, warn where it does not."""
+        asked = {"normalize_observations": wrapper.norm_obs, "normalize_rewards": wrapper.norm_reward
+                 } if wrapper is not None else {}
+        missing = [name for name, wanted in asked.items() if wanted and not getattr(self.settings, name)]
+        if missing and "policy" in vars(self):
+            warnings.warn(f"VecNormalize asks for {' and '.join(missing)}, which this model was made "
+                          "without: it learns from numbers as they are", stacklevel=4)
+        elif missing:
+            self.settings = replace(self.settings, **dict.fromkeys(missing, True))
+            self.reward_normalizer = RewardNormalizer(self.settings.normalize_rewards)
+        return self.settings
 
     def _install(self, policy: Policy) -> None:
         self.policy = policy
@@ -231,6 +241,9 @@ class TRPO(StableBaselines):
             self.settings = settings
         elif name == "env":
             self.set_env(value)
+        elif name == "policy" and name in vars(self):
+            raise AttributeError("policy is a part of the model; give it other parameters by "
+                                 "load_parameters, or make another model, by TRPO.load")
         elif name == "logger" and not (hasattr(value, "record") and hasattr(value, "dump")):
             raise ValueError(f"logger is {value!r}; a Logger is needed, as trpo_np.logger.configure makes "
                              "it (an output alone goes into `loggers`)")
@@ -248,8 +261,6 @@ class TRPO(StableBaselines):
         env = state["env"]
         vars(self).update(state, env=None, comm=OneProcess(), loggers=[])
         self.logger = RunLogger([], self)
-        if "adam" in state:  # its moments are written in place, and joblib's arrays may be read-only
-            self.adam.m, self.adam.v = np.array(self.adam.m), np.array(self.adam.v)
         if env is not None:
             self.set_env(env.env if isinstance(env, Carried) else env)  # Carried in a shallow copy
 

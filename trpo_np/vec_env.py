@@ -9,19 +9,25 @@ next episode. The last observation of the old one is `infos[i]["terminal_observa
 
 import os
 import secrets
+import signal
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
 from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
 from .types import Array, Observations
 
 NUMBERS, FLAGS = frozenset({float, int, np.float64, np.float32}), frozenset({bool, np.bool_})  # good types
+# what training reads in infos
+FRAME = "episode_frame_number"  # of ALE: falls when a game starts anew, rises where a life was lost
+SUCCESS = "is_success"  # in the info of an episode's end: whether it reached its goal
+SCORE = "episode"  # there, of a wrapper that keeps statistics: the return "r" and the length "l"
 EXAMPLE = "for several, [lambda: gymnasium.make('CartPole-v1') for _ in range(4)]"
 
 Indices = int | Sequence[int] | Array | None
@@ -46,7 +52,10 @@ class VecEnv:
         return [self._seed + i for i in range(self.num_envs)]
 
     def set_options(self, options: dict[str, Any] | Sequence[dict[str, Any]] | None = None) -> None:
-        """Give the next reset its `options`: a dict for all environments, or one for each."""
+        """Give the next call of `reset` its `options`: a dict for all environments, or one for each.
+
+        `learn` and `evaluate_policy` start their episodes without options.
+        """
         if options is not None and not isinstance(options, dict):
             options = list(options)
             if len(options) != self.num_envs:
@@ -96,17 +105,11 @@ class VecEnv:
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
         """Return an attribute of each environment, or of those with these indices (one or a sequence)."""
-        values = self.vector_env.get_attr(attr_name)
-        return [values[i] for i in self._chosen(indices)]
+        return self.ask(attribute, attr_name, indices=indices)
 
     def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
         """Set an attribute of every environment, or of those with these indices, to the same value."""
-        values = [value] * self.num_envs
-        if indices is not None:
-            values = list(self.vector_env.get_attr(attr_name))
-            for i in self._chosen(indices):
-                values[i] = value
-        self.vector_env.set_attr(attr_name, values)
+        self.ask(set_attribute, attr_name, value, indices=indices)
 
     def env_method(self, method_name: str, *method_args: Any, indices: Indices = None,
                    **method_kwargs: Any) -> list[Any]:
@@ -119,7 +122,7 @@ class VecEnv:
 
     def has_attr(self, attr_name: str) -> bool:
         """Say whether all environments have this attribute, themselves or in a wrapper."""
-        return all(self.ask(gymnasium.Env.has_wrapper_attr, attr_name))
+        return all(self.ask(has_attribute, attr_name))
 
     def ask(self, function: Callable[..., Any], *args: Any, indices: Indices = None) -> list[Any]:
         """Return `function(env, *args)` of each environment, or of those with these indices."""
@@ -197,7 +200,12 @@ class SubprocVecEnv(VecEnv):
         functions = [_Apart(fn, i) for i, fn in enumerate(_functions("SubprocVecEnv", env_fns))]
         super().__init__(AsyncVectorEnv(functions, context=start_method,
                                         autoreset_mode=AutoresetMode.DISABLED))
-        watch_outcomes(self.vector_env)
+        watch_outcomes(self.vector_env, own_infos=True)
+
+    def reset(self) -> Observations:
+        """Start an episode in each environment; return the observations (num_envs, ...)."""
+        settle(self.vector_env)
+        return super().reset()
 
     def ask(self, function: Callable[..., Any], *args: Any, indices: Indices = None) -> list[Any]:
         """Return `function(env, *args)` of each environment, or of those with these indices."""
@@ -242,6 +250,8 @@ class _Apart:
 
     def __call__(self) -> gymnasium.Env:
         if os.getpid() != self.parent:  # gymnasium also makes one here, to see its spaces
+            # a terminal's Ctrl-C is for the script, which may go on with its environments
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             # a forked process has a copy of the script's: what seeded that decides still, and i
             np.random.seed([*np.random.randint(2**32, size=4, dtype=np.uint32), self.i])
         env = self.make()
@@ -259,6 +269,26 @@ def _answer(env: gymnasium.Env, i: int, wanted: set, function: Callable, args: t
 def start(env: gymnasium.Env, seed: int | None, options: dict) -> Any:
     """Start an episode; return the observation."""
     return env.reset(seed=seed, options=options)[0]
+
+
+def attribute(env: gymnasium.Env, name: str) -> Any:
+    """Return an attribute of an environment or of a wrapper around it."""
+    return env.get_wrapper_attr(name)
+
+
+def has_attribute(env: gymnasium.Env, name: str) -> bool:
+    """Say whether an environment or a wrapper around it has an attribute."""
+    return env.has_wrapper_attr(name)
+
+
+def set_attribute(env: gymnasium.Env, name: str, value: Any) -> None:
+    """Set an attribute of an environment where it or a wrapper has it, else of the outermost wrapper."""
+    env.set_wrapper_attr(name, value)
+
+
+def leave_game(env: gymnasium.Env) -> None:
+    """Let a game of which a life was lost start anew at the next reset; see atari.EpisodicLife."""
+    env.set_wrapper_attr("going_on", None, force=False)
 
 
 def call_method(env: gymnasium.Env, name: str, args: tuple, kwargs: dict) -> Any:
@@ -279,23 +309,28 @@ class _Watched:
     """The pipe of an AsyncVectorEnv's worker, which makes rewards and flags of what its environment gave.
 
     AsyncVectorEnv would take a dict for True and None for nan. An error is kept until all workers have
-    answered: then the environments can go on.
+    answered: then the environments can go on. With `own_infos`, what infos hold is kept from being merged
+    into arrays, which have one type and one shape; see `split`.
     """
 
-    def __init__(self, pipe: Any, who: str):
-        self.pipe, self.who, self.steps = pipe, who, False
+    def __init__(self, pipe: Any, who: str, own_infos: bool):
+        self.pipe, self.who, self.own_infos, self.asked = pipe, who, own_infos, ""
         self.error: ValueError | None = None
 
     def __getattr__(self, name: str) -> Any:
+        if name == "pipe" or name.startswith("__"):  # asked for by copy and pickle
+            raise AttributeError(name)
         return getattr(self.pipe, name)
 
     def send(self, message: tuple) -> None:
-        self.steps = message[0] == "step"
+        self.asked = message[0]
         self.pipe.send(message)
 
     def recv(self) -> Any:
         answer, success = self.pipe.recv()
-        if success and self.steps:
+        if success and self.own_infos and self.asked in ("reset", "step") and isinstance(answer[-1], dict):
+            answer = *answer[:-1], _kept_apart(answer[-1])
+        if success and self.asked == "step":
             obs, reward, terminated, truncated, info = answer
             try:
                 answer = obs, *outcome(reward, terminated, truncated, self.who), info
@@ -304,12 +339,34 @@ class _Watched:
         return answer, success
 
 
-def watch_outcomes(vector_env: AsyncVectorEnv) -> None:
+class OfOne(NamedTuple):
+    """A value of one environment's info."""
+
+    value: Any
+
+
+def _kept_apart(info: dict) -> dict:
+    return {name: value if name in (FRAME, SUCCESS, SCORE) else _kept_apart(value) if isinstance(value, dict)
+            else OfOne(value) for name, value in info.items()}
+
+
+def settle(vector_env: AsyncVectorEnv) -> None:
+    """Take what workers still answer to a step or reset that was interrupted, as by Ctrl-C."""
+    pipes: list = [pipe for pipe in vector_env.parent_pipes if pipe is not None]
+    for pipe in pipes:
+        pipe.send(("_call", ("render_mode", (), {})))
+    for pipe in pipes:
+        while isinstance(pipe.recv()[0], tuple):  # a step's or a reset's, which came before
+            pass
+    vector_env._state = AsyncState.DEFAULT
+
+
+def watch_outcomes(vector_env: AsyncVectorEnv, own_infos: bool = False) -> None:
     """Watch the rewards and flags of environments in processes of their own; see `check_outcomes`."""
     pipes: list = vector_env.parent_pipes
     for i, pipe in enumerate(pipes):
         if not isinstance(pipe, (_Watched, type(None))):  # None: its environment has failed
-            pipes[i] = _Watched(pipe, f"environment {i}")
+            pipes[i] = _Watched(pipe, f"environment {i}", own_infos)
 
 
 def check_outcomes(vector_env: AsyncVectorEnv) -> None:
@@ -440,7 +497,7 @@ def split(merged: dict, n: int) -> list[dict]:
         if not of_each or len(values) != n:
             values = [values] * n  # one for all of them
         for i in np.flatnonzero(merged.get(f"_{name}", np.ones(n, bool))):
-            infos[i][name] = values[i]
+            infos[i][name] = values[i].value if isinstance(values[i], OfOne) else values[i]
     return infos
 
 

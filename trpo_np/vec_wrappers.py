@@ -101,7 +101,19 @@ class VecNormalize(VecEnvWrapper):
 
 
 class VecFrameStack(VecEnvWrapper):
-    """Stack the latest `n_stack` observations along their last axis; zeros stand before the first one."""
+    """Stack the latest `n_stack` observations along their last axis; zeros stand before the first one.
+
+    Games of `make_atari_env` show several frames already, and are returned as they are.
+    """
+
+    def __new__(cls, venv: Any, n_stack: int = 4) -> Any:
+        """Make a wrapper, or return games that are stacked already."""
+        if not hasattr(venv, "ale"):
+            return super().__new__(cls)
+        if (frames := venv.single_observation_space.shape[0]) != n_stack:
+            raise ValueError(f"VecFrameStack: these games show {frames} frames already; for {n_stack}: "
+                             f"make_atari_env(..., wrapper_kwargs=dict(stack={n_stack}))")
+        return venv
 
     def __init__(self, venv: VecEnv, n_stack: int) -> None:
         space = venv.observation_space

@@ -1,6 +1,7 @@
 """Environments and arguments of scripts at stable-baselines' path."""
 
 import argparse
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -37,10 +38,18 @@ def make_vec_env(env_id: Any, n_envs: int = 1, seed: int | None = None, start_in
                          vec_env_cls=of_class)
 
 
-def make_atari_env(env_id: str, num_env: int, seed: int | None, wrapper_kwargs: dict | None = None,
-                   **_: Any) -> gymnasium.vector.VectorEnv:
-    """Make games that are stepped together, as `trpo_np.atari.make_atari`; a model seeds them itself."""
-    return make_atari(env_id, num_env, **(wrapper_kwargs or {}))
+def make_atari_env(env_id: str, n_envs: int = 1, seed: int | None = None,
+                   wrapper_kwargs: dict | None = None, *, num_env: int | None = None,
+                   **others: Any) -> gymnasium.vector.VectorEnv:
+    """Make games that are stepped together, as `trpo_np.atari.make_atari`; a model seeds them itself.
+
+    num_env: what stable-baselines calls `n_envs`. wrapper_kwargs: settings of `make_atari`. Of `others` a
+    warning says that they have no effect.
+    """
+    if others:
+        warnings.warn(f"make_atari_env: {', '.join(others)} have no effect here: all games are stepped in "
+                      "C++; their settings are wrapper_kwargs", stacklevel=2)
+    return make_atari(env_id, n_envs if num_env is None else num_env, **(wrapper_kwargs or {}))
 
 
 def arg_parser() -> argparse.ArgumentParser:
