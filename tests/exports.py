@@ -51,6 +51,22 @@ def model_of(name, kind="Box", obs=None, env_id=None, **kwargs):
     return model
 
 
+FAR = spaces.Dict({"price": spaces.Box(-np.inf, np.inf, (2,)), "gear": spaces.Discrete(3),
+                   "second": spaces.Box(0, 2**62, (1,), np.int64),
+                   "level": spaces.Box(-np.inf, np.inf, (2,), np.float64)})
+
+
+def far_model():
+    """Make a model whose observations lie far from 0 beside their spread, and so need float64."""
+    model = model_of("MlpPolicy", obs=FAR)
+    normalizer = model.policy.normalizer
+    mean, std = normalizer.moments.mean.copy(), normalizer.moments.std.copy()
+    mean += [0, 0, 0, 1e6, 1e6, 0, 0, 1.7e9]  # of gear, level, price, second
+    count = np.array(100.0)
+    normalizer.restore({"count": count, "mean": mean, "m2": count * std ** 2})
+    return model
+
+
 def observations(program, policy, n):
     """Return flattened observations (n, size); of images more quickly than samples.draw."""
     if policy.reads_pixels and len(program.fields) == 1:

@@ -212,7 +212,7 @@ class TRPO(StableBaselines):
             warnings.warn(f"VecNormalize asks for {' and '.join(missing)}, which this model was made "
                           "without: it learns from numbers as they are", stacklevel=4)
         elif missing:
-            self.settings = replace(self.settings, **dict.fromkeys(missing, True))
+            self.settings = replace(self.settings, **cast("dict[str, Any]", dict.fromkeys(missing, True)))
             self.reward_normalizer = RewardNormalizer(self.settings.normalize_rewards)
         return self.settings
 

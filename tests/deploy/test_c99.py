@@ -10,7 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exports import CASES, FIELDS, MIXED, SAME, difference, many, model_of, observations, predicted, starts_of
+from exports import (
+    CASES,
+    FIELDS,
+    MIXED,
+    SAME,
+    difference,
+    far_model,
+    many,
+    model_of,
+    observations,
+    predicted,
+    starts_of,
+)
 from gymnasium import spaces
 
 from trpo_np import deploy
@@ -246,6 +258,14 @@ def test_observations_of_type_double_lose_nothing(tmp_path):
     program = steps.describe(policy)
     exact = reference.act(program.action, steps.run(program, big[None])[0])[0]
     np.testing.assert_allclose(np.array(found, float), exact, atol=1e-5)
+
+
+def test_what_float32_cannot_hold_of_an_observation_counts(tmp_path):
+    policy, _ = header(far_model(), tmp_path)
+    compile_c(tmp_path)
+    program = steps.describe(policy)
+    ran(program, tmp_path, np.zeros((0, program.size)), np.zeros(0))  # runs the self-test
+    assert "#define policy_OBS double" in (tmp_path / "policy.h").read_text()
 
 
 @pytest.mark.parametrize("weights, error", [("float16", 2e-3), ("int8", 0.1)])

@@ -4,7 +4,19 @@ import sys
 
 import numpy as np
 import pytest
-from exports import CASES, FIELDS, MIXED, SAME, difference, many, model_of, observations, predicted, starts_of
+from exports import (
+    CASES,
+    FIELDS,
+    MIXED,
+    SAME,
+    difference,
+    far_model,
+    many,
+    model_of,
+    observations,
+    predicted,
+    starts_of,
+)
 
 from trpo_np import deploy
 from trpo_np.deploy import steps
@@ -23,8 +35,9 @@ def session(model, folder):
 
 def ran(run, program, rows, state=None):
     """Return the model's outputs by name."""
-    feeds = {field.name: rows[:, field.start:field.stop].reshape(len(rows), *field.shape).astype(np.float32)
-             for field in program.fields}
+    types = {one.name: np.float64 if one.type == "tensor(double)" else np.float32 for one in run.get_inputs()}
+    feeds = {field.name: rows[:, field.start:field.stop].reshape(len(rows), *field.shape).astype(
+        types[field.name]) for field in program.fields}
     feeds |= {"state": state} if program.memory else {}
     return dict(zip([output.name for output in run.get_outputs()], run.run(None, feeds)))
 
@@ -65,6 +78,10 @@ def test_each_field_is_an_input(name, obs, tmp_path):
     names = [one.name for one in session(model, tmp_path).get_inputs()]
     fields = steps.describe(model.policy).fields
     assert names == [field.name for field in fields] + ["state"] * ("Lstm" in name)
+
+
+def test_what_float32_cannot_hold_of_an_observation_counts(tmp_path):
+    check(far_model(), tmp_path, 50)
 
 
 def test_other_activations(tmp_path):

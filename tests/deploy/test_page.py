@@ -7,7 +7,19 @@ import subprocess
 
 import numpy as np
 import pytest
-from exports import CASES, FIELDS, MIXED, SAME, difference, many, model_of, observations, predicted, starts_of
+from exports import (
+    CASES,
+    FIELDS,
+    MIXED,
+    SAME,
+    difference,
+    far_model,
+    many,
+    model_of,
+    observations,
+    predicted,
+    starts_of,
+)
 from gymnasium import spaces
 from toys import OBS
 
@@ -66,6 +78,11 @@ def check(model, folder, n):
 def test_the_script_acts_as_predict(name, kind, obs, tmp_path):
     n = 10_000 if name == "MlpPolicy" and not obs else 20 if name.startswith("Cnn") else 100
     check(model_of(name, kind, obs=obs), tmp_path, n)
+
+
+@needs_node
+def test_what_float32_cannot_hold_of_an_observation_counts(tmp_path):
+    check(far_model(), tmp_path, 50)
 
 
 @needs_node

@@ -6,7 +6,18 @@ import sys
 
 import numpy as np
 import pytest
-from exports import CASES, FIELDS, MIXED, difference, many, model_of, observations, predicted, starts_of
+from exports import (
+    CASES,
+    FIELDS,
+    MIXED,
+    difference,
+    far_model,
+    many,
+    model_of,
+    observations,
+    predicted,
+    starts_of,
+)
 
 from trpo_np import deploy
 from trpo_np.deploy import samples, steps
@@ -42,6 +53,10 @@ def test_the_file_predicts_as_the_policy(name, kind, tmp_path):
 @pytest.mark.parametrize("name, obs", [("MlpLnLstmPolicy", FIELDS), ("CnnPolicy", MIXED)])
 def test_fields(name, obs, tmp_path):
     check(model_of(name, "MultiDiscrete", obs=obs), tmp_path, 30)
+
+
+def test_what_float32_cannot_hold_of_an_observation_counts(tmp_path):
+    check(far_model(), tmp_path, 50)
 
 
 @pytest.mark.parametrize("kind", ["Box", "Discrete", "MultiDiscrete", "MultiBinary", "integers"])

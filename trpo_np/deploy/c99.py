@@ -274,7 +274,8 @@ class Header:
         return "\n".join(lines)
 
     def hooks(self, body: str) -> str:
-        types = {"OBS": ("unsigned char", "") if self.bytes_come else ("float", "or double"),
+        number = ("double", "") if self.program.is_precise else ("float", "or double")
+        types = {"OBS": ("unsigned char", "") if self.bytes_come else number,
                  "ACT": ("float" if self.program.action["kind"] == "Box" else "int", "")}
         return "\n".join(f"#ifndef @_{macro.split('(')[0]}\n#define @_{macro} {text}".rstrip()
                          + f"  /* {why} */" * bool(why) + "\n#endif"
@@ -318,7 +319,7 @@ class Header:
                 f"(float)(s >> 24) * {literal(np.float32(np.max(self.picture.high) / 255))}")
             fill = f"s = (s * 1664525u + 1013904223u) & 0xFFFFFFFFu; obs[i] = (@_OBS)({byte});"
         else:
-            self.array("test_obs", tested.obs, tests=True)
+            self.array("test_obs", tested.obs, "@_OBS" if self.program.is_precise else "float", tests=True)
             fill = "obs[i] = (@_OBS)@_READ(@_test_obs + t * @_OBS_SIZE + i);"
         self.array("test_out", tested.outputs, tests=True)
         self.array("test_act", tested.actions, tests=True)

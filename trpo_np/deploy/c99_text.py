@@ -17,8 +17,9 @@ USE = """
                                         its state is on the stack
 
 Nothing else is written, so several states can be used at the same time. Define before the include, if needed,
-@_OBS, @_TANH, @_CONST and the other macros below. Where @_OBS is double, the mean is subtracted in double;
-where it is float, what float cannot hold of an observation is lost. Under -ffast-math NaN is not seen."""
+@_OBS, @_TANH, @_CONST and the other macros below. Where @_OBS is double, as where the space is of float64 or
+of large integers, the mean is subtracted in double; where it is float, what float cannot hold of an
+observation is lost. Under -ffast-math NaN is not seen."""
 
 HOOKS = {
     "EXP(x)": ("expf(x)", ""),

@@ -7,7 +7,8 @@
     action     kind, shape, and low, high (null: none), integer and std, or nvec and start
     test       steps one after the other: obs (by field), start of an episode, outputs, action
 
-Numbers are float32 in the fewest digits that give them back; the shift of `scale` is float64.
+Numbers are float32 in the fewest digits that give them back; the shift of `scale` is float64, and so is what
+it reads where it is `precise`.
 """
 
 import json

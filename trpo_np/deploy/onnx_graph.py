@@ -1,9 +1,10 @@
 """A policy as an ONNX model, of ops that have been in ONNX for long: opset 13.
 
 Each field of the observation is an input, float32, (n, *shape), as the environment gives it; an image's bytes
-are numbers from 0 to 255. A policy with memory has the input `state` (n, 2 cells), zeros where an episode
-begins, and the output `next_state`. Other outputs are `action` and `outputs`: logits, or the means of a Box.
-The mean is subtracted in float32: what float32 cannot hold of an observation is lost.
+are numbers from 0 to 255. Normalised numbers are float64 where the space is of float64 or of large integers,
+and the mean is subtracted in that type. A policy with memory has the input `state` (n, 2 cells), zeros where
+an episode begins, and the output `next_state`. Other outputs are `action` and `outputs`: logits, or the means
+of a Box.
 """
 
 import numpy as np
@@ -20,8 +21,10 @@ def write(program: Program) -> bytes:
     except ImportError as error:
         raise ImportError("writing ONNX needs the package onnx: pip install 'trpo_np[onnx]'") from error
     graph = _Graph(onnx.helper, onnx.numpy_helper)
+    precise = {step.inputs[0].name for step in program.steps if step.given.get("precise")}
     for field in program.fields:
-        graph.inputs.append(graph.tensor(field.name, ["n", *field.shape]))
+        dtype = np.float64 if field.name in precise else np.float32
+        graph.inputs.append(graph.tensor(field.name, ["n", *field.shape], dtype))
     if program.memory:
         graph.inputs.append(graph.tensor("state", ["n", program.memory]))
     for step in program.steps:
@@ -96,8 +99,12 @@ class _Graph:
     def scale(self, step: Step) -> None:
         shift, factor, clip = (step.given[key] for key in ("shift", "factor", "clip"))
         x = self.add("Reshape", step.inputs[0].name, self.constant([-1, *step.out.shape], np.int64))
+        if precise := step.given.get("precise"):
+            x = self.add("Cast", x, to=self.helper.np_dtype_to_tensor_dtype(np.dtype(np.float64)))
         if shift is not None:
-            x = self.add("Sub", x, self.constant(shift))
+            x = self.add("Sub", x, self.constant(shift, np.float64 if precise else np.float32))
+        if precise:
+            x = self.add("Cast", x, to=self.helper.np_dtype_to_tensor_dtype(np.dtype(np.float32)))
         if factor is not None:
             x = self.add("Mul", x, self.constant(factor))
         if clip is not None:

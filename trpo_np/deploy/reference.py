@@ -17,8 +17,8 @@ def image(x, axes):
     return x.transpose(0, *(axis + 1 for axis in axes))
 
 
-def scale(x, shift=None, factor=None, clip=None):
-    x = x if x.dtype.kind == "f" else x.astype(np.float32)
+def scale(x, shift=None, factor=None, clip=None, precise=False):
+    x = x.astype(np.float64) if precise else x if x.dtype.kind == "f" else x.astype(np.float32)
     if shift is not None:
         x = x.reshape(len(x), *shift.shape) - shift.astype(x.dtype)
     x = x.astype(np.float32) if factor is None else x.astype(np.float32) * factor

@@ -53,7 +53,7 @@ def _draw(field: Field, rng, n: int, mean, std, seed: int) -> np.ndarray:
     if isinstance(space, spaces.Box):
         x = mean + std * rng.normal(size=(n, size))
         x = np.clip(x, np.ravel(space.low), np.ravel(space.high))
-        return (np.rint(x) if np.dtype(space.dtype).kind in "iub" else x).astype(np.float32)
+        return (np.rint(x) if np.dtype(space.dtype).kind in "iub" else x).astype(space.precision)
     if isinstance(space, spaces.Discrete):
         return rng.integers(space.start, space.start + space.n, (n, 1)).astype(np.float32)
     if isinstance(space, spaces.MultiDiscrete):

@@ -6,8 +6,9 @@ gives them. All writers walk this list; `run` computes it, as their reference. T
 
     onehot(sizes, starts)    integers as ones among zeros, side by side
     image(axes)              an image's axes in the order of `axes`, (height, width, channels of each frame)
-    scale(shift, factor, clip)     clip((x - shift) * factor) as one row of float32; None: leave that out.
-                             The shift is float64 and is subtracted in the type in which observations come
+    scale(shift, factor, clip, precise)   clip((x - shift) * factor) as one row of float32; None: leave that
+                             out. The shift is float64; it is subtracted in the type in which observations
+                             come, or, if they are `precise`, in float64
     concat()                 rows side by side
     dense(w, b)              x @ w + b
     conv(w, b, stride, before, padded)   images (h, w, c), zeros around them up to the size `padded`
@@ -97,6 +98,11 @@ class Program(NamedTuple):
         return self.fields[-1].stop
 
     @property
+    def is_precise(self) -> bool:
+        """Whether observations need float64."""
+        return any(step.given.get("precise") for step in self.steps)
+
+    @property
     def outputs(self) -> Value:
         """The last value."""
         return self.steps[-1].out
@@ -150,6 +156,7 @@ class _Builder:
 
     def __init__(self, policy: Policy):
         self.policy = policy
+        self.precise = True if policy.observation_space.precision == np.float64 else None
         self.steps: list[Step] = []
         self.fields = list(_fields(policy.observation_space))
 
@@ -263,7 +270,7 @@ class _Builder:
         if columns is not None and normalizer.enabled:
             factor = (1 / normalizer.moments.unit).astype(np.float32)
             return self.add("scale", [x], (space.width,), shift=normalizer.moments.mean[columns],
-                            factor=factor[columns], clip=float(normalizer.clip))
+                            factor=factor[columns], clip=float(normalizer.clip), precise=self.precise)
         if x.name != field.name:
             return x
         return self.add("scale", [x], (space.width,), shift=None, factor=None, clip=None)
