@@ -253,3 +253,17 @@ def test_the_score_of_a_game_with_lives_is_that_of_all_of_it_beneath_wrappers(ma
     assert set(model.recent) == {(60.0, 12)} and len(model.recent) >= 2
     assert evaluate_policy(model, env, 2, return_episode_rewards=True) == ([60.0, 60.0], [12, 12])
     env.close()
+
+
+@pytest.mark.parametrize("kind", STEPPERS)
+def test_the_last_info_of_an_episode_has_its_return_and_length(kind):
+    stepper = STEPPERS[kind]([lambda i=i: Counting(i, "same step" not in kind) for i in range(2)])
+    runner, ends, episodes = runner_of(stepper), [], []
+    for steps in (7, 40):  # an episode goes on from one segment to the next
+        seg = runner.collect(steps, np.random.default_rng(0), lambda step: ends.extend(
+            info["episode"] for info in step["infos"] if "episode" in info))
+        episodes += seg.episodes
+    close(stepper)
+    assert len(episodes) > 10
+    np.testing.assert_allclose([(end["r"], end["l"]) for end in ends], episodes)
+    assert all(0 <= one["t"] <= other["t"] for one, other in zip(ends, ends[1:]))

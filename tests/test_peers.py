@@ -1,6 +1,7 @@
 """Words of stable-baselines: what is taken, and the sentence where something has another name here."""
 
 import re
+import warnings
 from pathlib import Path
 
 import gymnasium
@@ -33,6 +34,34 @@ def test_an_argument_of_another_name_is_answered_with_the_name_here(name, here):
 def test_an_unknown_argument_is_answered_with_the_nearest_one():
     with pytest.raises(TypeError, match=r"TRPO\(\) got an unexpected .* 'gama' \(did you mean 'gamma'\?\)"):
         small(gama=0.9)
+
+
+@pytest.mark.parametrize("name, here", peers.ATTRIBUTES.items())
+def test_an_attribute_of_another_name_is_answered(name, here):
+    model = small()
+    with pytest.raises(AttributeError, match=re.escape(f"no attribute '{name}'; write {here}")):
+        getattr(model, name)
+    with pytest.warns(UserWarning, match=re.escape(f"{name} is no setting of TRPO, and has no effect; write")):
+        setattr(model, name, 1)
+
+
+def test_a_subclass_hears_which_methods_nothing_calls():
+    with pytest.warns(UserWarning, match="Mine: nothing calls train, _setup_model here; `update` and `learn`"):
+        type("Mine", (TRPO,), {"train": None, "_setup_model": None})
+
+
+def test_a_learning_rate_in_the_place_of_gamma_is_seen():
+    with pytest.warns(UserWarning, match="gamma is 0.001: rewards a step ahead hardly count. The third argument"):
+        TRPO(MlpPolicy, Toy(), 1e-3, 64)
+
+
+def test_layers_that_are_all_shared_are_pointed_out(tmp_path):
+    with pytest.warns(UserWarning, match=re.escape("net_arch=dict(pi=[8, 4], vf=[8, 4])")):
+        path = small(policy_kwargs=dict(net_arch=[8, 4])).save(tmp_path / "m")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TRPO.load(path)
+        small(policy_kwargs=dict(net_arch=[8, dict(pi=[4], vf=[4])]))
 
 
 @pytest.mark.parametrize("call, said", [
@@ -87,6 +116,10 @@ def test_methods_of_stable_baselines_models():
         np.testing.assert_array_equal(array, named)
     arrays[0][:] = 7
     assert not (model.get_parameter_list()[0] == 7).any()
+    other = small().learn(128)
+    model.set_parameters(other.get_parameters(), exact_match=True, device="cpu")
+    np.testing.assert_array_equal(model.policy.params.flat, other.policy.params.flat)
+    assert other.ep_info_buffer == [{"r": total, "l": length} for total, length in other.recent] != []
 
 
 def test_a_net_arch_may_be_the_dict_alone():

@@ -153,6 +153,33 @@ def test_a_policy_learns_from_stacked_frames():
     assert model.learn(64).policy.observation_space.width == 6 and model.episodes == 21
 
 
+@pytest.mark.parametrize("shape, order, axis", [
+    ((3, 8, 9), None, 0), ((8, 9, 3), None, -1), ((1, 8, 8), None, 0), ((3, 8, 9), "last", -1),
+    ((8, 9, 3), "first", 0)])
+def test_images_are_stacked_along_their_channels(shape, order, axis):
+    class Images(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+        action_space, k = gymnasium.spaces.Discrete(2), 0
+
+        def reset(self, *, seed=None, options=None):
+            self.k = 1
+            return np.full(shape, 1, np.uint8), {}
+
+        def step(self, action):
+            self.k += 1
+            return np.full(shape, self.k, np.uint8), 0.0, self.k == 4, False, {}
+    env = VecFrameStack(DummyVecEnv([Images]), 2, channels_order=order)
+
+    def of(*frames):
+        return np.concatenate([np.full(shape, k, np.uint8) for k in frames], axis).tolist()
+    assert env.observation_space.shape == np.shape(of(0, 0)) and env.reset()[0].tolist() == of(0, 1)
+    assert env.step([0])[0][0].tolist() == of(1, 2) and env.step([0])[0][0].tolist() == of(2, 3)
+    obs, _, _, infos = env.step([0])
+    assert infos[0]["terminal_observation"].tolist() == of(3, 4) and obs[0].tolist() == of(0, 1)
+    with pytest.raises(ValueError, match="channels_order is 'middle'; 'first', 'last' or None"):
+        VecFrameStack(DummyVecEnv([Images]), 2, "middle")
+
+
 def test_games_that_show_several_frames_are_not_stacked_again():
     pytest.importorskip("ale_py")
     from trpo_np.common.cmd_util import make_atari_env

@@ -16,6 +16,7 @@ look at the count when an update is over: "every 10,000 steps" means at the end 
 """
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,8 @@ class BaseCallback:
 
     During training they find `self.model`, `training_env`, `logger`, `num_timesteps`, `locals` and `globals`.
     In `_on_step` the locals hold arrays over the environments (`actions`, `rewards`, `dones`, `new_obs`) and
-    `infos`, a list of their dicts; at an episode's end one has "terminal_observation".
+    `infos`, a list of their dicts; at an episode's end one has "terminal_observation" and "episode", a dict
+    of its return "r", its length "l" and the seconds "t" since the model got the environment.
     `parent` is the callback whose event calls this one. `n_calls` counts the calls of `on_step`, which are
     made only if some callback overrides `_on_step`.
     """
@@ -212,6 +214,9 @@ class EveryNTimesteps(EventCallback):
         super().__init__(callback, verbose)
         check_count(f"{type(self).__name__}'s number of steps between events", n_steps)
         self.n_steps, self._passed = n_steps, 0
+        if type(self)._on_step is not EveryNTimesteps._on_step:
+            warnings.warn(f"{type(self).__name__} overrides _on_step, but acts when an update is over: "
+                          "override _on_event, and call super()._on_event() there", stacklevel=2)
 
     def on_training_start(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
         super().on_training_start(locals_, globals_)
@@ -262,6 +267,12 @@ class CheckpointCallback(EveryNTimesteps):
         self.due = False
 
 
+    @property
+    def save_freq(self) -> int:
+        """The environment steps between files."""
+        return self.n_steps
+
+
 class FileCallback(CheckpointCallback):
     """Save as CheckpointCallback does, but to one file, whose old content is replaced whole or not at all."""
 
@@ -303,6 +314,11 @@ class EvalCallback(EveryNTimesteps):
         self.evaluations_timesteps: list[int] = []
         self.evaluations_results: list[list[float]] = []
         self.evaluations_length: list[list[int]] = []
+
+    @property
+    def eval_freq(self) -> int:
+        """The environment steps between evaluations."""
+        return self.n_steps
 
     def _init_callback(self) -> None:
         check_spaces(self.model, adapt(self.eval_env))

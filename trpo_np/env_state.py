@@ -248,9 +248,10 @@ def names_in_code(cls: Any) -> list[str]:
 
 
 def is_state(name: str, value: Any) -> bool:
-    """Say whether an attribute can be state: no type, no function that gymnasium's wrappers made."""
+    """Say whether an attribute can be state: no type, no function that gymnasium's wrappers made, no log."""
     is_function = isinstance(value, FunctionType) and value.__module__.startswith("gymnasium.")
-    return name not in NO_STATE and not isinstance(value, (type, np.dtype)) and not is_function
+    is_no_state = is_function or getattr(type(value), "is_no_state", False)
+    return name not in NO_STATE and not isinstance(value, (type, np.dtype)) and not is_no_state
 
 
 def is_mujoco(part: Part, kind: str) -> bool:

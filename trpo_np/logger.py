@@ -264,10 +264,13 @@ class EpisodeLog:
 
     path: a file, which gets the ending `monitor.csv` if it lacks it, or a folder. A Monitor file that is
     already there is continued: its times count from the start that it states. before: the number of earlier
-    episodes of the model that are not in the file.
+    episodes of the model that are not in the file. override: replace such a file.
     """
 
-    def __init__(self, path: str | os.PathLike, env_id: str | None, before: int = 0) -> None:
+    is_no_state = True  # of an environment that has it, see env_state.py
+
+    def __init__(self, path: str | os.PathLike, env_id: str | None, before: int = 0,
+                 override: bool = False) -> None:
         name = os.fspath(path)
         if not name.endswith("monitor.csv"):
             is_folder = name.endswith(("/", os.sep)) or os.path.isdir(name)
@@ -281,6 +284,10 @@ class EpisodeLog:
         elif head:
             raise ValueError(f"{name} exists and is no Monitor file, whose first lines are "
                              "#{\"t_start\": ...} and r,l,t: name another file or move this one away")
+        if known and override:
+            self.path.unlink()
+            known, self.t_start = None, time.time()
+        self.continues = bool(known) and len(head.splitlines()) > 2
         self.file = continue_file(self.path)
         if not known:
             header = json.dumps({"t_start": self.t_start, "env_id": str(env_id), "episodes_before": before})

@@ -104,6 +104,16 @@ NOT_HERE = {
     **dict.fromkeys((f"common.vec_env.{name}" for name in ("base_vec_env", "dummy_vec_env", "subproc_vec_env",
                                                            "vec_frame_stack", "vec_normalize")),
                     "its classes are in trpo_np.common.vec_env"),
+    "common.vec_env.vec_monitor": "a model keeps the statistics of whole episodes itself",
+    "common.vec_env.vec_video_recorder": "record a saved policy: trpo-np play FILE --video FOLDER",
+    "common.vec_env.is_vecenv_wrapped": "use isinstance along env.venv",
+    "common.running_mean_std": "statistics are in trpo_np.normalize",
+    "common.policies.nature_cnn": "it is CnnPolicy's default; policy_kwargs=dict(cnn_extractor=...) changes it",
+    "common.utils.get_schedule_fn": "a schedule is a number, a LinearSchedule or a function of what remains",
+    "common.utils.safe_mean": "NumPy does it", "common.utils.obs_as_tensor": "observations stay arrays",
+    "common.logger.HumanOutputFormat": "write trpo_np.logger.configure(folder, ['stdout'])",
+    "common.monitor.ResultsWriter": "use trpo_np.logger.EpisodeLog",
+    "common.monitor.get_monitor_files": "load_results and plot_results take a folder",
     "common.env_util.is_wrapped": "use VecEnv.env_is_wrapped(class)",
     "common.env_util.unwrap_wrapper": "use gymnasium's env.get_wrapper_attr(name)",
     "common.results_plotter.plot_curves": "use plot_results, or `trpo-np plot FOLDER...`",
@@ -123,6 +133,39 @@ def absent(module: str) -> Callable[[str], Any]:
             raise ImportError(f"{module} has no {name}; {here}", name=module)
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     return missing
+
+
+# Attributes of models there, and what has their place here; arguments of the constructor are, too.
+ATTRIBUTES = ELSEWHERE["TRPO"] | {
+    "rollout_buffer": "a callback's self.locals['segment'], a trpo_np.rollout.Segment",
+    "lr_schedule": "vf_stepsize, which may be a schedule", "n_epochs": "vf_iters",
+    "clip_range": "max_kl", "max_grad_norm": "max_kl", "vf_coef": "vf_stepsize",
+    "device": "nothing: the CPU is the one device",
+    "action_noise": "nothing: a policy draws its actions itself",
+    "_last_obs": "model.runner.obs, encoded", "_vec_normalize_env": "get_vec_normalize_env()"}
+
+
+NEVER_CALLED = "train", "collect_rollouts", "_setup_model"  # methods of models there
+
+
+def hint(name: str) -> str:
+    """Return what to write for a peer's attribute of a model, for an error message; "" if it is none."""
+    return f"; write {ATTRIBUTES[name]}" if name in ATTRIBUTES else ""
+
+
+def warn_of_attribute(name: str) -> None:
+    """Warn if an attribute that is set on a model is a peer's setting, which says nothing here."""
+    if name in ATTRIBUTES:
+        warnings.warn(f"{name} is no setting of TRPO, and has no effect{hint(name)}", stacklevel=_outside())
+
+
+def warn_of_shared_layers(policy_kwargs: dict[str, Any]) -> None:
+    """Warn where all layers of `net_arch` are shared, as stable-baselines3's users do not mean it."""
+    layers = policy_kwargs.get("net_arch")
+    if isinstance(layers, (list, tuple)) and layers and all(isinstance(width, int) for width in layers):
+        warnings.warn(f"net_arch={layers}: policy and critic share these layers, and the critic does not "
+                      "train them; two networks, as in stable-baselines3, are "
+                      f"net_arch=dict(pi={layers}, vf={layers})", stacklevel=_outside())
 
 
 class Absent:
@@ -217,10 +260,19 @@ class StableBaselines:
     """Names of stable-baselines' models for what TRPO has anyway."""
 
     seed: int
+    is_seeded: bool
     stepper: Any
     env: Any
     policy: "Policy"
     logger: "Logger"
+    recent: Any
+    load_parameters: Callable[..., None]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if names := [name for name in NEVER_CALLED if name in vars(cls)]:
+            warnings.warn(f"{cls.__name__}: nothing calls {', '.join(names)} here; `update` and `learn` can "
+                          "be overridden, or give learn a callback", stacklevel=2)
 
     @property
     def n_envs(self) -> int:
@@ -232,12 +284,21 @@ class StableBaselines:
 
     def set_random_seed(self, seed: int | None) -> None:
         """Seed what `learn` and `predict` draw from now on."""
-        self.seed = checked_seed(seed)
+        self.seed, self.is_seeded = checked_seed(seed), True
         self.policy.seed(self.seed)
 
     def get_parameter_list(self) -> "list[Floats]":
         """Return copies of the parameters, in the order of `get_parameters`."""
         return [array.copy() for array in self.policy.params.values()]
+
+    def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = None) -> None:
+        """Take over parameters as `load_parameters` does."""
+        self.load_parameters(load_path_or_dict, exact_match)
+
+    @property
+    def ep_info_buffer(self) -> list[dict[str, float]]:
+        """The return "r" and the length "l" of the latest 100 episodes, as `recent` has them."""
+        return [{"r": total, "l": length} for total, length in self.recent]
 
     def get_vec_normalize_env(self) -> Any:
         """Return the VecNormalize around the environment, or None."""

@@ -51,7 +51,7 @@ class Runner:
         self.policy, self.stepper, n = policy, stepper, stepper.num_envs
         self.obs = np.zeros((n, *policy.observation_space.rows), policy.observation_space.precision)
         self.warned = self.warned_of_coarse = False  # that all actions are clipped; of large observations
-        self.portraits = stepper.portraits()
+        self.portraits, self.began = stepper.portraits(), time.perf_counter()
         self._forget()
 
     def restart(self, seeds: list) -> None:
@@ -105,6 +105,7 @@ class Runner:
         clock, obs, starts = time.perf_counter, self.obs, self.starts
         told: dict = {}
         partial = np.zeros((steps, n), bool)
+        sums = np.array([self.returns, self.lengths], float)  # of the episodes under way, for callbacks
         stepper.watched = on_step is not None
         no_starts, policy_seconds, env_seconds, stepped = np.zeros(n, bool), 0.0, 0.0, clock()
         for t in range(steps):
@@ -128,6 +129,8 @@ class Runner:
                     partial[t] = step.over & ~self.whole
                     self.whole = np.where(step.over, stays_whole[t], self.whole)
             if on_step is not None:
+                sums += step.rewards * step.valid, step.valid
+                self._tell_ends(step, partial[t], told, t, sums)
                 done = step.terminated | step.truncated
                 if on_step(dict(t=t, steps=int(seg.valid[:t + 1].sum()), actions=env_actions,
                                 rewards=step.rewards, dones=done, new_obs=step.obs,
@@ -140,6 +143,19 @@ class Runner:
         self._count(seg, told, partial)
         self._warn_if_all_are_clipped(seg)
         return seg
+
+    def _tell_ends(self, step, partial: np.ndarray, told: dict, t: int, sums: np.ndarray) -> None:
+        """Add to the infos of episodes that ended what a Monitor says of them, "episode", if none has."""
+        if step.ordinary:
+            return
+        infos = self.stepper.infos = list(self.stepper.infos)
+        for i in np.flatnonzero(step.over | partial):
+            total, length = float(sums[0, i]), int(sums[1, i])
+            if not partial[i]:
+                score = raw_return(total, length, told.get((t, i), (None, None))[1])
+                seconds = round(time.perf_counter() - self.began, 6)
+                infos[i] = {"episode": {"r": score, "l": length, "t": seconds}} | infos[i]
+            sums[:, i] = 0
 
     def _warn_of_coarse_numbers(self) -> None:
         """Warn, once, if the observations that episodes start with are so large that changes of them are

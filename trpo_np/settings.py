@@ -34,10 +34,20 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
         raise ValueError(f"{name} is {value!r}; an integer of at least {least} is needed")
 
 
+_SCRIPT: list[Any] = []  # the generator that draws the seeds of models that are given none, if there is one
+
+
+def seed_script(seed: int) -> None:
+    """Let models that are given no seed draw theirs from this one, from now on."""
+    import numpy as np
+
+    _SCRIPT[:] = [np.random.default_rng(seed)]
+
+
 def checked_seed(seed: Any) -> int:
     """Return a seed as an int; a new one if it is None."""
     if seed is None:
-        return secrets.randbits(64)
+        return int(_SCRIPT[0].integers(2**63)) if _SCRIPT else secrets.randbits(64)
     if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise ValueError(f"seed is {seed!r}; an integer of at least 0, or None, is needed")
     return int(seed)

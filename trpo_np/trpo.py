@@ -20,7 +20,16 @@ from .files.training import check_training, fingerprint, restore, training_recor
 from .logger import Logger, Progress, configure, run_folder
 from .normalize import RewardNormalizer, UsualSpread
 from .optim import Adam
-from .peers import StableBaselines, answer, on_the_class, vec_normalize, warn_of_position
+from .peers import (
+    StableBaselines,
+    answer,
+    hint,
+    on_the_class,
+    vec_normalize,
+    warn_of_attribute,
+    warn_of_position,
+    warn_of_shared_layers,
+)
 from .policies import construct
 from .policies.base import Policy
 from .policies.fast import warm_up
@@ -31,6 +40,7 @@ from .snapshot import Snapshot, all_or_nothing, state_of, take_up
 from .trust_region import fisher_operator
 from .types import Actions, File, Floats, Path
 from .update import improve
+from .vec_env import pending_seeds
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -133,6 +143,10 @@ class TRPO(StableBaselines):
                  batch_of: str = "rank", dtype: "DTypeLike" = "float32", comm: Any = None,
                  **others: Any) -> None:
         answer("TRPO", others, FIELDS)
+        if isinstance(gamma, float) and 0 < gamma < 0.1:
+            warnings.warn(f"gamma is {gamma}: rewards a step ahead hardly count. The third argument is gamma "
+                          "here; a learning rate, which has this place in stable-baselines3, is vf_stepsize",
+                          stacklevel=2)
         self.settings = Settings(
             gamma=gamma, timesteps_per_batch=timesteps_per_batch, max_kl=max_kl, cg_iters=cg_iters, lam=lam,
             entcoeff=entcoeff, cg_damping=cg_damping, vf_stepsize=vf_stepsize, vf_iters=vf_iters,
@@ -149,6 +163,7 @@ class TRPO(StableBaselines):
         self.verbose, self.tensorboard_log = verbose, tensorboard_log
         self.comm = connect(comm)
         self.seed = self.comm.bcast(checked_seed(seed))
+        self.is_seeded = seed is not None  # else seeds that were given to the environments count
         self.num_timesteps = self.updates = self.skipped_updates = self.episodes = 0
         self.failures = 0  # errors since the last update, each of which calls for other random numbers
         self.snapshot: Snapshot | None = None  # while the model learns: its last whole state
@@ -194,6 +209,7 @@ class TRPO(StableBaselines):
         _check_stepper(settings, self.comm.size, stepper)
         settings = self._heed(vec_normalize(env))
         if "policy" not in vars(self):
+            warn_of_shared_layers(self.policy_kwargs)
             policy = construct(
                 self.policy_class, stepper.observation_space, stepper.action_space, self.policy_kwargs,
                 dtype=settings.dtype, normalize=settings.normalize_observations)
@@ -228,7 +244,7 @@ class TRPO(StableBaselines):
             return getattr(self.policy, name)
         if name in FIELDS and "settings" in vars(self):
             return getattr(self.settings, name)
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint(name)}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in FIXED:
@@ -248,6 +264,7 @@ class TRPO(StableBaselines):
             raise ValueError(f"logger is {value!r}; a Logger is needed, as trpo_np.logger.configure makes "
                              "it (an output alone goes into `loggers`)")
         else:
+            warn_of_attribute(name)
             super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -346,13 +363,16 @@ class TRPO(StableBaselines):
             self.restart_pending, self.held = True, None
         elif not self.restart_pending:
             self.restart_pending = self.glimpse != stepper.glance()
-        self.seed = self.seed if seed is None else seed
+        if seed is not None:
+            self.seed, self.is_seeded = seed, True
         self.num_timesteps = 0 if anew else self.num_timesteps
 
     def _start_episodes(self) -> None:
         """Start an episode in each environment, or go on with those that are held."""
         rngs = [self._rng(ENVS, self.updates, i) for i in range(self.stepper.num_envs)]
         seeds = [int(rng.integers(2**31)) for rng in rngs]
+        if not self.is_seeded:
+            seeds = pending_seeds(self.env) or seeds
         held, self.held = self.held, None
         while True:
             self.runner.restart(seeds)

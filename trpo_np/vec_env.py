@@ -286,6 +286,16 @@ def set_attribute(env: gymnasium.Env, name: str, value: Any) -> None:
     env.set_wrapper_attr(name, value)
 
 
+def pending_seeds(env: Any) -> list[int]:
+    """Return, and forget, the seeds that `VecEnv.seed` gave to the next reset; none if it gave none."""
+    while hasattr(env, "venv"):
+        env = env.venv
+    if not isinstance(env, VecEnv) or env._seed is None:
+        return []
+    seed, env._seed = env._seed, None
+    return [seed + i for i in range(env.num_envs)]
+
+
 def leave_game(env: gymnasium.Env) -> None:
     """Let a game of which a life was lost start anew at the next reset; see atari.EpisodicLife."""
     env.set_wrapper_attr("going_on", None, force=False)

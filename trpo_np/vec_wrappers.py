@@ -103,10 +103,12 @@ class VecNormalize(VecEnvWrapper):
 class VecFrameStack(VecEnvWrapper):
     """Stack the latest `n_stack` observations along their last axis; zeros stand before the first one.
 
-    Games of `make_atari_env` show several frames already, and are returned as they are.
+    channels_order: "first" stacks along the first axis, as is done with images whose channels come first,
+    "last" along the last; None looks where an image's shortest axis is. Games of `make_atari_env` show
+    several frames already, and are returned as they are.
     """
 
-    def __new__(cls, venv: Any, n_stack: int = 4) -> Any:
+    def __new__(cls, venv: Any, n_stack: int = 4, channels_order: str | None = None) -> Any:
         """Make a wrapper, or return games that are stacked already."""
         if not hasattr(venv, "ale"):
             return super().__new__(cls)
@@ -115,19 +117,24 @@ class VecFrameStack(VecEnvWrapper):
                              f"make_atari_env(..., wrapper_kwargs=dict(stack={n_stack}))")
         return venv
 
-    def __init__(self, venv: VecEnv, n_stack: int) -> None:
+    def __init__(self, venv: VecEnv, n_stack: int, channels_order: str | None = None) -> None:
         space = venv.observation_space
         if not isinstance(space, gymnasium.spaces.Box):
             raise ValueError(f"VecFrameStack: the observation space is {space}; a Box is needed")
-        self.n_stack = n_stack
-        low, high = (np.repeat(bound, n_stack, axis=-1) for bound in (space.low, space.high))
+        if channels_order not in (None, "first", "last"):
+            raise ValueError(f"VecFrameStack: channels_order is {channels_order!r}; 'first', 'last' or None "
+                             "is needed")
+        is_image = len(space.shape) == 3 and space.dtype == np.uint8
+        found = "first" if is_image and space.shape[0] == min(space.shape) < space.shape[2] else "last"
+        self.n_stack, self.axis = n_stack, 0 if (channels_order or found) == "first" else -1
+        low, high = (np.concatenate([bound] * n_stack, self.axis) for bound in (space.low, space.high))
         super().__init__(venv, gymnasium.spaces.Box(low, high, dtype=space.dtype.type))
         self.stacked = np.zeros((venv.num_envs, *low.shape), space.dtype)
 
     def _push(self, obs: Any) -> np.ndarray:
-        width = obs.shape[-1]
-        self.stacked[..., :-width] = self.stacked[..., width:].copy()
-        self.stacked[..., -width:] = obs
+        axis = self.axis + (self.axis == 0)  # of all environments' observations
+        kept = np.delete(self.stacked, range(obs.shape[axis]), axis)
+        self.stacked = np.concatenate([kept, obs], axis).astype(self.stacked.dtype, copy=False)
         return self.stacked.copy()
 
     def reset(self) -> np.ndarray:
@@ -139,8 +146,8 @@ class VecFrameStack(VecEnvWrapper):
         for i in np.flatnonzero(dones):
             if "terminal_observation" in infos[i]:
                 last = infos[i]["terminal_observation"]
-                infos[i]["terminal_observation"] = np.concatenate(
-                    [self.stacked[i, ..., last.shape[-1]:], last], axis=-1)
+                kept = np.delete(self.stacked[i], range(last.shape[self.axis]), self.axis)
+                infos[i]["terminal_observation"] = np.concatenate([kept, last], self.axis)
             self.stacked[i] = 0
         return self._push(obs), rewards, dones, infos
 

@@ -2,13 +2,15 @@
 
 import importlib
 import os
+import warnings
 
 import gymnasium
 import numpy as np
 import pytest
 
-from trpo_np import TRPO
+from trpo_np import TRPO, settings
 from trpo_np.common import set_global_seeds
+from trpo_np.common.callbacks import CheckpointCallback
 from trpo_np.common.cmd_util import make_vec_env, mujoco_arg_parser
 from trpo_np.common.env_checker import check_env
 from trpo_np.common.monitor import Monitor, load_results
@@ -276,6 +278,50 @@ def test_a_linear_schedule_may_end_early():
     assert get_linear_fn(0.1, 0.0, 1) == LinearSchedule(0.1, 0.0)
     early = get_linear_fn(0.1, 0.02, 0.5)
     np.testing.assert_allclose([early(x) for x in (1, 0.75, 0.5, 0)], [0.1, 0.06, 0.02, 0.02])
+
+
+def test_a_script_that_seeds_all_seeds_models_and_environments_their_own(monkeypatch):
+    monkeypatch.setattr(settings, "_SCRIPT", [])
+    assert TRPO("MlpPolicy", "CartPole-v1").seed != TRPO("MlpPolicy", "CartPole-v1").seed
+    seeds = []
+    for _ in range(2):
+        set_global_seeds(3)
+        seeds.append([TRPO("MlpPolicy", "CartPole-v1").seed for _ in range(2)])
+    assert seeds[0] == seeds[1] and seeds[0][0] != seeds[0][1]
+
+    def first_reset(**kwargs):
+        env = make_vec_env("CartPole-v1", 2, seed=7)
+        TRPO("MlpPolicy", env, timesteps_per_batch=64, **kwargs).learn(64)
+        return [one.unwrapped.np_random_seed for one in env.envs]
+    assert first_reset() == [7, 8] != first_reset(seed=1)
+
+
+def test_a_monitor_file_of_an_earlier_run_is_continued_with_a_word():
+    def play(**kwargs):
+        env = Monitor(gymnasium.make("CartPole-v1"), "logs/", **kwargs)
+        env.reset(seed=0)
+        while not any(env.step(0)[2:4]):
+            pass
+        env.close()
+        return len(load_results("logs"))
+    assert play() == 1
+    with pytest.warns(UserWarning, match="Monitor continues logs/monitor.csv, which holds episodes of an earlier"):
+        assert play() == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert play(override_existing=False) == 3 and play(override_existing=True) == 1
+    with pytest.warns(UserWarning, match="Monitor: is_success are not logged"):
+        Monitor(gymnasium.make("CartPole-v1"), info_keywords=("is_success",))
+
+
+def test_a_monitor_is_no_reason_to_end_episodes_at_a_checkpoint(tmp_path):
+    def run(env):
+        model = TRPO("MlpPolicy", env, timesteps_per_batch=64, seed=0)
+        return model.learn(256, callback=CheckpointCallback(64, tmp_path)).policy.params.flat
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monitored = run(Monitor(gymnasium.make("Pendulum-v1"), str(tmp_path / "log")))
+    np.testing.assert_array_equal(monitored, run(gymnasium.make("Pendulum-v1")))
 
 
 def test_seeds_and_arguments():

@@ -8,5 +8,8 @@ __all__ = ["check_env"]
 
 
 def check_env(env: Any, warn: bool = True, skip_render_check: bool = True) -> None:
-    """Check that an environment keeps gymnasium's interface; see gymnasium.utils.env_checker."""
-    _check_env(env, warn=warn, skip_render_check=skip_render_check)
+    """Check that an environment keeps gymnasium's interface; see gymnasium.utils.env_checker.
+
+    `warn` is taken and changes nothing.
+    """
+    _check_env(env, skip_render_check=skip_render_check)

@@ -1,6 +1,7 @@
 """stable-baselines' Monitor, an environment that logs its episodes, and `load_results`, which reads them."""
 
 import time
+import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy as np
 
 from ..app.plots import NoEpisode, logs, read_monitors
 from ..logger import EpisodeLog
+from ..peers import absent
+
+__getattr__ = absent(__name__)
 
 
 class Monitor(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
@@ -16,15 +20,24 @@ class Monitor(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
 
     Training does not need it: a model keeps the statistics of whole episodes of raw rewards, and
     `trpo_np.callbacks.MonitorCallback` writes the same file. filename: as for `trpo_np.logger.EpisodeLog`;
-    None writes no file. The other arguments of stable-baselines are taken and change nothing.
+    None writes no file. override_existing: whether a file that is there is replaced; if not, it is continued,
+    by default with a warning. The other arguments of stable-baselines are taken and change nothing.
     """
 
     def __init__(self, env: gymnasium.Env, filename: str | None = None, allow_early_resets: bool = True,
-                 reset_keywords: tuple = (), info_keywords: tuple = ()):
-        gymnasium.utils.RecordConstructorArgs.__init__(self, filename=filename)
+                 reset_keywords: tuple = (), info_keywords: tuple = (),
+                 override_existing: bool | None = None):
+        gymnasium.utils.RecordConstructorArgs.__init__(self, filename=filename,
+                                                       override_existing=override_existing)
         gymnasium.Wrapper.__init__(self, env)
+        if given := [*reset_keywords, *info_keywords]:
+            warnings.warn(f"Monitor: {', '.join(given)} are not logged: a file has the columns r, l and t",
+                          stacklevel=2)
         name = env.spec.id if env.spec else None
-        self.log = None if filename is None else EpisodeLog(filename, name)
+        self.log = None if filename is None else EpisodeLog(filename, name, override=bool(override_existing))
+        if self.log and self.log.continues and override_existing is None:
+            warnings.warn(f"Monitor continues {self.log.path}, which holds episodes of an earlier run; "
+                          "override_existing=True replaces it", stacklevel=2)
         self.rewards: list[float] = []
         self.episodes: list[tuple[float, int, float]] = []  # return, length, seconds since the start
         self.began: float | None = None  # at the first reset; so it is a state, and goes on elsewhere

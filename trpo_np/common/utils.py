@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+from ..peers import absent
 from ..settings import LinearSchedule
 from .misc_util import set_random_seed
 
 __all__ = ["get_linear_fn", "set_random_seed"]
+__getattr__ = absent(__name__)
 
 
 def get_linear_fn(start: float, end: float, end_fraction: float) -> LinearSchedule | Callable[[float], float]:

@@ -103,6 +103,8 @@ def read_archive(path: Any, check: Callable[[dict, dict], object] | None = None,
 def _find(path: str | bytes | os.PathLike) -> str:
     """Return which is there, `path` or `path.npz`; raise FileNotFoundError if neither is."""
     named, given = npz_path(path), os.fsdecode(path)
+    if given.endswith(".zip") and not os.path.exists(given) and not os.path.exists(named):
+        named = f"{given[:-4]}.npz"  # stable-baselines' ending
     is_named = not os.path.isfile(given) and (os.path.isfile(named) or not os.path.exists(given))
     if not os.path.exists(found := named if is_named else given):
         other = f"; there is {given}.zip" if os.path.exists(f"{given}.zip") else ""  # of stable-baselines
