@@ -108,7 +108,7 @@ NOT_HERE = {
     "common.vec_env.vec_video_recorder": "record a saved policy: trpo-np play FILE --video FOLDER",
     "common.vec_env.is_vecenv_wrapped": "use isinstance along env.venv",
     "common.running_mean_std": "statistics are in trpo_np.normalize",
-    "common.policies.nature_cnn": "it is CnnPolicy's default; policy_kwargs=dict(cnn_extractor=...) changes it",
+    "common.policies.nature_cnn": "it is CnnPolicy's; policy_kwargs=dict(cnn_extractor=...) takes another",
     "common.utils.get_schedule_fn": "a schedule is a number, a LinearSchedule or a function of what remains",
     "common.utils.safe_mean": "NumPy does it", "common.utils.obs_as_tensor": "observations stay arrays",
     "common.logger.HumanOutputFormat": "write trpo_np.logger.configure(folder, ['stdout'])",
