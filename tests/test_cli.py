@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,6 +159,13 @@ def test_eval_compares_files_with_the_first_one(cartpole, capsys):
     assert lines[2].startswith("new.npz: ") and lines[4].endswith(f"against {cartpole}")
     assert difference == pytest.approx(means[1] - means[0], abs=0.011) and low < difference < high
     assert lines[7].startswith("    +0.00 (") and lines[7].endswith(f"against {cartpole}")
+
+
+def test_eval_compares_only_what_plays_the_same(cartpole, capsys):
+    TRPO("MlpPolicy", "Acrobot-v1", seed=1).save("other")
+    assert call("eval", cartpole, "other.npz", cartpole, "--episodes", 2) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[4] == f"    in Acrobot-v1, not CartPole-v1 as {cartpole}" and "against" in lines[7]
 
 
 def test_eval_hands_arguments_to_the_environment(cartpole):
@@ -436,6 +444,14 @@ def test_export_says_what_smaller_weights_cost(cartpole, capsys):
     assert call("export", cartpole, "--to", "c", "-o", "small.h", "--weights", "int8") == 0
     assert re.search(r"error +[\d.e-]+ at most in 100 steps.*int8", capsys.readouterr().out)
     assert "small_init" in Path("small.h").read_text()
+
+
+def test_export_writes_over_no_model_and_names_c_by_letters(cartpole, capsys):
+    shutil.copy(cartpole, "2 big-steps.npz")
+    assert "is the model itself; name another file" in call("export", "2 big-steps.npz", "--to", "json", "-o",
+                                                           "2 big-steps.npz")
+    assert call("export", "2 big-steps.npz", "--to", "c") == 0
+    assert "_2_big_steps_step" in open("_2_big_steps.h").read()
 
 
 def test_export_refuses_with_a_sentence(cartpole):

@@ -292,7 +292,7 @@ def _getitem_x(y, x, index):
 
 
 def _transpose_x(y, x, axes=None):
-    back = None if axes is None else np.argsort(axes)
+    back = None if axes is None else np.argsort([axis % np.ndim(x) for axis in axes])
     return Linear(lambda dx: np.transpose(dx, axes), lambda g: np.transpose(g, back))
 
 

@@ -6,7 +6,9 @@
 
 import argparse
 import os
+import re
 import sys
+from contextlib import closing
 from typing import Any
 
 from . import run_atari, run_mujoco
@@ -131,7 +133,8 @@ def acting_options(p: argparse.ArgumentParser, several: bool = False) -> None:
         p.add_argument("files", metavar="FILE", nargs="+", help="saved models, .npz")
     else:
         p.add_argument("file", metavar="FILE", help="a saved model, .npz")
-    p.add_argument("--env-kwargs", metavar="NAME=VALUE", nargs="+", type=options.pair, default=[],
+    p.add_argument("--env-kwargs", metavar="NAME=VALUE", nargs="+", action="extend", type=options.pair,
+                   default=[],
                    help="arguments of the environment, as in training (default: none)")
     p.add_argument("--env", metavar="ID",
                    help="gymnasium id of the environment, or module:ID if that module of yours registers it "
@@ -185,15 +188,23 @@ def train_many(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Print the mean return of saved policies, and how they differ."""
+    from .envs import id_of
+
     first: list = []
+    of_first: str | None = None
     for path in args.files:
         policy, make_env = load(args, path)
-        returns, lengths = jobs.episodes(policy, make_env(), args.episodes, args.seed, not args.stochastic)
+        with closing(make_env()) as env:
+            returns, lengths = jobs.episodes(policy, env, args.episodes, args.seed, not args.stochastic)
+            env_id = id_of(env)
         print(f"{path}: " * (len(args.files) > 1) + jobs.score(returns, lengths, not args.stochastic))
         print(f"    percentiles {percentiles(returns)}", flush=True)
-        if first:
+        if first and env_id == of_first:
             print(f"    {difference(first, returns)} against {args.files[0]}")
-        first = first or returns
+        elif first:
+            print(f"    in {env_id}, not {of_first} as {args.files[0]}")
+        else:
+            first, of_first = returns, env_id
     return 0
 
 
@@ -286,6 +297,8 @@ def export(args: argparse.Namespace) -> int:
     ending = os.path.splitext(args.out or "")[1].removeprefix(".")
     to = args.to or ("c" if ending == "h" else ending)
     stem = os.path.splitext(os.path.basename(args.file))[0]
+    if to == "c":  # where it is the prefix of all names
+        stem = re.sub(r"\W", "_", stem if stem[:1].isalpha() else f"_{stem}", flags=re.ASCII)
     said = write(args.file, args.out or f"{stem}.{'h' if to == 'c' else to}", to, args.weights)
     print("\n".join(f"{key:13}{text}" for key, text in said.items()))
     return 0

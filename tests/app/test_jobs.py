@@ -524,6 +524,32 @@ def test_logs_of_another_run_are_not_mixed():
     assert Path("logs/monitor.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize("words, said", [
+    (["--env", "Acrobot-v1"], "its env is CartPole-v1, not Acrobot-v1; give another --log-dir"),
+    (["--env", "CartPole-v1"], "its seed is 0, not 5; give another --log-dir")])
+def test_a_model_that_goes_on_leaves_the_logs_of_others_alone(words, said):
+    run_mujoco.work([*SMALL, "--env", "CartPole-v1", "--num-timesteps", "500", "--log-dir", "logs",
+                     "--save", "a"])
+    run_mujoco.work([*SMALL, *words, "--num-timesteps", "500", "--save", "b", "--seed", "5"])
+    before = Path("logs/monitor.csv").read_bytes()
+    assert said in refusal("--load", "b.npz", "--num-timesteps", "900", "--log-dir", "logs", *words)
+    assert Path("logs/monitor.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["env", "load", "save", "log-dir"])
+def test_an_empty_name_as_of_an_unset_variable_is_refused(name, capsys):
+    with pytest.raises(SystemExit):
+        run_mujoco.work([f"--{name}", ""])
+    assert f"argument --{name}: it is empty" in capsys.readouterr().err
+
+
+def test_a_log_that_is_none_is_named():
+    os.mkdir("logs")
+    Path("logs/progress.json").write_text('{"a": 1}\n')
+    with pytest.raises(ValueError, match=r"logs/progress.json is no log of a run \(KeyError: 'step'\)"):
+        jobs.prepare_logs("logs")
+
+
 def test_logs_without_rows_are_no_obstacle():
     os.mkdir("logs")
     Path("logs/progress.csv").write_text("")

@@ -38,6 +38,11 @@ def test_smooth_is_the_mean_of_each_full_window(y, window):
         assert np.allclose(plots.smooth(np.array(y), window), slow, rtol=1e-9, atol=1e-7)
 
 
+def test_a_return_that_is_huge_or_not_finite_spoils_only_its_own_windows():
+    for bad in (np.nan, np.inf, -1e18):
+        assert plots.smooth(np.array([bad] + [100.0] * 60), 20)[1:].tolist() == [100.0] * 41
+
+
 def interpolated(x, y, at):
     """Slow linear interpolation."""
     for i in range(len(x) - 1):

@@ -73,6 +73,26 @@ def test_jobs_run_and_the_table_has_the_best_mean_first(capsys):
                         ["lam=0.5", "54.50", "0.50", "54.00", "2"]]
 
 
+@pytest.mark.parametrize("text", ["{", "{}", '{"num_timesteps": 9, "returns": []}', "[1]"])
+def test_an_evaluation_that_cannot_be_read_is_named(text):
+    run = two_by_two()[0]
+    os.makedirs(run.folder)
+    with open(f"{run.folder}/evaluation.json", "w") as file:
+        file.write(text)
+    with pytest.raises(ValueError, match=r"out/lam=0.5_seed3/evaluation.json holds no evaluation \("):
+        sweep.reached(run)
+
+
+def test_options_of_lists_add_up():
+    args = cli.parser().parse_args([
+        "sweep", "--vary", "lam=0.9,0.8", "--vary", "gamma=0.5,0.6", "--policy-kwargs", "act_fun=relu",
+        "--policy-kwargs", "log_std_init=-1", "--env-kwargs", "a=1", "--env-kwargs", "b=2"])
+    assert [name for name, _ in args.vary] == ["lam", "gamma"]
+    assert dict(args.policy_kwargs) == {"act_fun": "relu", "log_std_init": -1}
+    assert dict(args.env_kwargs) == {"a": 1, "b": 2}
+    assert cli.parser().parse_args(["sweep"]).vary == []  # the default is not what was added to
+
+
 def test_what_has_trained_long_enough_is_done():
     run = two_by_two()[0]
     assert sweep.reached(run) is None
@@ -107,7 +127,10 @@ def test_a_folder_holds_one_sweep_which_may_go_on_for_more_steps():
 
 @pytest.mark.parametrize("words, said", [
     (["--seed", "1"], "--seed is set by the sweep"), (["--save=x"], "--save is set by the sweep"),
-    (["--eval-episodes", "0"], "the table needs an evaluation")])
+    (["--eval-episodes", "0"], "the table needs an evaluation"),
+    (["--vary", "seed=1,2"], "--vary seed is set by the sweep"),
+    (["--vary", "log_dir=a,b"], "--vary log-dir is set by the sweep"),
+    (["--vary", "lam=0.9", "--vary", "lam=0.8"], "--vary names lam twice; give all of its values at once")])
 def test_what_the_sweep_sets_is_refused(words, said):
     args = cli.parser().parse_args(["sweep", "--out", "o", "--env", "CartPole-v1", *words])
     with pytest.raises(ValueError, match=said):

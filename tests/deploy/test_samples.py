@@ -1,7 +1,9 @@
 """Observations to try exported policies on: the space allows them, and they show what could go wrong."""
 
 import numpy as np
+import pytest
 from exports import FIELDS, model_of
+from gymnasium import spaces
 
 from trpo_np.deploy import samples, steps
 
@@ -24,6 +26,15 @@ def test_the_space_allows_them_and_each_value_is_among_them():
         for i, (size, start) in enumerate(field.choices, field.start):
             assert set(rows[:, i]) == set(range(start, start + size))
     assert (np.ptp(rows, axis=0) > 0).all()
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(5000), spaces.Dict(
+    a=spaces.Discrete(5000, start=3), b=spaces.Box(-1, 1, (2,)), c=spaces.Discrete(3),
+    d=spaces.MultiBinary(2))])
+def test_indices_have_no_statistics_to_be_drawn_by(space):
+    model = model_of("MlpPolicy", obs=space)
+    program = steps.describe(model.policy)
+    assert samples.compared(program, model.policy) < 1e-4
 
 
 def test_a_second_episode_starts_in_the_midst():

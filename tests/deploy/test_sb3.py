@@ -116,12 +116,12 @@ def test_a_model_that_lacks_its_statistics_is_told_of(folder):
 def test_settings_of_trpo_come_along(folder):
     options = dict(gamma=0.9, gae_lambda=0.8, target_kl=0.02, cg_max_steps=7, cg_damping=0.3,
                    learning_rate=2e-3, n_critic_updates=4, line_search_max_iter=6,
-                   line_search_shrinking_factor=0.7)
+                   line_search_shrinking_factor=0.7, sub_sampling_factor=3)
     make(KINDS["trpo_discrete"]._replace(options=options), folder, "settings", n_obs=0)
     convert(folder / "settings.zip", folder / "settings")
     model = TRPO.load(folder / "settings.npz")
     assert (model.gamma, model.lam, model.max_kl) == (0.9, 0.8, 0.02)
-    assert (model.cg_iters, model.cg_damping) == (7, 0.3)
+    assert (model.cg_iters, model.cg_damping, model.fvp_subsample) == (7, 0.3, 3)
     assert (model.vf_stepsize, model.vf_iters, model.vf_batch_size) == (2e-3, 4, 32)
     assert (model.linesearch_steps, model.linesearch_shrink, model.kl_tolerance) == (6, 0.7, 1)
     assert (model.timesteps_per_batch, model.num_timesteps) == (64, 64)

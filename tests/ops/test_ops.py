@@ -46,6 +46,7 @@ CASES = {
     "affine x and b": (lambda x, b: ops.affine(x, CONSTANT, b), r(2, 3), r(3)),
     "transpose": (ops.transpose, r(2, 3)),
     "transpose axes": (lambda x: ops.transpose(x, (2, 0, 1)), r(2, 3, 4)),
+    "transpose axes from the end": (lambda x: ops.transpose(x, (-1, 0, -2)), r(2, 3, 4)),
     "reshape": (lambda x: ops.reshape(x, (3, -1)), r(2, 3, 4)),
     "expand_dims": (lambda x: ops.expand_dims(x, 1), r(2, 3)),
     "broadcast_to": (lambda x: ops.broadcast_to(x, (4, 3)), r(3)),
@@ -114,6 +115,13 @@ def test_extremes_stay_finite():
         with np.errstate(over="raise", invalid="raise"):
             y, J = linearize(op, big)
             assert np.isfinite(y).all() and np.isfinite(J.pull(np.ones_like(y))).all()
+
+
+def test_nan_is_not_hidden():
+    x = np.array([np.nan, 1.0, -1.0])
+    for found in (ops.relu(x), ops.maximum(x, 0.0), ops.maximum(0.0, x), ops.minimum(x, 0.0),
+                  ops.minimum(0.0, x)):
+        assert np.isnan(found).tolist() == [True, False, False]
 
 
 def test_every_op_is_offered():

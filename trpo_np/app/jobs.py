@@ -47,7 +47,7 @@ def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: l
                 policies: list[str], num_envs: int = 1) -> None:
     """Add the options of a training job. Without --env the parsed `env` is None; see `find_env`."""
     add, shown = p.add_argument, "(default: %(default)s)"
-    add("--env", metavar="ID",
+    add("--env", metavar="ID", type=options.name,
         help="gymnasium id of the environment, or module:ID if that module of yours registers it "
              f"(default: {env}; with --load, the one that the file names)")
     add("--num-timesteps", type=options.count, default=timesteps, metavar="N",
@@ -64,18 +64,18 @@ def add_options(p: argparse.ArgumentParser, env: str, timesteps: str, presets: l
         help="tuned: settings that learn fast, chosen for this environment or for its kind; baselines: "
              "those of openai/baselines, to compare "
              f"with{'; paper: those of the TRPO paper' * ('paper' in presets)} {shown}")
-    add("--save", metavar="FILE",
+    add("--save", metavar="FILE", type=options.name,
         help="where the model goes, an .npz file (default: that of --load, or else trpo_ENV_seedN.npz)")
     add("--save-every", type=options.count, default="100000", metavar="N",
         help="environment steps between saves to that file, 0 for only at the end; a job that is killed "
              f"loses no more than this {shown}")
-    add("--load", metavar="FILE",
+    add("--load", metavar="FILE", type=options.name,
         help="go on with this model, with its own settings, until --num-timesteps in all; given the same "
              "options, a job that was killed ends exactly as if it had not been (default: a new model)")
     add("--resume", action="store_true",
         help="go on with the file of --save if it is there, else begin; so a job that was killed at any time "
              "is started again by the same command (default: begin, or go on with --load)")
-    add("--log-dir", metavar="FOLDER",
+    add("--log-dir", metavar="FOLDER", type=options.name,
         help="also write progress.csv, progress.json, monitor.csv (each episode) and, if tensorboard is "
              "installed, its event files there (default: tables on the terminal only)")
     add("--log-interval", type=options.positive, default=10, metavar="N", help=f"updates per table {shown}")
@@ -196,6 +196,18 @@ def check_display() -> None:
                       "trpo-np play FILE --env ID --video FOLDER")
 
 
+def check_own_logs(folder: str, env_id: str, seed: int) -> None:
+    """Raise a ValueError if a folder's logs are of another environment or seed than the model's."""
+    path = os.path.join(folder, "config.json")
+    if not os.path.exists(path):
+        return
+    before = options.read_config(path)
+    for what, found, own in (("env", before.get("env"), env_id), ("seed", before.get("seed"), seed)):
+        if found not in (None, own):
+            raise ValueError(f"{folder} holds the logs of another run: its {what} is {found}, not {own}; "
+                             "give another --log-dir")
+
+
 def prepare_logs(folder: str, model=None) -> None:
     """Cut the logs of a run that goes on from a saved model back to that model's steps and episodes.
 
@@ -214,7 +226,11 @@ def prepare_logs(folder: str, model=None) -> None:
             lines = [line for line in file if line.endswith("\n")]  # a kill can cut a line off
         if model and name == "monitor.csv" and lines:
             before = json.loads(lines[0].lstrip("#")).get("episodes_before", 0)
-        kept = [line for row, line in enumerate(lines) if wanted(row, line)]
+        try:
+            kept = [line for row, line in enumerate(lines) if wanted(row, line)]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no log of a run ({type(error).__name__}: {error}); give another "
+                             "--log-dir, or move it away") from None
         if model is None and len(kept) < len(lines):
             raise ValueError(f"{path} is the log of a run; "
                              "give another --log-dir, or go on with that run by --load or --resume")
@@ -314,6 +330,8 @@ def prepare(args: argparse.Namespace, make_env, policy: str, preset: dict, make_
         if training or args.save:
             check_writable(path)
             remove_drafts(path)
+        if args.log_dir and args.load:
+            check_own_logs(args.log_dir, args.env, model.seed)
         if args.log_dir and training:
             if args.load:
                 prepare_logs(args.log_dir, model)

@@ -29,6 +29,13 @@ def count(text: str) -> int:
     return int(text) if text.isdecimal() else int(value)
 
 
+def name(text: str) -> str:
+    """Read a text that is not empty, as an unset variable of a shell would be."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
 def positive(text: str) -> int:
     """Read a whole number of at least 1."""
     if not (value := count(text)):
@@ -92,14 +99,15 @@ def add_settings(p: argparse.ArgumentParser, policies: list[str]) -> None:
     p.add_argument("--config", metavar="FILE", type=_abbreviated,
                    help="read options from a .json or .toml file, by their names; those of the command line "
                         "count more; --log-dir writes such a file, config.json (default: none)")
-    p.add_argument("--env-kwargs", metavar="NAME=VALUE", nargs="+", type=pair, default=[],
+    p.add_argument("--env-kwargs", metavar="NAME=VALUE", nargs="+", action="extend", type=pair, default=[],
                    help="arguments of the environment, such as healthy_reward=0.5 (default: none)")
     group = p.add_argument_group("the policy and TRPO", GROUP)
     group.add_argument("--policy", choices=policies, help=f"class of the policy (default: {policies[0]})")
     group.add_argument("--net-arch", metavar="N,N", type=widths,
                        help="widths of the hidden layers, of policy and critic alike; --net-arch= is a "
                             "linear policy; with memory, 64,lstm (default: the preset's, else 64,64)")
-    group.add_argument("--policy-kwargs", metavar="NAME=VALUE", nargs="+", type=pair, default=[],
+    group.add_argument("--policy-kwargs", metavar="NAME=VALUE", nargs="+", action="extend", type=pair,
+                       default=[],
                        help="arguments of the policy, such as act_fun=relu or log_std_init=-1 (default: the "
                             "preset's)")
     group.add_argument("--normalize", action=argparse.BooleanOptionalAction,

@@ -195,10 +195,11 @@ def read_monitors(folder: str, paths: list[Path]) -> Run:
             header = json.loads(head.removeprefix("#"))
             starts.append(float(header["t_start"]))
             rows = [[float(row[key]) for key in "rlt"] for row in csv.DictReader(io.StringIO(text))]
-        except (ValueError, KeyError, TypeError) as error:
+            before = int(header.get("episodes_before", 0))
+        except (ValueError, KeyError, TypeError, csv.Error) as error:
             raise ValueError(f"{path} is no Monitor file ({type(error).__name__}: {error})") from None
         parts.append(np.array(rows).reshape(-1, 3) + [0, 0, starts[-1]])
-        env_id, before = str(header.get("env_id") or ""), int(header.get("episodes_before", 0))
+        env_id = str(header.get("env_id") or "")
     returns, lengths, times = np.concatenate(parts).T
     if not len(returns):
         raise NoEpisode(f"{folder}: no episode has finished yet")
@@ -259,7 +260,10 @@ def read_evaluations(folder: str) -> Run:
 
 def whole_lines(path: Path) -> str:
     """Return a file's text without a last line that is still being written."""
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error})") from None
     return text[:text.rfind("\n") + 1]
 
 
@@ -267,8 +271,7 @@ def whole_lines(path: Path) -> str:
 
 def smooth(y: np.ndarray, window: int) -> np.ndarray:
     """Return the means of `window` values in a row, (len(y) - window + 1,)."""
-    sums = np.cumsum(np.concatenate([[0.0], y]))
-    return (sums[window:] - sums[:-window]) / window
+    return np.lib.stride_tricks.sliding_window_view(np.asarray(y, float), window).mean(axis=-1)
 
 
 def thin(x: np.ndarray, y: np.ndarray, points: int = 500) -> tuple[np.ndarray, np.ndarray]:

@@ -186,7 +186,8 @@ def videos(groups: dict[str, list[str]]) -> str:
     """Return the newest video in the folders of each setting."""
     parts = []
     for label, members in groups.items():
-        found = [path for folder in members for path in Path(folder).rglob("*") if path.suffix in VIDEOS]
+        found = [path for folder in members for path in Path(folder).rglob("*")
+                 if path.suffix in VIDEOS and path.is_file()]
         if not found:
             continue
         path = max(found, key=lambda path: path.stat().st_mtime)

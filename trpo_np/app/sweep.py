@@ -52,6 +52,8 @@ def choices(text: str) -> tuple[str, list[str]]:
     name, equals, values = text.partition("=")
     if not (equals and name and all(values.split(","))):
         raise argparse.ArgumentTypeError(f"{text!r} is not OPTION=VALUE,VALUE such as max-kl=0.01,0.02")
+    if len({*values.split(",")}) < len(values.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r} names a value twice")
     return name.lstrip("-").replace("_", "-"), values.split(",")
 
 
@@ -61,7 +63,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
                    help="where the runs, the table and the plot go (default: %(default)s)")
     p.add_argument("--seeds", type=seeds, default="0-4", metavar="N-N",
                    help="seeds of each setting: 0-4 or 0,1,2 (default: %(default)s)")
-    p.add_argument("--vary", type=choices, nargs="+", default=[], metavar="OPTION=X,X",
+    p.add_argument("--vary", type=choices, nargs="+", action="extend", default=[], metavar="OPTION=X,X",
                    help="options and the values to try, in all combinations: max-kl=0.01,0.02 lam=0.9,0.95 "
                         "(default: none, only the seeds differ)")
     p.add_argument("--processes", type=options.positive, metavar="N",
@@ -91,13 +93,17 @@ def runs(out: str, vary: list[tuple[str, list[str]]], over: list[int], words: li
 
 def reached(run: Run, steps: int = 0) -> float | None:
     """Return the mean return of a run's evaluation at its end; None if it has not trained for these steps."""
+    path = os.path.join(run.folder, SCORE)
     try:
-        with open(os.path.join(run.folder, SCORE), encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             record = json.load(file)
+        returns = record["returns"]
+        return sum(returns) / len(returns) if record["num_timesteps"] >= steps else None
     except FileNotFoundError:
         return None
-    returns = record["returns"]
-    return sum(returns) / len(returns) if record["num_timesteps"] >= steps else None
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(f"{path} holds no evaluation ({type(error).__name__}: {error}); remove it, and the "
+                         "run is evaluated again") from None
 
 
 def begin(out: str, words: list[str]) -> None:
@@ -188,7 +194,13 @@ def sweep(args: argparse.Namespace, argv: list[str], steps: int) -> None:
 
     argv: the command line, without the command's name. steps: how many environment steps each run takes.
     """
+    names = [name for name, _ in args.vary]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"--vary names {twice[0]} twice; give all of its values at once: {twice[0]}=X,Y")
     for name in SET_HERE:
+        if name.replace("_", "-") in names:
+            raise ValueError(f"--vary {name.replace('_', '-')} is set by the sweep, for each run; seeds are "
+                             "those of --seeds")
         if any(word.split("=")[0] == f"--{name.replace('_', '-')}" for word in argv):
             raise ValueError(f"--{name.replace('_', '-')} is set by the sweep, for each run; leave it out")
     if not args.eval_episodes:

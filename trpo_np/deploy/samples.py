@@ -10,7 +10,7 @@ import numpy as np
 from .. import spaces
 from ..policies.base import Policy
 from .reference import act
-from .steps import Field, Program, run
+from .steps import Field, Program, normalized, run
 
 
 class Pairs(NamedTuple):
@@ -33,14 +33,12 @@ def noise_bytes(seed: int, n: int) -> np.ndarray:
 
 def draw(program: Program, policy: Policy, n: int, seed: int = 0) -> np.ndarray:
     """Return n flattened observations (n, size) that the space allows, of numbers near those of training."""
-    rng, at, parts = np.random.default_rng(seed), 0, []
+    rng, parts = np.random.default_rng(seed), []
     moments = getattr(policy.normalizer, "moments", None)
-    for field in program.fields:
+    for field, columns in zip(program.fields, normalized(policy, program.fields)):
         mean, std = 0.0, 1.0
-        if moments is not None and policy.normalizer.enabled:
-            columns = slice(at, at + field.space.width)
+        if moments is not None and policy.normalizer.enabled and columns is not None:
             mean, std = moments.mean[columns], moments.std[columns]
-        at += field.space.width
         parts.append(_draw(field, rng, n, mean, std, seed))
     return np.concatenate(parts, 1)
 

@@ -25,6 +25,7 @@ _NO_MATTER = {"net_arch", "ortho_init", "log_std_init", "full_std", "use_expln",
 _OF_ALL = {"gamma": "gamma", "gae_lambda": "lam"}
 _OF_TRPO = _OF_ALL | {"cg_max_steps": "cg_iters", "cg_damping": "cg_damping", "target_kl": "max_kl",
                       "n_critic_updates": "vf_iters", "batch_size": "vf_batch_size",
+                      "sub_sampling_factor": "fvp_subsample",
                       "learning_rate": "vf_stepsize", "line_search_shrinking_factor": "linesearch_shrink",
                       "line_search_max_iter": "linesearch_steps",
                       "normalize_advantage": "normalize_advantage"}

@@ -108,6 +108,19 @@ class Program(NamedTuple):
         return self.steps[-1].out
 
 
+def normalized(policy: Policy, fields) -> list[slice | None]:
+    """Return which of the normaliser's columns are those of each field; None for indices, which have none."""
+    found: list[slice | None] = []
+    at = 0
+    for field in fields:
+        if field.space.codes is not None:
+            found.append(None)
+        else:
+            found.append(slice(at, at + field.space.width))
+            at += field.space.width
+    return found
+
+
 def describe(policy: Policy, about: dict | None = None) -> Program:
     """Return the steps of a policy; a ValueError names what is no layer of trpo_np.nn."""
     _require_layers(policy)
@@ -251,11 +264,8 @@ class _Builder:
 
     def encoded(self, space) -> Value:
         """Note the steps from the observation to the normalised row."""
-        at, rows = 0, []
-        for field in self.fields:
-            rows.append(self._numbers(field, slice(at, at + field.space.width)))
-            at += field.space.width
-        return self._beside(rows)
+        return self._beside([self._numbers(field, columns)
+                             for field, columns in zip(self.fields, normalized(self.policy, self.fields))])
 
     def _beside(self, rows: list) -> Value:
         return rows[0] if len(rows) == 1 else self.add("concat", rows, (sum(x.shape[0] for x in rows),))

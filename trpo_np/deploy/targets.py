@@ -30,6 +30,9 @@ def export(source: File, path: str | os.PathLike[str], to: str, weights: str = "
     """
     if to not in TARGETS:
         raise ValueError(f"the target is {to!r}; it can be {', '.join(map(repr, TARGETS))}")
+    if isinstance(source, (str, os.PathLike)) and os.path.exists(path) and os.path.exists(source) and (
+            os.path.samefile(source, path)):
+        raise ValueError(f"{os.fspath(path)} is the model itself; name another file to write")
     if weights != "float32" and to != "c":
         raise ValueError(f"weights is {weights!r}, which only C knows; {to!r} has float32")
     model, _, record, _ = read_model(source, policy, policy_kwargs)

@@ -54,8 +54,8 @@ def _softplus(x):
 
 
 def _relu(x):
-    """x where it is positive, else 0."""
-    return np.where(np.real(x) > 0, x, x.dtype.type(0) if hasattr(x, "dtype") else 0.0)
+    """x where it is positive, else 0; NaN stays."""
+    return np.where(np.real(x) <= 0, x.dtype.type(0) if hasattr(x, "dtype") else 0.0, x)
 
 
 def _elu(x):
@@ -94,13 +94,13 @@ def _where(condition, a, b):
 
 
 def _maximum(a, b):
-    """The larger of a and b; where they are equal, a."""
-    return np.where(np.real(a) >= np.real(b), a, b)
+    """The larger of a and b; where they are equal, a; NaN where either is."""
+    return np.where((np.real(a) >= np.real(b)) | np.isnan(a), a, b)
 
 
 def _minimum(a, b):
-    """The smaller of a and b; where they are equal, a."""
-    return np.where(np.real(a) <= np.real(b), a, b)
+    """The smaller of a and b; where they are equal, a; NaN where either is."""
+    return np.where((np.real(a) <= np.real(b)) | np.isnan(a), a, b)
 
 
 def _mask(keep, y):
