@@ -604,6 +604,6 @@ def test_a_callback_that_acts_after_updates_says_so_where_it_is_overridden():
     class Trial(EvalCallback):
         def _on_step(self):
             return super()._on_step()
-    with pytest.warns(UserWarning, match="Trial overrides _on_step, but acts when an update is over: override"):
+    with pytest.warns(UserWarning, match="Trial overrides _on_step, but acts when an update is over"):
         callback = Trial("CartPole-v1", eval_freq=500)
     assert callback.eval_freq == 500 and CheckpointCallback(300, ".").save_freq == 300

@@ -69,7 +69,10 @@ def plain(values: dict[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
         if not (isinstance(key, str) and key and key.isprintable()):
             raise ValueError(f"the name of a metric is a printable, non-empty string, not {key!r}")
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError:  # lists of different lengths
+            array = np.array(None)
         if array.dtype.kind not in "biufU":
             raise TypeError(f"metric {key!r} must be a number, a string or an array of them, not "
                             f"{type(value).__name__} {value!r:.60}")

@@ -147,6 +147,14 @@ def test_the_newest_video_is_in_the_page(place, monkeypatch):
     assert "videos/new.mp4 is too large for this page" in report.write(["a_seed0"])
 
 
+@pytest.mark.parametrize("text", ['{"returns": "abc"}', '{"returns": [1, null]}', '{"num_timesteps": "x"}'])
+def test_an_evaluation_of_no_numbers_is_named(place, text):
+    write_run("a_seed0")
+    Path("a_seed0/evaluation.json").write_text(text)
+    with pytest.raises(ValueError, match="a_seed0/evaluation.json holds no evaluation"):
+        report.write(["a_seed0"])
+
+
 @pytest.mark.parametrize("text, said", [
     ("{", "config.json is not JSON"), ("[1]", "config.json holds [1], not")])
 def test_a_file_that_is_not_of_a_run_is_named(text, said, place):

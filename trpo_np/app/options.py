@@ -188,7 +188,11 @@ def with_config(argv: list[str] | None, commands: tuple[str, ...] = ()) -> list[
 def read_config(path: str) -> dict[str, Any]:
     """Read a .json or .toml file of options; a ValueError says what is wrong with it."""
     with open(path, "rb") as file:
-        text = file.read().decode()
+        content = file.read()
+    try:
+        text = content.decode()
+    except ValueError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error})") from None
     if os.path.splitext(path)[1] == ".toml":
         try:
             import tomllib

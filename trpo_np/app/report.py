@@ -38,7 +38,7 @@ def write(folders: list[str]) -> str:
     runs = plots.find_runs(folders)
     groups = plots.grouped(runs)
     configs = {folder: read_json(folder, "config.json") for folder in runs}
-    scores = {folder: read_json(folder, SCORE) for folder in runs}
+    scores = {folder: read_score(folder) for folder in runs}
     names = {str(config["env"]) for config in configs.values() if "env" in config}
     said = f"{count(len(runs), 'run')}, {count(len(groups), 'setting')}; made by trpo_np {__version__}"
     parts = [f'<p class="soft">{said}</p>', legend(groups), figures(groups, configs),
@@ -61,6 +61,18 @@ def read_json(folder: str, name: str) -> dict[str, Any]:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds {found!r:.60}, not values by name")
+    return found
+
+
+def read_score(folder: str) -> dict[str, Any]:
+    """Return the evaluation at the end of a run, or nothing if it is not there."""
+    found = read_json(folder, SCORE)
+    try:
+        numbers = [found.get("num_timesteps", 0), *found.get("returns", ()), *found.get("lengths", ())]
+        if not np.isfinite(np.array(numbers)).all():
+            raise ValueError("numbers are needed")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{os.path.join(folder, SCORE)} holds no evaluation ({error})") from None
     return found
 
 

@@ -23,12 +23,14 @@ def ts2xy(timesteps: np.recarray, xaxis: str) -> tuple[np.ndarray, np.ndarray]:
     return x, np.asarray(timesteps.r)
 
 
-def plot_results(dirs: list[str], num_timesteps: int | None, xaxis: str, task_name: str,
-                 figsize: tuple = (8, 2)) -> Any:
+def plot_results(dirs: list[str], num_timesteps: int | None = None, xaxis: str = X_TIMESTEPS,
+                 task_name: str = "", figsize: tuple = (8, 2), *, x_axis: str | None = None) -> Any:
     """Draw the returns of runs, means of 100 episodes, into a new figure of pyplot; return the figure.
 
-    dirs: folders that hold Monitor files. num_timesteps: where the axis ends, or None.
+    dirs: folders that hold Monitor files. num_timesteps: where the axis of steps ends, or None. x_axis:
+    stable-baselines3's name for `xaxis`.
     """
+    xaxis = xaxis if x_axis is None else x_axis
     check_axis(xaxis)
     shortest = min(len(load_results(folder)) for folder in dirs)
     curves, _, what = plots.learning_curves(dirs, AXES[xaxis], max(1, min(100, shortest // 2)), "none")
