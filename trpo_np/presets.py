@@ -38,6 +38,8 @@ _TUNED: dict[str, dict[str, Any]] = {
     "Acrobot": _SHORT,
     "CartPole": _CLASSIC,
     "Hopper": _CONTROL | dict(lam=0.95, max_kl=LinearSchedule(0.02, 0.01), scale_steps=False, restarts=0.0),
+    "Humanoid": _CONTROL | dict(gamma=0.99, lam=0.85, max_kl=LinearSchedule(0.1, 0.05), scale_steps=False,
+                                restarts=0.0, vf_stepsize=1e-4),
     "MountainCar": _CONTROL | dict(restarts=0.0),
     "MountainCarContinuous": _CONTROL | dict(restarts=0.0, policy_kwargs=dict(log_std_init=0.5)),
     "Pendulum": _SHORT,
