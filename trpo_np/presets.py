@@ -28,8 +28,9 @@ _CLASSIC: dict[str, Any] = dict(
     cg_iters=10, cg_damping=1e-3, fvp_subsample=1, linesearch_shrink=0.8,
     vf_stepsize=LinearSchedule(1e-3, 1e-4), vf_iters=20)
 
-# 100,000 steps are few: twice as many updates, each with as many steps of the critic.
-_SHORT: dict[str, Any] = _CONTROL | dict(timesteps_per_batch=1024, vf_iters=20)
+# 100,000 steps are few: twice as many updates, each with as many steps of the critic, and short ones at the end.
+_SHORT: dict[str, Any] = _CONTROL | dict(timesteps_per_batch=1024, vf_iters=20,
+                                         max_kl=LinearSchedule(0.04, 0.001))
 
 # The settings of single environments, by their names without a version. An arm that reaches for a point looks
 # a second ahead; Hopper, in whole episodes, learns from each batch alike; Swimmer needs a long horizon, and a
@@ -40,7 +41,7 @@ _TUNED: dict[str, dict[str, Any]] = {
     "Hopper": _CONTROL | dict(lam=0.95, max_kl=LinearSchedule(0.02, 0.01), scale_steps=False, restarts=0.0),
     "Humanoid": _CONTROL | dict(gamma=0.99, lam=0.85, max_kl=LinearSchedule(0.1, 0.05), scale_steps=False,
                                 restarts=0.0, vf_stepsize=1e-4),
-    "MountainCar": _CONTROL | dict(restarts=0.0),
+    "MountainCar": _SHORT | dict(restarts=0.0),
     "MountainCarContinuous": _CONTROL | dict(restarts=0.0, policy_kwargs=dict(log_std_init=0.5)),
     "Pendulum": _SHORT,
     "Reacher": _CONTROL | dict(gamma=0.95, lam=0.95, max_kl=LinearSchedule(0.03, 0.001), restarts=0.0),
