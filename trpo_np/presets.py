@@ -33,7 +33,7 @@ _SHORT: dict[str, Any] = _CONTROL | dict(timesteps_per_batch=1024, vf_iters=20,
                                          max_kl=LinearSchedule(0.04, 0.001))
 
 # The settings of single environments, by their names without a version. An arm that reaches for a point looks
-# a second ahead; Hopper and Humanoid, in whole episodes, learn from each batch alike, and Humanoid, which falls
+# a second ahead; Hopper and Humanoid, in whole episodes, learn from each batch alike, Humanoid, which falls
 # within seconds, by long steps and a slow critic; Swimmer needs a long horizon, and a first policy that tries
 # more, as does a flag on a mountain that only few episodes see.
 _TUNED: dict[str, dict[str, Any]] = {
