@@ -42,6 +42,8 @@ _TUNED: dict[str, dict[str, Any]] = {
     "Hopper": _CONTROL | dict(lam=0.95, max_kl=LinearSchedule(0.02, 0.01), scale_steps=False, restarts=0.0),
     "Humanoid": _CONTROL | dict(gamma=0.99, lam=0.85, max_kl=LinearSchedule(0.1, 0.05), scale_steps=False,
                                 restarts=0.0, vf_stepsize=1e-4),
+    "LunarLanderContinuous": _CONTROL | dict(gamma=0.99, lam=0.95, max_kl=LinearSchedule(0.02, 0.002),
+                                             vf_iters=20, restarts=0.0, policy_kwargs=dict(log_std_init=0.0)),
     "MountainCar": _SHORT | dict(restarts=0.0),
     "MountainCarContinuous": _CONTROL | dict(restarts=0.0, policy_kwargs=dict(log_std_init=0.5)),
     "Pendulum": _SHORT,
