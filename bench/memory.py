@@ -106,7 +106,7 @@ TASKS = {
     "tmaze 50": (lambda: TMaze(50), 500_000, 1.0, 8,
                  MAZE | EXPLORE | dict(policy="MlpLnLstmPolicy", max_kl=[0.005, 0.001], entcoeff=[0.01, 0])),
     "repeat": (lambda: Suits(4), 200_000, 0.9, 8, dict(gamma=0.5, max_kl=0.05, vf_stepsize=1e-3)),
-    "repeat 32": (lambda: Suits(32, 2), 1_000_000, 0.0, 8, dict(gamma=0.0, max_kl=0.05, vf_stepsize=1e-3)),
+    "repeat 32": (lambda: Suits(32, 2), 1_000_000, -0.3, 8, dict(gamma=0.0, max_kl=0.05, vf_stepsize=1e-3)),
     "first": (lambda: Suits(), 200_000, 0.9, 8, dict(gamma=0.5, max_kl=0.05, vf_stepsize=1e-3)),
 }
 
