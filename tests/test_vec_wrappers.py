@@ -178,6 +178,8 @@ def test_images_are_stacked_along_their_channels(shape, order, axis):
     assert infos[0]["terminal_observation"].tolist() == of(3, 4) and obs[0].tolist() == of(0, 1)
     with pytest.raises(ValueError, match="channels_order is 'middle'; 'first', 'last' or None"):
         VecFrameStack(DummyVecEnv([Images]), 2, "middle")
+    with pytest.raises(ValueError, match="n_stack is 0; an integer of at least 1"):
+        VecFrameStack(DummyVecEnv([Images]), 0)
 
 
 def test_games_that_show_several_frames_are_not_stacked_again():

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from .settings import check_count
 from .types import Observations
 from .vec_env import Indices, Outcome, VecEnv
 
@@ -124,6 +125,7 @@ class VecFrameStack(VecEnvWrapper):
         if channels_order not in (None, "first", "last"):
             raise ValueError(f"VecFrameStack: channels_order is {channels_order!r}; 'first', 'last' or None "
                              "is needed")
+        check_count("n_stack", n_stack)
         is_image = len(space.shape) == 3 and space.dtype == np.uint8
         found = "first" if is_image and space.shape[0] == min(space.shape) < space.shape[2] else "last"
         self.n_stack, self.axis = n_stack, 0 if (channels_order or found) == "first" else -1
