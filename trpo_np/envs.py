@@ -50,6 +50,7 @@ from .vec_env import (
     settle,
     split,
     watch_outcomes,
+    without_wrappers,
 )
 
 API = "gymnasium's interface, that of gym 0.26 and later, is"
@@ -444,8 +445,7 @@ def _itself(env: Any) -> Any:
 
 def _in_processes(env: Any) -> bool:
     """Say whether an environment is, behind its wrappers, one that keeps processes."""
-    while hasattr(env, "venv"):
-        env = env.venv
+    env = without_wrappers(env)
     env = getattr(env, "vector_env", env)
     return hasattr(getattr(env, "unwrapped", env), "processes")
 
@@ -569,8 +569,7 @@ def make_vec_env(env_id: str | Callable[..., gymnasium.Env[Any, Any]], n_envs: i
 
 def innermost(env: Any) -> list:
     """Return the environments behind wrappers and behind a vector environment of this process; else [env]."""
-    while hasattr(env, "venv"):  # of stable-baselines' wrappers of vector environments
-        env = env.venv
+    env = without_wrappers(env)
     envs = getattr(getattr(env, "unwrapped", env), "envs", None)
     return [getattr(inner, "unwrapped", inner) for inner in envs or [env]]
 

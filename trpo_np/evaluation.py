@@ -13,7 +13,7 @@ import numpy as np
 from . import spaces
 from .envs import EnvList, adapt, innermost, make_env, raw_return
 from .settings import check_count
-from .vec_env import VecEnv, leave_game
+from .vec_env import VecEnv, leave_game, without_wrappers
 
 LONG = 10_000  # steps of an episode after which a warning says that it may never end
 
@@ -97,8 +97,7 @@ def shares(env: Any, other: Any) -> bool:
 
 def leave_games(env: Any) -> None:
     """Let games that would go on after a lost life start anew at the next reset: atari.EpisodicLife."""
-    while hasattr(env, "venv"):
-        env = env.venv
+    env = without_wrappers(env)
     if isinstance(env, VecEnv):
         env.ask(leave_game)
         return

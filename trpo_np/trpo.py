@@ -371,7 +371,7 @@ class TRPO(StableBaselines):
         """Start an episode in each environment, or go on with those that are held."""
         rngs = [self._rng(ENVS, self.updates, i) for i in range(self.stepper.num_envs)]
         seeds = [int(rng.integers(2**31)) for rng in rngs]
-        if not self.is_seeded:
+        if not self.is_seeded and self.comm.size == 1:  # several ranks would all start the same episodes
             seeds = pending_seeds(self.env) or seeds
         held, self.held = self.held, None
         while True:

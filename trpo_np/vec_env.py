@@ -286,10 +286,16 @@ def set_attribute(env: gymnasium.Env, name: str, value: Any) -> None:
     env.set_wrapper_attr(name, value)
 
 
-def pending_seeds(env: Any) -> list[int]:
-    """Return, and forget, the seeds that `VecEnv.seed` gave to the next reset; none if it gave none."""
+def without_wrappers(env: Any) -> Any:
+    """Return the vector environment within stable-baselines' wrappers of it; any other as it is."""
     while hasattr(env, "venv"):
         env = env.venv
+    return env
+
+
+def pending_seeds(env: Any) -> list[int]:
+    """Return, and forget, the seeds that `VecEnv.seed` gave to the next reset; none if it gave none."""
+    env = without_wrappers(env)
     if not isinstance(env, VecEnv) or env._seed is None:
         return []
     seed, env._seed = env._seed, None

@@ -3,6 +3,7 @@
 import importlib
 import os
 import warnings
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -294,6 +295,11 @@ def test_a_script_that_seeds_all_seeds_models_and_environments_their_own(monkeyp
         TRPO("MlpPolicy", env, timesteps_per_batch=64, **kwargs).learn(64)
         return [one.unwrapped.np_random_seed for one in env.envs]
     assert first_reset() == [7, 8] != first_reset(seed=1)
+    env = make_vec_env("CartPole-v1", 2, seed=7)  # on each of several ranks
+    model = TRPO("MlpPolicy", env, timesteps_per_batch=64)
+    model.comm = SimpleNamespace(rank=1, size=2)
+    model._start_episodes()
+    assert [one.unwrapped.np_random_seed for one in env.envs] != [7, 8]
 
 
 def test_a_monitor_file_of_an_earlier_run_is_continued_with_a_word():
