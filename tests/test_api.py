@@ -31,8 +31,8 @@ SIGNATURES = {
                 "tensorboard_log=None, policy_kwargs=None, seed=None, *, vf_batch_size=128, fvp_subsample=5, "
                 "linesearch_steps=10, linesearch_shrink=0.5, kl_tolerance=1.5, normalize_advantage=True, "
                 "normalize_observations=False, normalize_rewards=False, bootstrap_truncated=True, "
-                "clip_rewards=False, restarts=0.0, scale_steps=False, batch_of='rank', dtype='float32', "
-                "comm=None, **others)",
+                "clip_rewards=False, restarts=0.0, scale_steps=False, sample_reuse=1, batch_of='rank', "
+                "dtype='float32', comm=None, **others)",
     "get_env": "(self)",
     "set_env": "(self, env)",
     "learn": "(self, total_timesteps, callback=None, seed=None, log_interval=1, tb_log_name='TRPO', "

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "trpo_np"
 # own files are ordered by the names in `backticks` of its __init__ docstring. common/ re-exports, last.
 ORDER = ["kernels/", "params", "promises", "autodiff", "types", "ops/", "nn", "distributions", "spaces",
          "normalize", "settings", "peers", "policies/", "files/", "optim", "comm", "trust_region",
-         "vec_env", "vec_wrappers", "env_state", "envs", "atari", "rollout", "snapshot", "logger",
+         "vec_env", "vec_wrappers", "env_state", "envs", "atari", "rollout", "reuse", "snapshot", "logger",
          "evaluation", "callbacks", "pretrain", "update", "trpo", "deploy/", "presets", "app/",
          "run_mujoco", "run_atari", "cli", "common/", "bench", "gail", "results_plotter"]
 ROW = {name.rstrip("/"): i for i, name in enumerate(ORDER)}

@@ -7,6 +7,7 @@ nothing.
 import time
 import warnings
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -37,6 +38,17 @@ class Segment:
     successes: list = field(default_factory=list)  # of each of these: its `is_success`, or None
     env_seconds: float = 0.0
     policy_seconds: float = 0.0
+    logp: np.ndarray | None = None  # (T, n), log-probabilities of the actions when drawn; see reuse.py
+    new: int | None = None  # how many environments are new, if others stand to their right
+
+    ROWS: ClassVar = "actions", "rewards", "terminated", "truncated", "valid", "over", "starts"  # (T, n, ...)
+
+    def plain(self) -> dict:
+        """Return the samples as plain values; `Segment(**plain)` has them again."""
+        arrays = {name: np.array(getattr(self, name)) for name in ("obs", *self.ROWS, "last_obs", "logp")}
+        memory = {name: np.array(states) for name, states in self.memory.items()}
+        final = [(int(t), int(i), np.array(row)) for t, i, row in self.final]
+        return {**arrays, "memory": memory, "final": final}
 
 
 class Runner:
@@ -52,6 +64,7 @@ class Runner:
         self.obs = np.zeros((n, *policy.observation_space.rows), policy.observation_space.precision)
         self.warned = self.warned_of_coarse = False  # that all actions are clipped; of large observations
         self.portraits, self.began = stepper.portraits(), time.perf_counter()
+        self.earlier: list[Segment] = []  # that updates learn from again, the newest first
         self._forget()
 
     def restart(self, seeds: list) -> None:
@@ -61,13 +74,15 @@ class Runner:
         self._warn_of_coarse_numbers()
 
     def state(self) -> dict:
-        """Return what the episodes under way need to go on elsewhere, as plain values.
+        """Return what the episodes under way need to go on elsewhere, and samples that count in further
+        updates, as plain values.
 
         A NoState (env_state.py) says why there is none.
         """
         arrays = {name: np.array(getattr(self, name)) for name in ("obs", *self._UNDER_WAY)}
         memory = {name: np.array(array) for name, array in self.memory.items()}
-        return {**arrays, "memory": memory, "envs": self.stepper.states(self.portraits)}
+        earlier = {"earlier": [seg.plain() for seg in self.earlier]} if self.earlier else {}
+        return {**arrays, **earlier, "memory": memory, "envs": self.stepper.states(self.portraits)}
 
     def put_back(self, state: dict) -> None:
         """Go on, after a restart, with the episodes whose `state` it is; a NoState says what does not fit."""
@@ -75,12 +90,13 @@ class Runner:
         self.obs, self.memory = state["obs"], state["memory"]
         for name in self._UNDER_WAY:
             setattr(self, name, state.get(name, self.whole))  # older files have no `whole`
+        self.earlier = [Segment(**samples) for samples in state.get("earlier", [])]
 
     def _forget(self) -> None:
         n = self.stepper.num_envs
         self.returns, self.lengths = np.zeros(n), np.zeros(n, int)
         self.starts, self.whole = np.ones(n, bool), np.ones(n, bool)  # whole: is not to be broken off
-        self.memory = self.policy.new_memory(n)
+        self.memory, self.earlier = self.policy.new_memory(n), []
 
     def remember(self, memory: dict) -> None:
         """Put states of networks that run after a rollout, such as the critic's, into the memory for the next
@@ -208,20 +224,27 @@ class Runner:
             self.lengths[i] += seg.valid[first:, i].sum()
 
 
-def advantages(rewards, values, last_value, final_values, terminated, truncated, gamma: float, lam: float):
+def advantages(rewards, values, last_value, final_values, terminated, truncated, gamma: float, lam: float,
+               ratio=None):
     """Return generalised advantage estimates and the critic's targets, (T, n) float64 (Schulman et al.,
     arXiv:1506.02438).
 
-        delta[t] = r[t] + gamma (1 - terminated[t]) V(next observation) - V(s[t])
-        A[t]     = delta[t] + gamma lam (1 - done[t]) A[t + 1]
+        delta[t]  = r[t] + gamma (1 - terminated[t]) V(next observation) - V(s[t])
+        A[t]      = delta[t] + gamma lam (1 - done[t]) ratio[t + 1] A[t + 1]
+        target[t] = V(s[t]) + ratio[t] A[t]
 
     `values` (T, n) and `last_value` (n,) are V of the observations acted on; `final_values` (T, n) is V of an
     episode's last observation where it was truncated (0 switches bootstrapping off). Where an episode both
-    terminated and was truncated, it terminated.
+    terminated and was truncated, it terminated. `ratio` (T, n): how likely actions are now, beside how likely
+    they were when drawn, 1 at most (Espeholt et al., arXiv:1802.01561); None: all are 1.
     """
     done = terminated | truncated
     following = np.concatenate([values[1:], last_value[None]]).astype(np.float64)
     following = np.where(done, np.where(terminated, 0.0, final_values), following)
     delta = rewards + gamma * following - values
-    adv = scalar.discounted_sum(delta, done.astype(np.float64), gamma * lam)
-    return adv, adv + values
+    if ratio is None:
+        adv = scalar.discounted_sum(delta, done.astype(np.float64), gamma * lam)
+        return adv, adv + values
+    passed = np.concatenate([~done[:-1] * ratio[1:], np.zeros_like(ratio[:1])])
+    adv = scalar.discounted_sum(delta, 1.0 - passed, gamma * lam)
+    return adv, ratio * adv + values

@@ -166,6 +166,8 @@ class Settings:
         0.0, 0, 1, help="each step's chance to break a training episode off; 0.005 suits control tasks")
     scale_steps: bool = _switch(
         False, help="shorten the step where a batch's advantages spread less than usual")
+    sample_reuse: int = _whole(
+        1, help="in how many updates a sample counts; 2 where steps are few")
     batch_of: str = _choice(
         "rank", "job", help="who has timesteps_per_batch and vf_batch_size: each rank so many, or the job, "
                             "whose ranks share them")

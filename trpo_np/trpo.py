@@ -80,6 +80,9 @@ class TRPO(StableBaselines):
         environment is reset before its episode's end: not for wrappers that refuse that, or play on.
     scale_steps: shorten the step where a batch's advantages spread less than usual. Else each step is as long
         as max_kl allows, also after a batch in which nothing went wrong, and that one follows noise.
+    sample_reuse: in how many updates a sample counts: 2 takes the batch before in again, weighted by how
+        likely its actions are now. It pays where steps are few, with batches of half the size; an update
+        takes as many times as long.
     bootstrap_truncated: value the state in which a time limit cut an episode; False treats it as an end, as
         stable-baselines does.
     policy_kwargs: arguments of the policy class, such as net_arch; see trpo_np.policies.Policy.
@@ -123,6 +126,7 @@ class TRPO(StableBaselines):
     clip_rewards: bool
     restarts: float
     scale_steps: bool
+    sample_reuse: int
     batch_of: str
     dtype: str
     # made by `set_env`
@@ -140,8 +144,8 @@ class TRPO(StableBaselines):
                  normalize_advantage: bool = True, normalize_observations: bool = False,
                  normalize_rewards: bool = False, bootstrap_truncated: bool = True,
                  clip_rewards: bool = False, restarts: float = 0.0, scale_steps: bool = False,
-                 batch_of: str = "rank", dtype: "DTypeLike" = "float32", comm: Any = None,
-                 **others: Any) -> None:
+                 sample_reuse: int = 1, batch_of: str = "rank", dtype: "DTypeLike" = "float32",
+                 comm: Any = None, **others: Any) -> None:
         answer("TRPO", others, FIELDS)
         if isinstance(gamma, float) and 0 < gamma < 0.1:
             warnings.warn(f"gamma is {gamma}: rewards a step ahead hardly count. The third argument is gamma "
@@ -154,8 +158,8 @@ class TRPO(StableBaselines):
             linesearch_shrink=linesearch_shrink, kl_tolerance=kl_tolerance,
             normalize_advantage=normalize_advantage, normalize_observations=normalize_observations,
             normalize_rewards=normalize_rewards, bootstrap_truncated=bootstrap_truncated,
-            clip_rewards=clip_rewards, restarts=restarts, scale_steps=scale_steps, batch_of=batch_of,
-            dtype=cast(str, dtype))
+            clip_rewards=clip_rewards, restarts=restarts, scale_steps=scale_steps,
+            sample_reuse=sample_reuse, batch_of=batch_of, dtype=cast(str, dtype))
         if policy_kwargs is not None and not isinstance(policy_kwargs, dict):
             raise ValueError(f"policy_kwargs is {policy_kwargs!r}; "
                              "a dict of the policy's arguments is needed")
@@ -422,10 +426,15 @@ class TRPO(StableBaselines):
         remaining: the progress that schedules see, 1 at the start of training, 0 at its end. All ranks call
         this, each with its own segment.
         """
+        again = self.settings.sample_reuse - 1
+        earlier = [old for old in self.runner.earlier[:again] if len(old.obs) == len(segment.obs)
+                   ] if again else []
         stats, memory = improve(
             self.policy, self.adam, self.reward_normalizer, self.usual_spread, segment,
             self.settings.for_rank(self.comm.size), remaining, self._rng(SHUFFLE, self.updates + 1),
-            self.comm)
+            self.comm, earlier)
+        if again:
+            self.runner.earlier = [segment, *earlier][:again]
         self.updates, self.failures = self.updates + 1, 0
         if "no_update" not in stats:
             self.skipped_updates += not stats["step_fraction"]

@@ -7,6 +7,7 @@ joins the ranks (comm.py): each runs the same phases on its own segment, and all
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from .normalize import RewardNormalizer, UsualSpread
 from .optim import Adam
 from .policies.base import Policy, Values
+from .reuse import beside, importance
 from .rollout import Segment, advantages
 from .settings import Settings
 from .trust_region import Batch, trust_region_step
@@ -32,42 +34,48 @@ class Goals(NamedTuple):
 
     advantages: np.ndarray      # (T, n), for the policy
     targets: np.ndarray         # (T, n), for the critic
-    spread: float               # of the advantages, before they are normalised
-    samples: float              # how many, on all ranks
+    weights: np.ndarray         # (T, n), of the policy's samples
+    spread: float               # of new samples' advantages, before they are normalised
+    samples: float              # the weights' sum over all ranks
     explained_variance: float   # of the targets, by the critic before it is fitted: 1 is perfect, 0 useless
 
 
 def improve(policy: Policy, adam: Adam, reward_normalizer: RewardNormalizer, usual: UsualSpread,
             seg: Segment, settings: Settings, remaining: float, rng: np.random.Generator,
-            comm) -> tuple[dict, dict]:
+            comm, earlier: Sequence[Segment] = ()) -> tuple[dict, dict]:
     """Improve policy and critic from one segment; return numbers to log and the critic's memory after it.
 
     adam: the critic's optimiser. reward_normalizer: the statistics that scale rewards. usual: the spread of
     earlier batches' advantages. remaining: the progress that schedules see, 1 at the start of training, 0 at
-    its end. rng: shuffles the critic's minibatches. If no step was tried, there is only the reason,
-    `no_update`: nothing in the segment counts, or a first batch only brings statistics.
+    its end. rng: shuffles the critic's minibatches. earlier: segments to learn from once more, of as many
+    steps. If no step was tried, there is only the reason, `no_update`: nothing in the segment counts, or a
+    first batch only brings statistics.
     """
     max_kl, entcoeff = settings.at("max_kl", remaining), settings.at("entcoeff", remaining)
     stepsize = settings.at("vf_stepsize", remaining)
 
-    # observe: normalise by the statistics that the policy acted with
+    # observe: normalise by the statistics that the policy acted with; earlier segments stand beside the new
+    new, seg = seg, beside(seg, earlier)
     seen = observe(policy, seg)
 
     # value: V of all that was seen, by the critic as it was
     values = policy.segment_values(seen.x, seg, seen.last, seen.final)
+    memory = {name: states[:len(new.last_obs)] for name, states in values.memory.items()}
 
     # advantage: how much better than expected each action was, and what V should have been
-    goals = advantage(seg, values, settings, reward_normalizer, comm)
+    ratio = importance(policy, new, earlier) if settings.sample_reuse > 1 else None
+    goals = advantage(seg, values, settings, reward_normalizer, comm, ratio)
     if goals.samples == 0 or not policy.normalizer.ready:
-        merge(policy, seg, comm)
+        merge(policy, new, comm)
         nothing, first = "no step of this batch counts", "the first batch brings the mean image"
-        return {"no_update": first if goals.samples else nothing}, values.memory
+        return {"no_update": first if goals.samples else nothing}, memory
 
     # step: move the policy, as far as the trust region and what there is to learn allow
     if settings.scale_steps:
         max_kl *= usual.share(goals.spread)
     inputs, line_up = policy.inputs(seen.x, seg)
-    batch = Batch(inputs, line_up(seg.actions), line_up(goals.advantages), line_up(seg.valid / goals.samples))
+    batch = Batch(inputs, line_up(seg.actions), line_up(goals.advantages),
+                  line_up(goals.weights / goals.samples))
     info = step(policy, batch, settings, max_kl, entcoeff, comm)
 
     # fit: move the critic, and no parameter of the policy, towards its targets
@@ -75,8 +83,8 @@ def improve(policy: Policy, adam: Adam, reward_normalizer: RewardNormalizer, usu
     value_loss = fit(policy, adam, seen.x, seg, targets, valid, settings, stepsize, rng, comm)
 
     # merge: take the observations into the statistics for the next rollout
-    merge(policy, seg, comm)
-    return {**info, "value_loss": value_loss, "explained_variance": goals.explained_variance}, values.memory
+    merge(policy, new, comm)
+    return {**info, "value_loss": value_loss, "explained_variance": goals.explained_variance}, memory
 
 
 def observe(policy: Policy, seg: Segment) -> Seen:
@@ -85,13 +93,15 @@ def observe(policy: Policy, seg: Segment) -> Seen:
     return Seen(policy.normalizer(seg.obs), policy.normalizer(seg.last_obs), policy.normalizer(final))
 
 
-def advantage(seg: Segment, values: Values, settings: Settings, reward_normalizer: RewardNormalizer,
-              comm) -> Goals:
+def advantage(seg: Segment, values: Values, settings: Settings, reward_normalizer: RewardNormalizer, comm,
+              ratio: np.ndarray | None = None) -> Goals:
     """Return advantages and targets, from rewards clipped, scaled and discounted as the settings say.
 
     Advantages have mean 0 and spread 1 over the samples of all ranks, unless `normalize_advantage` is off.
+    ratio: the samples' importance (reuse.py), if not all are new.
     """
     s, valid = settings, seg.valid
+    weights = valid if ratio is None else valid * ratio
     rewards = np.clip(seg.rewards, -1, 1) if s.clip_rewards else seg.rewards
     rewards = reward_normalizer(rewards, seg.terminated | seg.truncated, valid, s.gamma, comm)
     final = np.zeros(valid.shape)
@@ -99,19 +109,28 @@ def advantage(seg: Segment, values: Values, settings: Settings, reward_normalize
         t, i, _ = zip(*seg.final)
         final[t, i] = values.final
     adv, targets = advantages(rewards, values.steps, values.last, final, seg.terminated, seg.truncated,
-                              s.gamma, s.lam)
-    count, *sums = comm.sum(np.array([valid.sum(), adv[valid].sum(), targets[valid].sum()]))
+                              s.gamma, s.lam, ratio)
+    count, *sums = comm.sum(np.array([weights.sum(), (weights * adv)[valid].sum(),
+                                      (weights * targets)[valid].sum()]))
     if count == 0:
-        return Goals(adv, targets, math.nan, 0.0, math.nan)
+        return Goals(adv, targets, weights, math.nan, 0.0, math.nan)
     centred = [np.where(valid, array - total / count, 0.0) for array, total in zip((adv, targets), sums)]
-    squares = comm.sum(np.array([np.sum(np.square(array)) for array in centred]))
-    adv_spread, spread = np.sqrt(squares / count)
+    squares = comm.sum(np.array([np.sum(weights * np.square(array)) for array in centred]))
+    adv_spread, target_spread = np.sqrt(squares / count)
     if s.normalize_advantage:
         # advantages that are equal but for the rounding of values are no reason to move
-        rounding = 4 * np.finfo(values.steps.dtype).eps * (np.abs(sums).sum() / count + spread)
+        rounding = 4 * np.finfo(values.steps.dtype).eps * (np.abs(sums).sum() / count + target_spread)
         adv = np.zeros_like(adv) if adv_spread <= rounding else centred[0] / adv_spread
-    explained = 1 - float((adv_spread / spread) ** 2) if spread > 0 else math.nan
-    return Goals(adv, targets, float(adv_spread), count, explained)
+    explained = 1 - float((adv_spread / target_spread) ** 2) if target_spread > 0 else math.nan
+    if ratio is not None:  # the critic has been fitted to the earlier ones
+        adv_spread = spread(centred[0][:, :seg.new][valid[:, :seg.new]], comm)
+    return Goals(adv, targets, weights, float(adv_spread), count, explained)
+
+
+def spread(numbers: np.ndarray, comm) -> float:
+    """Return the standard deviation of the numbers of all ranks; NaN if there are none."""
+    count, total = comm.sum(np.array([numbers.size, numbers.sum()]))
+    return math.sqrt(comm.sum(np.square(numbers - total / count).sum()) / count) if count else math.nan
 
 
 def step(policy: Policy, batch: Batch, settings: Settings, max_kl: float, entcoeff: float, comm) -> dict:

@@ -133,22 +133,47 @@ def _check_running(held: bytes, policy: Any) -> None:
     names = ["obs", "returns", "lengths", "starts", "whole", "memory", "envs", "sums"]
     if isinstance(state, dict) and "whole" not in state:  # of before episodes could be broken off
         names.remove("whole")
+    if isinstance(state, dict) and "earlier" in state:
+        names.insert(names.index("memory"), "earlier")
     if not isinstance(state, dict) or list(state) != names or not isinstance(state["envs"], list):
         raise FileError(f"training/running does not hold {', '.join(names)}")
     n = len(state["envs"])
     needed = {"obs": (n, *policy.observation_space.rows), "returns": (n,), "lengths": (n,), "starts": (n,),
               "whole": (n,), "sums": (n,)}
     kinds = {"starts": "b", "whole": "b", "lengths": "i"}
-    found = state["memory"]
+    _check_arrays(state, needed, kinds, n, policy)
+    for samples in state.get("earlier", []):
+        _check_samples(samples, n, policy)
+
+
+def _check_arrays(found: dict, needed: dict, kinds: dict, n: int, policy: Any) -> None:
+    """Raise a FileError unless arrays have these shapes and kinds, and `memory` is of n environments."""
+    memory = found["memory"]
     wanted = {name: (n, *array.shape[1:]) for name, array in policy.new_memory(0).items()}
-    if not isinstance(found, dict) or found.keys() != wanted.keys():
+    if not isinstance(memory, dict) or memory.keys() != wanted.keys():
         raise FileError("training/running: its memory is not that of the policy")
-    for name, array in (state | found).items():
-        shape = (needed | wanted).get(name)
+    for name, shape in (needed | wanted).items():
+        array = (found | memory)[name]
         fits = isinstance(array, np.ndarray) and array.shape == shape
-        fits = fits and array.dtype.kind in kinds.get(name, "fiu") and np.isfinite(array).all()
-        if shape is not None and not fits:
+        if not (fits and array.dtype.kind in kinds.get(name, "fiu") and np.isfinite(array).all()):
             raise FileError(f"training/running: {name} is not of finite numbers of shape {shape}")
+
+
+def _check_samples(samples: Any, n: int, policy: Any) -> None:
+    """Raise a FileError that names what does not fit in samples that count in further updates."""
+    rows, switches = policy.observation_space.rows, ["terminated", "truncated", "valid", "over", "starts"]
+    names = ["obs", "actions", "rewards", *switches, "last_obs", "logp", "memory", "final"]
+    if not isinstance(samples, dict) or list(samples) != names or not len(np.shape(samples["rewards"])) == 2:
+        raise FileError(f"training/running: samples do not hold {', '.join(names)}")
+    steps = len(samples["rewards"])
+    needed = dict.fromkeys(["rewards", "logp", *switches], (steps, n))
+    needed |= {"obs": (steps, n, *rows), "last_obs": (n, *rows),
+               "actions": (steps, n, *policy.dist.action_shape)}
+    _check_arrays(samples, needed, dict.fromkeys(switches, "b"), n, policy)
+    for item in samples["final"]:
+        t, i, row = item if isinstance(item, tuple) and len(item) == 3 else (-1, -1, None)
+        if not (t in range(steps) and i in range(n) and isinstance(row, np.ndarray) and row.shape == rows):
+            raise FileError("training/running: samples' last observations do not fit")
 
 
 def _is_episode(item: Any) -> bool:

@@ -42,6 +42,14 @@ class Frames:
         return images.astype(dtype or np.uint8, copy=False)
 
 
+def side_by_side(parts: list[Frames]) -> Frames:
+    """Return frames (T, n, ...) with more of them to their right, (T, n + ..., ...)."""
+    used = [int(part.index.max()) + 1 for part in parts]
+    first = np.cumsum([0, *used[:-1]])
+    return Frames(np.concatenate([part.planes[:most] for part, most in zip(parts, used)]),
+                  np.concatenate([part.index + k for part, k in zip(parts, first)], axis=1))
+
+
 class Recorder(Frames):
     """Frames of `steps` steps of n environments, to be filled in order of time: `recorder[t] = images (n, h,
     w, c)`.
