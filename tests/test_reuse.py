@@ -15,9 +15,10 @@ from test_update import ENVS, ONE, SETTINGS, STEPS, adam_for, make_policy, make_
 from toys import ACTIONS, Toy
 
 from trpo_np import TRPO, reuse, update
+from trpo_np.files.archive import FileError
 from trpo_np.normalize import RewardNormalizer, UsualSpread
 from trpo_np.policies.frames import Recorder, side_by_side
-from trpo_np.rollout import advantages
+from trpo_np.rollout import Runner, advantages
 
 SETTINGS = replace(SETTINGS, fvp_subsample=1, cg_iters=3)  # more would multiply the rounding
 TWICE = replace(SETTINGS, sample_reuse=2)
@@ -287,6 +288,21 @@ def test_images(policy):
     options = dict(policy_kwargs=dict(cnn_extractor="cnn_small"), normalize_observations=True)
     model = TRPO(policy, Screen(), timesteps_per_batch=16, sample_reuse=2, seed=0, **options).learn(64)
     assert np.isfinite(model.policy.params.flat).all() and model.updates == 4
+
+
+def test_a_file_with_strange_samples_says_so(tmp_path):
+    model = TRPO("MlpPolicy", cartpoles(), seed=1, timesteps_per_batch=30, sample_reuse=2).learn(60)
+    good = model.runner.state()["earlier"][0]
+    changes = dict(obs=good["obs"][:, :2].copy(), rewards=good["rewards"][:-1].copy(), logp=good["logp"] * np.nan,
+                   valid=good["valid"] * 1, final=[(99, 0, np.zeros(4))], memory={"pi": 1})
+    cases = [good | {name: value} for name, value in changes.items()]
+    for bad in [*cases, [1], good | {"final": [3]}, dict(list(good.items())[1:])]:
+        model.runner.state = lambda bad=bad: Runner.state(model.runner) | {"earlier": [bad]}
+        path = model.save(tmp_path / "bad")
+        with pytest.raises(FileError, match="training/running"):
+            TRPO.load(path, cartpoles())
+    model.runner.state = lambda: Runner.state(model.runner) | {"earlier": [good]}
+    TRPO.load(model.save(tmp_path / "good"), cartpoles()).learn(30, reset_num_timesteps=False)
 
 
 @pytest.mark.parametrize("value", [0, 1.5, True, "2"])

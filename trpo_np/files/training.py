@@ -138,8 +138,8 @@ def _check_running(held: bytes, policy: Any) -> None:
     if not isinstance(state, dict) or list(state) != names or not isinstance(state["envs"], list):
         raise FileError(f"training/running does not hold {', '.join(names)}")
     n = len(state["envs"])
-    needed = {"obs": (n, *policy.observation_space.rows), "returns": (n,), "lengths": (n,), "starts": (n,),
-              "whole": (n,), "sums": (n,)}
+    alike = [name for name in ("returns", "lengths", "starts", "whole", "sums") if name in state]
+    needed = {"obs": (n, *policy.observation_space.rows), **dict.fromkeys(alike, (n,))}
     kinds = {"starts": "b", "whole": "b", "lengths": "i"}
     _check_arrays(state, needed, kinds, n, policy)
     for samples in state.get("earlier", []):
