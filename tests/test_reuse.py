@@ -294,7 +294,8 @@ def test_a_file_with_strange_samples_says_so(tmp_path):
     model = TRPO("MlpPolicy", cartpoles(), seed=1, timesteps_per_batch=30, sample_reuse=2).learn(60)
     good = model.runner.state()["earlier"][0]
     changes = dict(obs=good["obs"][:, :2].copy(), rewards=good["rewards"][:-1].copy(),
-                   logp=good["logp"] * np.nan, valid=good["valid"] * 1, final=[(99, 0, np.zeros(4))], memory={"pi": 1})
+                   logp=good["logp"] * np.nan, valid=good["valid"] * 1, memory={"pi": 1},
+                   final=[(99, 0, np.zeros(4))])
     cases = [good | {name: value} for name, value in changes.items()]
     for bad in [*cases, [1], good | {"final": [3]}, dict(list(good.items())[1:])]:
         model.runner.state = lambda bad=bad: Runner.state(model.runner) | {"earlier": [bad]}
