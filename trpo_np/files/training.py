@@ -140,6 +140,7 @@ def _check_running(held: bytes, policy: Any) -> None:
     n = len(state["envs"])
     needed = {"obs": (n, *policy.observation_space.rows), "returns": (n,), "lengths": (n,), "starts": (n,),
               "whole": (n,), "sums": (n,)}
+    needed = {name: shape for name, shape in needed.items() if name in state}
     kinds = {"starts": "b", "whole": "b", "lengths": "i"}
     _check_arrays(state, needed, kinds, n, policy)
     for samples in state.get("earlier", []):
