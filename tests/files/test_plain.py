@@ -16,8 +16,8 @@ PCG.integers(3, dtype=np.int32)  # keeps half a number for the next one
 VALUES = {
     "nothing": None, "truth": True, "number": -3, "large": 2**127, "text": 'a "word"\n\u20ac', "empty": "",
     "float": 0.1, "minus zero": -0.0, "infinity": -math.inf, "nan": math.nan,
-    "scalar": np.float32(0.1), "integer scalar": np.int64(3), "text scalar": np.str_("ten"), "empty text scalar": np.str_(""),
-    "empty bytes": np.bytes_(b""),
+    "scalar": np.float32(0.1), "integer scalar": np.int64(3), "text scalar": np.str_("ten"),
+    "empty text scalar": np.str_(""), "empty bytes": np.bytes_(b""),
     "array": np.arange(6.0).reshape(2, 3), "by columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
     "no dimension": np.array(2, np.int8), "no rows": np.zeros((0, 4), np.float32),
     "bools": np.array([True, False]), "letters": np.array([[b"S", b"FF"]]), "nan there": np.array([math.nan]),
