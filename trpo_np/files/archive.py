@@ -90,7 +90,7 @@ def read_archive(path: Any, check: Callable[[dict, dict], object] | None = None,
 
     `path` may be a binary file object that can seek: the archive is what it holds from its position on.
     """
-    path = path if is_file_object(path) else _find(path)
+    path = path if is_file_object(path) else find(path)
     try:
         with _opened(path) as source:
             return _unpack(source, check, max_bytes)
@@ -100,7 +100,7 @@ def read_archive(path: Any, check: Callable[[dict, dict], object] | None = None,
         raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _find(path: str | bytes | os.PathLike) -> str:
+def find(path: str | bytes | os.PathLike) -> str:
     """Return which is there, `path` or `path.npz`; raise FileNotFoundError if neither is."""
     named, given = npz_path(path), os.fsdecode(path)
     if given.endswith(".zip") and not os.path.exists(given) and not os.path.exists(named):
