@@ -46,7 +46,8 @@ class FileError(ValueError):
 
 def npz_path(path: str | bytes | os.PathLike) -> str:
     """Return a file's path as text that ends in .npz; a ValueError says what is no path."""
-    if not isinstance(path, (str, bytes, os.PathLike)) or not os.path.basename(path):
+    is_path = isinstance(path, (str, bytes, os.PathLike))
+    if not is_path or os.path.basename(os.fsdecode(path)) in ("", os.curdir, os.pardir):
         why = ", since a file is replaced whole or not at all" if is_file_object(path) else ""
         raise ValueError(f"the file is {path!r}; its path is needed{why}")
     text = os.fsdecode(path)
