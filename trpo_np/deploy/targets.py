@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files.archive import find, is_file_object, replace_file
+from ..files.archive import find, replace_file
 from ..files.model import read_model
 from ..policies.base import Policy
 from ..types import File
@@ -30,7 +30,7 @@ def export(source: File, path: str | os.PathLike[str], to: str, weights: str = "
     """
     if to not in TARGETS:
         raise ValueError(f"the target is {to!r}; it can be {', '.join(map(repr, TARGETS))}")
-    if not is_file_object(source):
+    if isinstance(source, (str, bytes, os.PathLike)):  # no file object
         source = find(source)
         if os.path.exists(path) and os.path.samefile(source, path):
             raise ValueError(f"{os.fspath(path)} is the model itself; name another file to write")
@@ -55,7 +55,7 @@ def export(source: File, path: str | os.PathLike[str], to: str, weights: str = "
 
 def _about(source, record: dict) -> dict:
     about = {}
-    if not is_file_object(source):
+    if isinstance(source, str):  # no file object
         path = Path(source)
         about = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     if record.get("env_id"):
