@@ -308,6 +308,21 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, env, kill_after):
         assert file.read_bytes() == (tmp_path / "killed" / file.name).read_bytes()
 
 
+@pytest.mark.parametrize("callback", [
+    lambda folder: CheckpointCallback(BATCH, folder), lambda folder: FileCallback(folder / "m", BATCH),
+    lambda folder: EvalCallback("CartPole-v1", eval_freq=BATCH, log_path=folder),
+    lambda folder: EvalCallback("CartPole-v1", eval_freq=BATCH, best_model_save_path=folder)])
+def test_a_folder_in_which_nothing_can_be_written_is_found_out_before_training(
+        tmp_path, monkeypatch, callback):
+    def refuse(dir):
+        raise PermissionError(13, "Permission denied")
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # which root could do in any folder
+    model = make()
+    with pytest.raises(PermissionError, match="no file can be written in this folder: Perm") as caught:
+        model.learn(BATCH, callback(tmp_path))
+    assert caught.value.filename == str(tmp_path) and model.num_timesteps == 0
+
+
 def test_a_folder_that_cannot_be_made_is_found_out_before_training(tmp_path):
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" / "x"

@@ -210,9 +210,13 @@ def test_wrong_usage_ends_with_status_2(arguments, capsys):
 
 @pytest.mark.skipif(importlib.util.find_spec("moviepy") is None, reason="needs moviepy")
 def test_play_records_a_video_of_each_episode(blocks, capsys):
+    os.mkdir("videos")
+    for name in ("old.mp4", "Blocks-v0-episode-0.mp4"):  # the second is replaced
+        Path("videos", name).write_text("old")
+        os.utime(f"videos/{name}", (5, 5))
     assert call("play", blocks, "--env", "trpo_np_test/Blocks-v0", "--video", "videos", "--episodes", 2) == 0
     names = ["Blocks-v0-episode-0.mp4", "Blocks-v0-episode-1.mp4"]
-    assert sorted(os.listdir("videos")) == names
+    assert sorted(os.listdir("videos")) == [*names, "old.mp4"]
     said = "return 5.00 in 5 steps\n" * 2 + f"recorded in videos: {', '.join(names)}\n"
     assert capsys.readouterr().out == said
     from moviepy import VideoFileClip

@@ -163,6 +163,30 @@ def test_wrappers(name):
     goes_on(lambda: WRAPPED[name](gymnasium.make("Pendulum-v1", max_episode_steps=31)), saves=2)
 
 
+class Within(gymnasium.Env):
+    """Holds plain values by the name of what a wrapper wraps."""
+
+    observation_space, action_space = spaces.Box(-np.inf, np.inf, (1,)), spaces.Discrete(2)
+
+    def __init__(self, env=None):
+        if env is not None:
+            self.env = env
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        self.env = {"x": self.np_random.normal()}
+        return self.step(0)[0], {}
+
+    def step(self, action):
+        self.env["x"] += action + self.np_random.normal()
+        return np.array([self.env["x"]], np.float32), 1.0, self.env["x"] > 20, False, {}
+
+
+@pytest.mark.parametrize("env", [None, {"x": 0.0}])
+def test_plain_values_of_an_environment_that_is_no_wrapper_are_state_by_any_name(env):
+    goes_on(lambda: Within(env))
+
+
 # --- methods of the environment's own -----------------------------------------------------------------------
 
 class Engine:
@@ -251,7 +275,9 @@ class Part(Parity):
 
 
 @pytest.mark.parametrize("make, says", [
-    (Simulated, "attribute engine is a Engine"), (Shared, "its class has changed the attribute total"),
+    (Simulated, "attribute engine is a Engine"), (holding(env=Engine()), "attribute env is a Engine"),
+    (holding(env=Corridor()), "attribute env is a Corridor"),
+    (Shared, "its class has changed the attribute total"),
     (Slots, "__slots__"), (holding(lock=threading.Lock()), "attribute lock is a lock"),
     (holding(reward=lambda x: x), "attribute reward is a function"), (Part, "share a part"),
     (holding(rng=np.random.RandomState(0)), "attribute rng is a RandomState"),
@@ -322,7 +348,7 @@ def test_a_state_that_its_methods_refuse_is_named():
 
 
 @pytest.mark.parametrize("name", ["step", "observation_space", "reset", "__class__", "__dict__", "spec",
-                                  "a b", "unwrapped", "env"])
+                                  "a b", "unwrapped"])
 def test_a_file_cannot_replace_what_an_environment_does(name):
     saved = saved_of(Parity)
     env, birth = given(Parity)
@@ -331,6 +357,14 @@ def test_a_file_cannot_replace_what_an_environment_does(name):
         with pytest.raises((NoState, ValueError, TypeError, LookupError)):
             put_back(env, birth, {**saved, "changed": {**saved["changed"], key: "x"}})
     assert callable(env.step) and isinstance(env.observation_space, spaces.Box)
+
+
+def test_a_file_cannot_replace_what_a_wrapper_wraps():
+    saved = saved_of(lambda: Mean(Parity()))
+    env, birth = given(lambda: Mean(Parity()))
+    env.reset(seed=0)
+    with pytest.raises(NoState, match="it cannot have '0:Mean.env'"):
+        put_back(env, birth, {**saved, "changed": {**saved["changed"], "0:Mean.env": "x"}})
 
 
 # --- whether somebody has stepped it ------------------------------------------------------------------------

@@ -578,6 +578,12 @@ def test_runs_are_numbered_as_stable_baselines_numbers_them(tmp_path):
     assert logger.run_folder(tmp_path / "none", "TRPO", True) == str(tmp_path / "none" / "TRPO_1")
 
 
+def test_runs_whose_name_has_a_folder_are_numbered_there(tmp_path):
+    (tmp_path / "exp" / "a_3").mkdir(parents=True)
+    assert [logger.run_folder(tmp_path, "exp/a", new) for new in (True, False)] == [
+        str(tmp_path / "exp" / "a_4"), str(tmp_path / "exp" / "a_3")]
+
+
 def test_a_progress_whose_terminal_is_gone_can_be_cleared():
     class Gone(io.StringIO):
         def isatty(self):

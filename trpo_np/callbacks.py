@@ -16,6 +16,7 @@ look at the count when an update is over: "every 10,000 steps" means at the end 
 """
 
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -240,7 +241,9 @@ class CheckpointCallback(EveryNTimesteps):
     to the very bits of a run that was never killed. For that the file holds the environments' state, too, and
     their episodes go on. Those that do not give their state (docs/environments.md), and those of several
     ranks, end their episodes at each checkpoint as if truncated and start new ones, in a run that goes on as
-    in a resumed one, and a warning says so. Then save much less often than episodes end.
+    in a resumed one, and a warning says so. Then save much less often than episodes end. What such an
+    environment keeps from one episode to the next, as the statistics of a wrapper, is not in the file, and a
+    resumed run is another one; normalise by the model.
     """
 
     def __init__(self, save_freq: int, save_path: Path, name_prefix: str = "trpo", verbose: int = 0,
@@ -521,6 +524,15 @@ def check_ranks(callback: BaseCallback, comm: Any) -> None:
 
 
 def make_folder(model: Any, folder: Path) -> None:
-    """Make the folder of a file to come, on rank 0: if that fails, before training and not after hours."""
+    """Make the folder of a file to come, on rank 0: if that fails, before training and not after hours.
+
+    An OSError says that it cannot be made, or that no file can be written there.
+    """
     if model.comm.rank == 0:
         os.makedirs(folder, exist_ok=True)
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise OSError(error.errno, f"no file can be written in this folder: {error.strerror}",
+                          os.fspath(folder)) from None

@@ -235,10 +235,19 @@ def play(args: argparse.Namespace) -> int:
         jobs.check_display()
     policy, make_env = load(args, args.file)
     episodes = args.episodes or (1 if args.video else None)
+    before = written(args.video)
     jobs.play(policy, make_env, args.seed, episodes, args.video, not args.stochastic)
     if args.video:
-        print(f"recorded in {args.video}: {', '.join(sorted(os.listdir(args.video)))}")
+        names = [name for name, when in written(args.video).items() if before.get(name) != when]
+        print(f"recorded in {args.video}: {', '.join(names)}")
     return 0
+
+
+def written(folder: str | None) -> dict[str, int]:
+    """Return when each file of a folder was written, by name in order; of no folder nothing."""
+    if not folder or not os.path.isdir(folder):
+        return {}
+    return {name: os.stat(os.path.join(folder, name)).st_mtime_ns for name in sorted(os.listdir(folder))}
 
 
 def plot(args: argparse.Namespace) -> int:

@@ -31,7 +31,7 @@ from gymnasium.spaces import Space
 from .files.plain import MOST, NotPlain, have_in_common, pack, unpack
 
 # what gymnasium's classes note of how they were made and drawn
-NO_STATE = {"env", "spec", "metadata", "render_mode", "fullpath", "mujoco_renderer", "_cached_spec",
+NO_STATE = {"spec", "metadata", "render_mode", "fullpath", "mujoco_renderer", "_cached_spec",
             "_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs", "_abc_impl"}
 HOOKS = "env_state", "set_env_state"
 # how the keys begin of attributes for which a layer's own methods stand, of spaces, of attributes of a class
@@ -171,9 +171,14 @@ def named_layers(env: Any) -> Iterator[tuple[str, Any]]:
     depth = 0
     while True:
         yield f"{depth}:{type(env).__name__}", env
-        if not isinstance(env, (gymnasium.Wrapper, gymnasium.vector.VectorWrapper)):
+        if not is_wrapper(env):
             return
         depth, env = depth + 1, env.env
+
+
+def is_wrapper(layer: Any) -> bool:
+    """Say whether the attribute `env` of a layer is the next one."""
+    return isinstance(layer, (gymnasium.Wrapper, gymnasium.vector.VectorWrapper))
 
 
 def hooks(env: Any) -> Iterator[tuple[str, Any]]:
@@ -193,10 +198,10 @@ def parts(env: Any) -> Iterator[Part]:
             if vars(cls).get("__slots__"):
                 yield Part(f"{covered}{where}.__slots__", layer, "__slots__", cls)
         for name, value in sorted(class_attributes(type(layer)).items()):
-            if is_state(name, value) and not isinstance(value, Space):
+            if is_state(layer, name, value) and not isinstance(value, Space):
                 yield Part(f"{covered or CLASS}{where}.{name}", layer, name, value)
         for name, value in sorted(attributes(layer).items()):
-            if is_state(name, value):
+            if is_state(layer, name, value):
                 is_space, is_generator = isinstance(value, Space), isinstance(value, np.random.Generator)
                 mark = SPACE if is_space else "" if is_generator else covered
                 yield Part(f"{mark}{where}.{name}", layer, name, value)
@@ -247,11 +252,16 @@ def names_in_code(cls: Any) -> list[str]:
             and not hasattr(inspect.getattr_static(cls, name, None), "__get__")]
 
 
-def is_state(name: str, value: Any) -> bool:
+def has_no_state(layer: Any, name: str) -> bool:
+    """Say whether a layer's attribute of this name is no state, whatever it holds."""
+    return name in NO_STATE or name == "env" and is_wrapper(layer)
+
+
+def is_state(layer: Any, name: str, value: Any) -> bool:
     """Say whether an attribute can be state: no type, no function that gymnasium's wrappers made, no log."""
     is_function = isinstance(value, FunctionType) and value.__module__.startswith("gymnasium.")
     is_no_state = is_function or getattr(type(value), "is_no_state", False)
-    return name not in NO_STATE and not isinstance(value, (type, np.dtype)) and not is_no_state
+    return not (has_no_state(layer, name) or isinstance(value, (type, np.dtype)) or is_no_state)
 
 
 def is_mujoco(part: Part, kind: str) -> bool:
@@ -263,7 +273,7 @@ def is_mujoco(part: Part, kind: str) -> bool:
 def is_new(layer: Any, name: Any) -> bool:
     """Say whether a layer may get an attribute of this name, which hides nothing of its class."""
     return layer is not None and name.isidentifier() and not name.startswith("__") and (
-        name not in NO_STATE and not hasattr(type(layer), name))
+        not has_no_state(layer, name) and not hasattr(type(layer), name))
 
 
 # --- values -------------------------------------------------------------------------------------------------

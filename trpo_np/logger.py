@@ -254,8 +254,10 @@ def configure(folder: str | os.PathLike[str] | None = None, formats: Iterable[st
 def run_folder(folder: str | os.PathLike, name: str, new: bool) -> str:
     """Return a run's folder, `folder`/`name`_1, _2, ..., as stable-baselines numbers them.
 
-    new: take the next number; if False, the highest that is there.
+    new: take the next number; if False, the highest that is there. A name may have folders in it.
     """
+    inner, name = os.path.split(name)
+    folder = os.path.join(folder, inner) if inner else folder
     there = os.listdir(folder) if os.path.isdir(folder) else []
     numbers = [int(entry[len(name) + 1:]) for entry in there
                if re.fullmatch(rf"{re.escape(name)}_\d{{1,9}}", entry)]

@@ -107,8 +107,9 @@ def take_up(model: Any, held: bytes) -> None:
 def end_what_no_file_holds(model: Any, every: int) -> None:
     """End the episodes under way as truncated, if their state cannot be saved, with a word about it.
 
-    So a run that goes on from a file of this moment does what this one does. every: how many steps apart that
-    happens. The segment before has already valued the observations in which they end.
+    So a run that goes on from a file of this moment does what this one does, unless an environment keeps
+    something from one episode to the next. every: how many steps apart that happens. The segment before has
+    already valued the observations in which they end.
     """
     try:
         episodes_of(model)

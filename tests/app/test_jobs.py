@@ -550,6 +550,21 @@ def test_a_log_that_is_none_is_named():
         jobs.prepare_logs("logs")
 
 
+@pytest.mark.parametrize("name, content, says", [
+    ("monitor.csv", b"#hello\nr,l,t\n1,2,3\n", "JSONDecodeError"),
+    ("monitor.csv", b"#[1]\nr,l,t\n1,2,3\n", "AttributeError"),
+    ("monitor.csv", b'#{"episodes_before": "x"}\nr,l,t\n', "TypeError"),
+    ("monitor.csv", b"\xff\xfe\n", "UnicodeDecodeError"), ("progress.csv", b"\xff\n", "UnicodeDecodeError"),
+    ("progress.csv", b"step\nx\n", "ValueError"), ("progress.json", b"[1]\n", "TypeError"),
+    ("progress.json", b'{"step": 1}\n{"st\n', "JSONDecodeError")])
+def test_a_damaged_log_of_a_run_that_goes_on_is_named(name, content, says):
+    os.mkdir("logs")
+    Path("logs", name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"logs/{name} is no log of a run \({says}: .*move it away"):
+        jobs.prepare_logs("logs", argparse.Namespace(num_timesteps=2048, episodes=2))
+    assert Path("logs", name).read_bytes() == content
+
+
 def test_logs_without_rows_are_no_obstacle():
     os.mkdir("logs")
     Path("logs/progress.csv").write_text("")

@@ -89,6 +89,15 @@ def test_arguments_of_the_policy_are_those_of_the_preset_and_the_given_ones():
         "gamma": 0.9, "policy_kwargs": {"log_std_init": -0.5, "act_fun": "relu"}}
 
 
+@pytest.mark.parametrize("words, policy_kwargs", [
+    (["--policy-kwargs", "layers=[8, 4]"], {"layers": [8, 4], "act_fun": "relu"}),
+    (["--net-arch", "8"], {"net_arch": [{"pi": [8], "vf": [8]}], "act_fun": "relu"})])
+@pytest.mark.parametrize("preset", [{"net_arch": [5]}, {"layers": [5]}])
+def test_given_layers_replace_those_of_the_preset_by_either_name(preset, words, policy_kwargs):
+    preset = {"policy_kwargs": preset | {"act_fun": "relu"}}
+    assert options.replace(preset, parse(*words)) == {"policy_kwargs": policy_kwargs}
+
+
 def test_normalize_sets_both_and_the_single_ones_count_more():
     args = parse("--normalize", "--no-normalize-rewards")
     assert options.given_settings(args) == {"normalize_observations": True, "normalize_rewards": False}
@@ -131,6 +140,15 @@ def test_a_job_from_options_and_one_from_its_own_config_are_equal(capsys):
     assert open("a.npz", "rb").read() == open("b.npz", "rb").read()
     stored = settings("b")
     assert (stored["lam"], stored["max_kl"]) == (0.9, {"linear": [0.03, 0.001]})
+
+
+def test_a_job_from_the_config_of_a_job_with_another_preset_is_equal():
+    """The preset of the default would give the policy a spread that the other leaves alone."""
+    words = ["--num-timesteps", "64", "--timesteps-per-batch", "64", "--eval-episodes", "0"]
+    run_mujoco.work([*words, "--env", "Pendulum-v1", "--preset", "baselines", "--save", "a",
+                     "--log-dir", "logs"])
+    run_mujoco.work(["--config", "logs/config.json", "--save", "b", "--eval-episodes", "0"])
+    assert open("a.npz", "rb").read() == open("b.npz", "rb").read()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib")

@@ -221,6 +221,18 @@ def test_what_cannot_be_read_is_named(place, name, text, sentence):
     assert sentence in str(caught.value)
 
 
+def test_a_run_that_has_just_begun_is_left_out_and_named(place):
+    write_monitor("runs/a_seed0/monitor.csv", [(1, 10, t) for t in range(1, 6)])
+    write_monitor("runs/a_seed1/monitor.csv", [])
+    write_progress("runs/b/progress.csv", [])
+    said = "runs/a_seed1: no episode has finished yet; runs/b/progress.csv: no row has a return"
+    with pytest.warns(UserWarning, match=f"left out: {said}"):
+        (curve,), _, _ = plots.learning_curves(["runs"])
+    assert (curve.label, curve.runs) == ("a", 1)
+    with pytest.raises(plots.NoEpisode, match=said):
+        plots.learning_curves(["runs/a_seed1", "runs/b"])
+
+
 def test_curves_are_grouped_by_seed_by_none_or_all(place):
     for name, level in [("a_seed0", 1.0), ("a_seed1", 3.0), ("b_seed0", 10.0)]:
         write_monitor(f"runs/{name}/monitor.csv", [(level, 10, t) for t in range(1, 6)])

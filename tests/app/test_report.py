@@ -124,6 +124,20 @@ def test_a_curve_that_cannot_be_drawn_is_said(place):
     assert "KL divergence of the step not drawn: a: the runs to average have no stretch in common" in text
 
 
+def test_a_run_that_has_just_begun_takes_no_chart_from_the_others(place):
+    for name in ("a_seed0", "b_seed0", "c_seed0"):
+        write_run(name)
+    write_monitor("b_seed0/monitor.csv", [])
+    page = report.write(["a_seed0", "b_seed0", "c_seed0"])
+    [chart] = re.findall(r"Return <span>.*?</figure>", page, re.DOTALL)
+    assert [f'class="line c{i}"' in chart for i in range(3)] == [True, False, True]
+    assert "Return: left out: b_seed0: no episode has finished yet" in text_of(page)
+    for name in ("a_seed0", "c_seed0"):
+        write_monitor(f"{name}/monitor.csv", [])
+    text = text_of(report.write(["a_seed0", "b_seed0", "c_seed0"]))
+    assert "Return not drawn: a_seed0: no episode has finished yet; b_seed0" in text
+
+
 def test_evaluations_keep_the_colours_of_the_legend(place):
     write_run("a_seed0")
     write_run("b_seed0")

@@ -73,6 +73,22 @@ def test_jobs_run_and_the_table_has_the_best_mean_first(capsys):
                         ["lam=0.5", "54.50", "0.50", "54.00", "2"]]
 
 
+def test_a_run_is_done_once_it_has_the_steps_that_are_its_own(monkeypatch):
+    vary = [("num-timesteps", ["1e1", "20"])]
+    runs = list(sweep.runs("out", vary, [0], ["--num-timesteps", "99"]))
+    assert [run.steps(1_000_000) for run in runs] == [10, 20]
+    assert [run.steps(1_000_000) for run in two_by_two()[:1]] == [1_000_000]
+    given = argparse.Namespace(out="out", vary=vary, seeds=[0], processes=1, ranks=None, eval_episodes=1)
+    for run in runs:
+        os.makedirs(run.folder)
+        Path(run.folder, "evaluation.json").write_text('{"num_timesteps": 10, "returns": [1]}')
+    trained: list = []
+    monkeypatch.setattr(sweep.Jobs, "train", lambda self, todo: trained.extend(todo))
+    monkeypatch.setattr(sweep.importlib.util, "find_spec", lambda name: None)
+    sweep.sweep(given, ["--num-timesteps", "99"], 99)
+    assert [run.setting for run in trained] == ["num-timesteps=20"]
+
+
 @pytest.mark.parametrize("text", ["{", "{}", '{"num_timesteps": 9, "returns": []}', "[1]"])
 def test_an_evaluation_that_cannot_be_read_is_named(text):
     run = two_by_two()[0]

@@ -226,6 +226,8 @@ def test_what_cannot_be_read_is_said(tmp_path):
         load_results(str(tmp_path))
     with pytest.raises(ValueError, match="xaxis is 'steps'; it can be 'timesteps', 'episodes', 'w"):
         plot_results([], 1, "steps", "")
+    with pytest.raises(ValueError, match=r"dirs is \[\]; folders that hold Monitor files are needed"):
+        plot_results([])
 
 
 def test_policies_of_ones_own_go_by_a_name():
@@ -279,6 +281,7 @@ def test_a_linear_schedule_may_end_early():
     assert get_linear_fn(0.1, 0.0, 1) == LinearSchedule(0.1, 0.0)
     early = get_linear_fn(0.1, 0.02, 0.5)
     np.testing.assert_allclose([early(x) for x in (1, 0.75, 0.5, 0)], [0.1, 0.06, 0.02, 0.02])
+    assert [get_linear_fn(0.1, 0.02, 0.0)(x) for x in (1, 0.5, 0)] == [0.02] * 3
 
 
 def test_a_script_that_seeds_all_seeds_models_and_environments_their_own(monkeypatch):

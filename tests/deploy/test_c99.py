@@ -114,6 +114,16 @@ def test_bounds_are_rounded_inward(is_low):
     np.testing.assert_array_equal(c99.inward(np.array([-np.inf, np.inf]), is_low), [-most, most])
 
 
+@pytest.mark.parametrize("make, of_obs", [(far_model, 8), (lambda: model_of("MlpPolicy"), 4)])
+def test_the_bytes_that_it_names_are_those_of_its_arrays(make, of_obs, tmp_path):
+    header(make(), tmp_path)
+    text = (tmp_path / "policy.h").read_text()
+    size = {"float": 4, "policy_OBS": of_obs}
+    arrays = re.findall(r"static const (\w+) policy_(\w+)\[(\d+)\]", text)
+    total = sum(size[kind] * int(n) for kind, name, n in arrays if not name.startswith("test_"))
+    assert re.search(r"constants +([\d,]+) bytes", text)[1] == f"{total:,}"
+
+
 @pytest.mark.parametrize("act_fun", ["relu", "elu", "sigmoid"])
 def test_other_activations(act_fun, tmp_path):
     check(model_of("MlpPolicy", "Discrete", act_fun=act_fun), tmp_path, 200)

@@ -97,6 +97,19 @@ def test_the_command_converts_and_says_what_to_look_out_for(tmp_path, capsys, mo
     assert "v.pkl: is a pickle; the .zip" in end.value.code
 
 
+def test_a_model_whose_name_ends_as_those_of_this_package_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, "m.npz", zips.golden(f"{ONE}.zip"))
+    written(tmp_path, "m.zip", zips.golden(f"{ONE}.zip"))
+    written(tmp_path, "v.npz", zips.golden(f"{ONE}.pkl"))
+    with pytest.raises(SystemExit) as end:
+        cli.main(["convert", "m.npz"])
+    assert "m.npz is one of the files to read; name another to write" in end.value.code
+    with pytest.raises(ValueError, match="v.npz is one of the files to read"):
+        convert("m.zip", "v", "v.npz")
+    assert (tmp_path / "m.npz").read_bytes() == (tmp_path / "m.zip").read_bytes()
+
+
 def test_a_model_of_stable_baselines3_is_not_loaded_but_pointed_to_the_command(tmp_path):
     path = written(tmp_path, "m.zip", zips.golden(f"{ONE}.zip"))
     with pytest.raises(FileError, match=r"a model of stable-baselines3.*trpo-np convert MODEL\.zip"):

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 
+import gymnasium
 import numpy as np
 import pytest
 from exports import (
@@ -20,7 +21,7 @@ from exports import (
     predicted,
     starts_of,
 )
-from gymnasium import spaces
+from gymnasium import spaces, wrappers
 from toys import OBS
 
 from trpo_np import TRPO, deploy
@@ -102,6 +103,31 @@ def test_a_name_in_the_file_cannot_leave_the_record(tmp_path):
     for model in (model_of("MlpPolicy", env_id=name), model_of("MlpPolicy", obs=spaces.Dict({name: OBS}))):
         text = page(model, tmp_path)
         assert text.count("</script>") == 2 and "alert(1)</" not in text
+
+
+def flipped(env):
+    return wrappers.TransformAction(env, lambda action: 2 - action, spaces.Discrete(2, start=1))
+
+
+@pytest.mark.parametrize("env_id, wrap, task", [
+    ("CartPole-v1", None, "CartPole"), ("Pendulum-v1", None, "Pendulum"), ("Acrobot-v1", None, ""),
+    ("CartPole-v1", lambda env: wrappers.FrameStackObservation(env, 2), ""),
+    ("CartPole-v1", lambda env: wrappers.DtypeObservation(env, np.float64), "CartPole"),
+    ("CartPole-v1", wrappers.NormalizeObservation, ""), ("CartPole-v1", flipped, ""),
+    ("Pendulum-v1", lambda env: wrappers.RescaleAction(env, -1.0, 1.0), ""),
+    ("Pendulum-v1", lambda env: wrappers.RescaleObservation(env, np.float32(-1), np.float32(1)), ""),
+    ("Pendulum-v1", wrappers.TimeAwareObservation, "")])
+def test_the_task_is_drawn_only_where_observations_and_actions_are_its_own(env_id, wrap, task, tmp_path):
+    env = gymnasium.make(env_id)
+    text = page(TRPO("MlpPolicy", wrap(env) if wrap else env, seed=0), tmp_path)
+    assert f'const task = tasks["{task}"];' in text
+
+
+def test_a_policy_of_another_task_of_a_name_that_begins_alike_is_not_drawn(tmp_path):
+    model = TRPO("MlpPolicy", "CartPole-v1", seed=0)
+    for env_id, task in [("CartPole-v1", "CartPole"), ("CartPoleSwingUp-v0", ""), ("mine:CartPole-v1", "")]:
+        model.env_id = env_id
+        assert f'const task = tasks["{task}"];' in page(model, tmp_path)
 
 
 @needs_browser

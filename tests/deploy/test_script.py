@@ -1,5 +1,6 @@
 """The file of Python: it predicts as the policy does, where there is nothing but NumPy."""
 
+import re
 import runpy
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from exports import (
     predicted,
     starts_of,
 )
+from gymnasium import spaces
 
 from trpo_np import deploy
 from trpo_np.deploy import samples, steps
@@ -85,6 +87,23 @@ def test_what_is_not_finite_or_outside_is_refused(tmp_path):
     inner = {"bits": [0, 1], "codes": [1, 0]}
     with pytest.raises(ValueError, match="an integer outside its space"):
         predict({"speed": np.zeros((2, 3)), "gear": 0, "inner": inner})
+
+
+@pytest.mark.parametrize("name, obs, shape", [
+    ("MlpPolicy", None, (6,)), ("MlpPolicy", None, (2, 6)), ("MlpPolicy", None, (1, 1, 3)),
+    ("MlpPolicy", None, ()), ("CnnPolicy", None, (20, 24, 2)), ("MlpPolicy", spaces.Discrete(3), (2, 2))])
+def test_observations_of_another_shape_are_refused(name, obs, shape, tmp_path):
+    predict = exported(model_of(name, obs=obs), tmp_path)["predict"]
+    with pytest.raises(ValueError, match=re.escape(f"obs has the shape {shape}; ")):
+        predict(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("obs", [1.9, [0.0, 0.5]])
+def test_a_fraction_is_no_integer_of_a_space(obs, tmp_path):
+    predict = exported(model_of("MlpPolicy", obs=spaces.Discrete(3)), tmp_path)["predict"]
+    with pytest.raises(ValueError, match="holds a number that is no integer"):
+        predict(obs)
+    np.testing.assert_array_equal(predict(2.0)[0], predict(2)[0])
 
 
 def test_it_needs_numpy_alone(tmp_path):

@@ -141,6 +141,13 @@ def test_an_encoder_of_ones_own_for_images_is_refused():
         steps.describe(policy.draw(np.random.default_rng(0)))
 
 
+def test_fields_whose_keys_are_the_same_once_joined_by_dots_are_named():
+    box = gymnasium.spaces.Box(-1, 1, (2,))
+    obs = gymnasium.spaces.Dict({"a.b": box, "a": gymnasium.spaces.Dict(b=box), "c": box})
+    with pytest.raises(ValueError, match="two fields of the observation have the same name, obs.a.b; rename"):
+        steps.describe(model_of("MlpPolicy", obs=obs).policy)
+
+
 def test_the_mean_is_subtracted_in_the_type_of_the_observation():
     precise = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float64)
     model = TRPO("MlpPolicy", Samples(precise, KINDS["Box"]), normalize_observations=True, seed=0)

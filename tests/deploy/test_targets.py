@@ -42,6 +42,16 @@ def test_a_path_that_cannot_be_written_is_refused(to, saved, tmp_path):
     assert (tmp_path / "file").read_text() == "kept" and not list(tmp_path.glob(".*.tmp"))
 
 
+@pytest.mark.parametrize("given", ["model", "model.zip", "model.npz"])
+def test_the_file_that_is_read_is_found_as_load_policy_does_and_never_replaced(given, saved, tmp_path):
+    before = (tmp_path / "model.npz").read_bytes()
+    with pytest.raises(ValueError, match="model.npz is the model itself; name another file to write"):
+        deploy.export(tmp_path / given, saved, "json")
+    assert (tmp_path / "model.npz").read_bytes() == before
+    deploy.export(tmp_path / given, tmp_path / "out.json", "json")
+    assert '"file":"model.npz"' in (tmp_path / "out.json").read_text()
+
+
 def test_the_same_file_gives_the_same_bytes(saved, tmp_path):
     for to in ("c", "py", "json", "html"):
         deploy.export(saved, tmp_path / "a", to)

@@ -313,6 +313,29 @@ def test_a_function_of_the_user_must_be_passed_again(tmp_path):
         load_policy(other.save(tmp_path / "sin"))
 
 
+class Sized(MlpPolicy):
+    def __init__(self, *spaces, sizes=None, **kwargs):
+        self.sizes = sizes
+        super().__init__(*spaces, **kwargs)
+
+
+@pytest.mark.parametrize("sizes", [{0: 32}, {"a": [{(1, 2): 3}]}, {True: 1, "b": 2}])
+def test_a_dict_whose_keys_are_no_texts_must_be_passed_again(sizes, tmp_path):
+    path = TRPO(Sized, Toy(), seed=0, policy_kwargs=dict(sizes=sizes)).save(tmp_path / "model")
+    with pytest.raises(FileError, match="policy.kwargs.sizes is, or has in it, .*, which a file cannot hold"):
+        load_policy(path, Sized)
+    assert load_policy(path, Sized, dict(sizes=sizes)).sizes == sizes
+    plain = TRPO(Sized, Toy(), seed=0, policy_kwargs=dict(sizes={"0": 32})).save(tmp_path / "plain")
+    assert load_policy(plain, Sized).sizes == {"0": 32}
+
+
+@pytest.mark.parametrize("wrong", [[1], "layers", 3, []])
+def test_arguments_of_the_policy_that_are_no_dict_are_refused(wrong, tmp_path):
+    path = trained().save(tmp_path / "model")
+    with pytest.raises(ValueError, match="policy_kwargs is .*; a dict of the policy's a"):
+        load_policy(path, policy_kwargs=wrong)
+
+
 def test_a_schedule_of_the_user_loses_no_model(tmp_path):
     """A file cannot hold the function: training is saved all the same, or refused before it begins."""
     try:
@@ -705,7 +728,8 @@ def test_a_policy_of_the_first_versions_sees_no_spread_below_1e_4(tmp_path):
             np.testing.assert_allclose(policy.observe(x)[0][0], seen, rtol=1e-6)
 
 
-@pytest.mark.parametrize("path", [5, None, b"", "", "folder/"])
+@pytest.mark.parametrize("path", [5, None, b"", "", "folder/", ".", "..", b".", pathlib.Path("."),
+                                  pathlib.Path("..")])
 def test_what_is_no_path_is_refused(path, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     model = trained()

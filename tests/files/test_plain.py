@@ -17,6 +17,7 @@ VALUES = {
     "nothing": None, "truth": True, "number": -3, "large": 2**127, "text": 'a "word"\n\u20ac', "empty": "",
     "float": 0.1, "minus zero": -0.0, "infinity": -math.inf, "nan": math.nan,
     "scalar": np.float32(0.1), "integer scalar": np.int64(3), "text scalar": np.str_("ten"),
+    "empty text scalar": np.str_(""), "empty bytes": np.bytes_(b""),
     "array": np.arange(6.0).reshape(2, 3), "by columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
     "no dimension": np.array(2, np.int8), "no rows": np.zeros((0, 4), np.float32),
     "bools": np.array([True, False]), "letters": np.array([[b"S", b"FF"]]), "nan there": np.array([math.nan]),
@@ -43,6 +44,14 @@ def test_a_value_comes_back_to_the_last_bit(name):
         assert again.maxlen == value.maxlen
 
 
+@pytest.mark.parametrize("name", VALUES)
+def test_a_value_takes_the_bytes_that_it_is_packed_in(name):
+    size = len(pack(VALUES[name]))
+    assert len(pack(VALUES[name], size)) == size
+    with pytest.raises(NotPlain, match=f"more than {size - 1:,} bytes"):
+        pack(VALUES[name], size - 1)
+
+
 class Number(float):
     pass
 
@@ -52,7 +61,8 @@ base = np.zeros(6)
 
 @pytest.mark.parametrize("value, says", [
     (object(), "a object"), ({"f": len}, "a builtin_function"), (Number(1), "a Number"), ({1, 2}, "a set"),
-    (np.array([None]), "an array of object"), (np.zeros(2, [("a", float)]), "an array of"),
+    (np.array([None]), "an array of object"), (np.ndarray((3,), "U0"), "an array of <U0"),
+    (np.zeros(2, [("a", float)]), "an array of"),
     (np.random.RandomState(0), "a RandomState"), (10**100, "a int"),
     (np.random.Generator(np.random.MT19937(0)), "a Generator"), (base[::2], "a part of another"),
     ([base, base[2:4]], "arrays that share memory"),
@@ -103,7 +113,7 @@ def of(text, more=b""):
     *[(of(text, b"12345678"), says) for text, says in [
         ("1", "8 bytes are left over"), ('["array", "|O", "C", 1]', "dtype"),
         ('["array", "<f8", "K", 1]', "order"), ('["array", "<f8", "C", 2]', "cut off"),
-        ('["array", "|b1", "C", 8]', "bool")]]])
+        ('["array", "|b1", "C", 8]', "bool"), ('["scalar", "<U2", "C"]', "a letter")]]])
 def test_bytes_that_are_not_well_formed_are_refused(packed, says):
     with pytest.raises(FileError, match=says):
         unpack(packed)

@@ -222,13 +222,13 @@ def prepare_logs(folder: str, model=None) -> None:
         path = os.path.join(folder, name)
         if not os.path.exists(path):
             continue
-        with open(path, encoding="utf-8", newline="") as file:
-            lines = [line for line in file if line.endswith("\n")]  # a kill can cut a line off
-        if model and name == "monitor.csv" and lines:
-            before = json.loads(lines[0].lstrip("#")).get("episodes_before", 0)
         try:
+            with open(path, encoding="utf-8", newline="") as file:
+                lines = [line for line in file if line.endswith("\n")]  # a kill can cut a line off
+            if model and name == "monitor.csv" and lines:
+                before = json.loads(lines[0].lstrip("#")).get("episodes_before", 0)
             kept = [line for row, line in enumerate(lines) if wanted(row, line)]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no log of a run ({type(error).__name__}: {error}); give another "
                              "--log-dir, or move it away") from None
         if model is None and len(kept) < len(lines):

@@ -14,6 +14,7 @@ from typing import Any
 
 GROUP = """each replaces what the preset says (with --load: what the model's file says). X:Y is a schedule,
 from X at the beginning of training to Y at its end"""
+LAYERS = {"net_arch", "layers"}  # two names of one argument of the policy
 
 
 # --- reading values -----------------------------------------------------------------------------------------
@@ -149,7 +150,10 @@ def given_policy_kwargs(args: argparse.Namespace) -> dict[str, Any]:
 
 def replace(preset: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     """Return a preset, TRPO's keyword arguments, with what options gave in place of its own."""
-    policy_kwargs = preset.get("policy_kwargs", {}) | given_policy_kwargs(args)
+    own, given = preset.get("policy_kwargs", {}), given_policy_kwargs(args)
+    if not LAYERS.isdisjoint(given):
+        own = {name: value for name, value in own.items() if name not in LAYERS}
+    policy_kwargs = own | given
     return preset | given_settings(args) | ({"policy_kwargs": policy_kwargs} if policy_kwargs else {})
 
 
@@ -229,9 +233,9 @@ def words(name: str, value: Any) -> list[str]:
 def write_config(path: str, args: argparse.Namespace, model: Any) -> None:
     """Write the job's command, and all options with which a new job trains as this one does."""
     chosen = {"command": args.command, "env": args.env, "env_kwargs": dict(args.env_kwargs),
-              "num_timesteps": args.num_timesteps, "seed": model.seed, "num_envs": args.num_envs,
-              "policy": model.policy_class.__name__, "policy_kwargs": model.policy_kwargs,
-              **model.settings.to_json()}
+              "preset": args.preset, "num_timesteps": args.num_timesteps, "seed": model.seed,
+              "num_envs": args.num_envs, "policy": model.policy_class.__name__,
+              "policy_kwargs": model.policy_kwargs, **model.settings.to_json()}
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in chosen.items())
     with open(f"{path}.tmp", "w", encoding="utf-8") as file:
         file.write(f"{{\n{lines}\n}}\n")

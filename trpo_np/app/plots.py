@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,9 +65,12 @@ def learning_curves(folders, axis: str = "steps", window: int | None = None,
     row of a table, which is a mean itself.
     group: average runs whose names differ in the "seed", "none" of them, or "all".
     evaluations: draw what EvalCallback wrote, evaluations.npz, in place of training's episodes.
+
+    Runs that have not finished an episode are left out, with a warning; a NoEpisode says that all are such.
     """
-    runs = [read_evaluations(folder) if evaluations else read_run(folder)
-            for folder in find_runs(folders, evaluations)]
+    runs, begun = read_runs(folders, evaluations)
+    if begun:
+        warnings.warn(f"left out: {'; '.join(begun)}", stacklevel=2)
     shortest = min((len(run.returns) for run in runs if run.episodes_per_row == 1), default=0)
     rows = {1: window or max(1, min(WINDOW, shortest // 2)), PER_ROW: window or 1, EVALUATION: window or 1}
     by_folder = {run.folder: run for run in runs}
@@ -152,6 +156,22 @@ def find_runs(folders, evaluations: bool = False) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def read_runs(folders, evaluations: bool = False) -> tuple[list[Run], list[str]]:
+    """Return the runs in these folders and, of those that have not finished an episode, a sentence each.
+
+    A NoEpisode says so if there are no others.
+    """
+    runs, begun = [], []
+    for folder in find_runs(folders, evaluations):
+        try:
+            runs.append(read_evaluations(folder) if evaluations else read_run(folder))
+        except NoEpisode as error:
+            begun.append(str(error))
+    if not runs:
+        raise NoEpisode("; ".join(begun))
+    return runs, begun
+
+
 def logs(folder: str) -> list[Path]:
     """Return the Monitor files of a folder, or else its progress.csv, or nothing."""
     place = Path(folder)
@@ -183,7 +203,7 @@ def placed(steps: np.ndarray, episodes: np.ndarray, table: dict[str, np.ndarray]
 
 
 class NoEpisode(ValueError):
-    """Says that the Monitor files of a run are empty as yet."""
+    """Says that the logs of a run hold no return as yet."""
 
 
 def read_monitors(folder: str, paths: list[Path]) -> Run:
@@ -213,7 +233,7 @@ def read_progress(folder: str, path: Path) -> Run:
     """Read the returns of a run's table."""
     rows = read_table(path, ["return"])
     if not rows:
-        raise ValueError(f"{path}: no row has a return (rollout/ep_rew_mean)")
+        raise NoEpisode(f"{path}: no row has a return (rollout/ep_rew_mean)")
     steps, episodes, times, means = np.array(rows).T
     return Run(folder, "", {"steps": steps, "episodes": episodes, "time": times}, means, PER_ROW)
 

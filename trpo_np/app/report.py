@@ -115,7 +115,9 @@ def figures(groups: dict[str, list[str]], configs: dict) -> str:
     drawn, notes = [], []
     for heading, evaluated in [("Return", False), ("Evaluations", True)]:
         try:
-            drawn.append(returns(groups, heading, evaluated))
+            chart, begun = returns(groups, heading, evaluated)
+            drawn.append(chart)
+            notes += [f"{heading}: left out: {said}" for said in begun]
         except ValueError as error:
             notes.append(f"{heading} not drawn: {error}")
     limits = [config.get("max_kl") for config in configs.values()]
@@ -131,16 +133,20 @@ def figures(groups: dict[str, list[str]], configs: dict) -> str:
     return f'<div class="grid2">\n{"".join(drawn)}</div>\n{missing}'
 
 
-def returns(groups: dict[str, list[str]], heading: str, evaluated: bool) -> str:
-    """Return the chart of the returns in training, or of the evaluations if there are any."""
+def returns(groups: dict[str, list[str]], heading: str, evaluated: bool) -> tuple[str, list[str]]:
+    """Return the chart of the returns in training, or of evaluations if there are any, and what it lacks."""
     used = {i: found for i, members in enumerate(groups.values())
             if (found := [folder for folder in members
                           if not evaluated or os.path.exists(os.path.join(folder, plots.EVALUATIONS))])}
     if not used:
-        return ""
-    curves, _, what = plots.learning_curves(sum(used.values(), []), evaluations=evaluated)
+        return "", []
+    runs, begun = plots.read_runs(sum(used.values(), []), evaluated)
+    folders = [run.folder for run in runs]
+    used = {i: found for i, found in used.items() if not {*folders}.isdisjoint(found)}
+    curves, _, what = plots.learning_curves(folders, evaluations=evaluated)
     explanation = [what.removeprefix("return").lstrip(", "), plots.band(curves)]
-    return figure(heading, "; ".join(filter(None, explanation)), svg.chart(list(zip(used, curves)), heading))
+    chart = svg.chart(list(zip(used, curves)), heading)
+    return figure(heading, "; ".join(filter(None, explanation)), chart), begun
 
 
 def metric(groups: dict[str, list[str]], columns: tuple[str, ...]) -> tuple[list, list[str]]:

@@ -32,6 +32,12 @@ class Run(NamedTuple):
     folder: str
     words: list[str]  # of its command line
 
+    def steps(self, usual: int) -> int:
+        """Return how many steps the run takes: those of its own options, or else the usual number."""
+        p = argparse.ArgumentParser(add_help=False)
+        p.add_argument("--num-timesteps", type=options.count, default=usual)
+        return p.parse_known_args(self.words)[0].num_timesteps
+
 
 # --- options ------------------------------------------------------------------------------------------------
 
@@ -192,7 +198,7 @@ def table(all_runs: list[Run]) -> str:
 def sweep(args: argparse.Namespace, argv: list[str], steps: int) -> None:
     """Train what is not trained yet; print and write the table, draw the curves.
 
-    argv: the command line, without the command's name. steps: how many environment steps each run takes.
+    argv: the command line, without the command's name. steps: how many environment steps a run takes.
     """
     names = [name for name, _ in args.vary]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -208,7 +214,7 @@ def sweep(args: argparse.Namespace, argv: list[str], steps: int) -> None:
     words = words_of_jobs(argv)
     begin(args.out, words)
     every = list(runs(args.out, args.vary, args.seeds, words))
-    todo = [run for run in every if reached(run, steps) is None]
+    todo = [run for run in every if reached(run, run.steps(steps)) is None]
     at_once = args.processes or max(1, len(cores()) // (args.ranks or 1))
     print(f"{len(every)} runs, {len(every) - len(todo)} of them done; {at_once} at a time", flush=True)
     Jobs([sys.executable, "-m", "trpo_np", "train"], at_once).train(todo)

@@ -32,7 +32,10 @@ def plot_results(dirs: list[str], num_timesteps: int | None = None, xaxis: str =
     """
     xaxis = xaxis if x_axis is None else x_axis
     check_axis(xaxis)
-    shortest = min(len(load_results(folder)) for folder in dirs)
+    if not len(dirs):
+        raise ValueError(f"dirs is {dirs!r}; folders that hold Monitor files are needed")
+    lengths = [len(load_results(folder)) for folder in dirs]
+    shortest = min(filter(None, lengths), default=0)  # of runs that have just begun nothing is drawn
     curves, _, what = plots.learning_curves(dirs, AXES[xaxis], max(1, min(100, shortest // 2)), "none")
     return plots.draw_in_pyplot(curves, AXES[xaxis], task_name, what, figsize, num_timesteps)
 

@@ -14,4 +14,9 @@ def get_linear_fn(start: float, end: float, end_fraction: float) -> LinearSchedu
     """Return a schedule from `start` to `end`, which it reaches after this fraction of training."""
     if end_fraction == 1:
         return LinearSchedule(start, end)  # which a file keeps
-    return lambda remaining: start + min(1.0, (1 - remaining) / end_fraction) * (end - start)
+
+    def schedule(remaining: float) -> float:
+        done = 1 - remaining
+        return end if done >= end_fraction else start + done / end_fraction * (end - start)
+
+    return schedule

@@ -160,7 +160,8 @@ class Header:
             lines[-1] += f"{word}, "
         rows = "\n".join(f"    {line.rstrip()}" for line in lines)
         self.arrays.append(f"static const {kind} @_{name}[{flat.size}] @_CONST = {{\n{rows}\n}};")
-        self.bytes += 0 if tests else flat.size * dict(WEIGHTS.values()).get(kind, 4)
+        sizes = dict(WEIGHTS.values()) | {"@_OBS": 8 if self.program.is_precise else 4}
+        self.bytes += 0 if tests else flat.size * sizes.get(kind, 4)
         return f"@_{name}"
 
     def given(self, step: Step, key: str, kind: str = "float") -> str:

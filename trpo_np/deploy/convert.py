@@ -37,7 +37,10 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, statistics: st
     """
     if channels not in ("last", "first"):
         raise ValueError(f"channels is {channels!r}; 'last' or 'first' is needed")
-    npz_path(target)  # refuses what is no path, before the work
+    out = npz_path(target)  # refuses what is no path, before the work
+    for given in [source] if statistics is None else [source, statistics]:
+        if os.path.exists(given) and os.path.exists(out) and os.path.samefile(given, out):
+            raise ValueError(f"{out} is one of the files to read; name another to write")
     where = os.fsdecode(source)
     try:
         foreign = _read(_bytes(source), channels)

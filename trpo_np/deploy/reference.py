@@ -7,7 +7,10 @@ import numpy as np
 
 
 def onehot(x, sizes, starts):
-    index = x.reshape(len(x), -1).astype(int) - starts
+    x = x.reshape(len(x), -1)
+    if (np.rint(x) != x).any():
+        raise ValueError(f"the observation holds a number that is no integer: {x.tolist()}")
+    index = x.astype(int) - starts
     if not ((index >= 0) & (index < sizes)).all():
         raise ValueError(f"the observation holds an integer outside its space: {x.tolist()}")
     return np.concatenate([np.eye(n, dtype=np.float32)[i] for n, i in zip(sizes, index.T)], 1)

@@ -61,6 +61,9 @@ def predict(obs, state=None, start=None, rng=None):
             values[name] = values[name][key]
         values[name] = np.asarray(values[name])
         single = values[name].ndim == len(shape)
+        if values[name].shape[not single:] != shape:
+            raise ValueError(f"{{name}} has the shape {{values[name].shape}}; {{shape}} is needed, "
+                             "or a batch of these")
         values[name] = values[name].reshape(-1, *shape)
         if not np.isfinite(values[name]).all():
             raise ValueError(f"{{name}} holds numbers that are not finite")

@@ -125,6 +125,7 @@ def describe(policy: Policy, about: dict | None = None) -> Program:
     """Return the steps of a policy; a ValueError names what is no layer of trpo_np.nn."""
     _require_layers(policy)
     builder = _Builder(policy)
+    _require_names([field.name for field in builder.fields])
     x = None if policy.reads_pixels else builder.encoded(policy.observation_space)
     for layer in policy.pi_layers():
         x = builder.walk(layer, x)
@@ -143,6 +144,13 @@ def _require_layers(policy: Policy) -> None:
     if not (declared(policy.dist, "additive") or isinstance(policy.dist, ByUniform)):
         raise ValueError(f"{name} draws actions from {type(policy.dist).__name__}, a distribution of your "
                          "own, which cannot be exported; one of trpo_np.distributions is needed")
+
+
+def _require_names(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two fields of the observation have the same name, {name}; rename a key "
+                             "that has a dot in it")
 
 
 def _action(policy: Policy) -> dict:

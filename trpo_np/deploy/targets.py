@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files.archive import replace_file
+from ..files.archive import find, replace_file
 from ..files.model import read_model
 from ..policies.base import Policy
 from ..types import File
@@ -30,9 +30,10 @@ def export(source: File, path: str | os.PathLike[str], to: str, weights: str = "
     """
     if to not in TARGETS:
         raise ValueError(f"the target is {to!r}; it can be {', '.join(map(repr, TARGETS))}")
-    if isinstance(source, (str, os.PathLike)) and os.path.exists(path) and os.path.exists(source) and (
-            os.path.samefile(source, path)):
-        raise ValueError(f"{os.fspath(path)} is the model itself; name another file to write")
+    if isinstance(source, (str, bytes, os.PathLike)):  # no file object
+        source = find(source)
+        if os.path.exists(path) and os.path.samefile(source, path):
+            raise ValueError(f"{os.fspath(path)} is the model itself; name another file to write")
     if weights != "float32" and to != "c":
         raise ValueError(f"weights is {weights!r}, which only C knows; {to!r} has float32")
     model, _, record, _ = read_model(source, policy, policy_kwargs)
@@ -54,8 +55,8 @@ def export(source: File, path: str | os.PathLike[str], to: str, weights: str = "
 
 def _about(source, record: dict) -> dict:
     about = {}
-    if isinstance(source, (str, os.PathLike)):  # no file object
-        path = next(p for p in (Path(source), Path(f"{os.fspath(source)}.npz")) if p.is_file())
+    if isinstance(source, str):  # no file object
+        path = Path(source)
         about = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     if record.get("env_id"):
         about["environment"] = record["env_id"]

@@ -46,7 +46,8 @@ class FileError(ValueError):
 
 def npz_path(path: str | bytes | os.PathLike) -> str:
     """Return a file's path as text that ends in .npz; a ValueError says what is no path."""
-    if not isinstance(path, (str, bytes, os.PathLike)) or not os.path.basename(path):
+    is_path = isinstance(path, (str, bytes, os.PathLike))
+    if not is_path or os.path.basename(os.fsdecode(path)) in ("", os.curdir, os.pardir):
         why = ", since a file is replaced whole or not at all" if is_file_object(path) else ""
         raise ValueError(f"the file is {path!r}; its path is needed{why}")
     text = os.fsdecode(path)
@@ -90,7 +91,7 @@ def read_archive(path: Any, check: Callable[[dict, dict], object] | None = None,
 
     `path` may be a binary file object that can seek: the archive is what it holds from its position on.
     """
-    path = path if is_file_object(path) else _find(path)
+    path = path if is_file_object(path) else find(path)
     try:
         with _opened(path) as source:
             return _unpack(source, check, max_bytes)
@@ -100,7 +101,7 @@ def read_archive(path: Any, check: Callable[[dict, dict], object] | None = None,
         raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _find(path: str | bytes | os.PathLike) -> str:
+def find(path: str | bytes | os.PathLike) -> str:
     """Return which is there, `path` or `path.npz`; raise FileNotFoundError if neither is."""
     named, given = npz_path(path), os.fsdecode(path)
     if given.endswith(".zip") and not os.path.exists(given) and not os.path.exists(named):

@@ -85,6 +85,9 @@ def read_model(path, policy: Any = None, policy_kwargs: dict | None = None,
     this package's own. `check_training(record, entries, policy)` may refuse the rest of the file before
     memory is taken for it.
     """
+    if not isinstance(policy_kwargs, (dict, type(None))):
+        raise ValueError(f"policy_kwargs is {policy_kwargs!r:.100}; "
+                         "a dict of the policy's arguments is needed")
     built: list = []
 
     def check(record, entries):
@@ -209,7 +212,7 @@ def _to_json(value: Any) -> Any:
         return name if getattr(ops, name, None) is value and name in nn.ACTIVATIONS else {"function": name}
     if isinstance(value, (list, tuple)):
         return [_to_json(item) for item in value]
-    if isinstance(value, dict):
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: _to_json(item) for key, item in value.items()}
     value = value.item() if isinstance(value, np.generic) else value
     is_plain = value is None or isinstance(value, (bool, int, str))

@@ -11,6 +11,7 @@ import json
 import math
 import re
 import struct
+import sys
 from collections import deque
 from typing import Any
 
@@ -21,7 +22,7 @@ from .archive import FileError
 MOST = 2**24  # bytes of a packed value
 DEEP = 20     # levels of nesting
 _DIGITS = 10**100
-_DTYPE = re.compile(r"(<[biufcU]|\|[biuS])[0-9]{1,4}")
+_DTYPE = re.compile(r"(<[biufcU]|\|[biuS])[1-9][0-9]{0,3}")
 _LENGTH = struct.Struct("<Q")
 
 
@@ -37,7 +38,7 @@ def pack(value: Any, most: int = MOST) -> bytes:
     packer = _Packer(most)
     text = json.dumps(packer.encode(value, 0)).encode()
     packer.check_memory()
-    packer.take(len(text))
+    packer.take(_LENGTH.size + len(text))
     return b"".join([_LENGTH.pack(len(text)), text, *packer.parts])
 
 
@@ -63,9 +64,10 @@ class _Packer:
             return value
         if kind is float:
             return value if math.isfinite(value) else ["float", repr(value)]
-        if isinstance(value, np.generic) and _DTYPE.fullmatch(value.dtype.str):
-            self.parts.append(value.tobytes())
-            return ["scalar", value.dtype.str, "C"]
+        if isinstance(value, np.generic) and _DTYPE.fullmatch((scalar := np.array(value)).dtype.str):
+            self.take(scalar.nbytes)  # of an array, since a text of no letters takes none by itself
+            self.parts.append(scalar.tobytes())
+            return ["scalar", scalar.dtype.str, "C"]
         if depth > DEEP:
             raise NotPlain(f"nested deeper than {DEEP} levels")
         if kind is tuple:
@@ -202,4 +204,6 @@ class _Reader:
         flat = np.frombuffer(self.packed[start:self.at], kind).copy()
         if kind.kind == "b" and (flat.view(np.uint8) > 1).any():
             raise ValueError("a bool is neither 0 nor 1")
+        if kind.kind == "U" and (flat.view("<u4") > sys.maxunicode).any():
+            raise ValueError("a letter of a text is none")
         return flat.reshape(shape, order=order)
