@@ -62,6 +62,7 @@ CASES = {
     "sum_rows": (lambda w: ops.sum_rows(INDEX, w), r(4, 3)),
     "sum_rows of one": (lambda w: ops.sum_rows(INDEX[:, :1], w), r(4, 3)),
     "sum_rows batch": (lambda w: ops.sum_rows(np.stack([INDEX, INDEX]), w), r(5, 2)),
+    "sum_rows of none": (lambda w: ops.sum_rows(INDEX[:0], w), r(4, 3)),
     "sum_parts": (lambda x: ops.sum_parts(x, np.array([2, 5])), r(3, 7)),
     "sum_parts of many": (lambda x: ops.sum_parts(x, np.array([1, 3, 2, 1])), r(2, 7)),
     "sum_parts vector": (lambda x: ops.sum_parts(x, np.array([1, 2, 1])), r(4)),

@@ -198,7 +198,7 @@ def _sum_rows(index, w):
 def _sum_rows_w(y, index, w):
     def pull(g):
         out, g = np.zeros(w.shape, g.dtype), g.reshape(-1, w.shape[1])
-        for places in index.reshape(len(g), -1).T:
+        for places in index.reshape(-1, index.shape[-1]).T:
             order = np.argsort(places, kind="stable")
             named, first = np.unique(places[order], return_index=True)
             out[named] += np.add.reduceat(g[order], first, axis=0) if len(g) else g
