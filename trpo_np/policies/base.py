@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 LARGEST_BLOCK = 8_000_000  # 64 MB in float64
+NO_OBSERVATION = "the batch holds no observation; at least one is needed"
 
 
 class Values(NamedTuple):
@@ -439,7 +440,7 @@ class Policy:
         """Return the input of `pi` for observations that are not from a rollout, and their number."""
         x, _ = self.observe(obs)
         if not len(x):
-            raise ValueError("the batch holds no observation; at least one is needed")
+            raise ValueError(NO_OBSERVATION)
         return x, len(x)
 
     def observe(self, obs: Any) -> tuple[np.ndarray, bool]:
