@@ -28,7 +28,9 @@ class Kernel:
 
     def __init__(self, loop: Callable, plain: Callable, *examples: Callable):
         self.loop, self.plain, self.examples = loop, plain, examples
-        self.dtypes = [(i, a.dtype) for i, a in enumerate(examples[0]()) if hasattr(a, "dtype") and a.ndim]
+        first = list(enumerate(examples[0]()))
+        self.dtypes = [(i, a.dtype) for i, a in first if hasattr(a, "dtype") and a.ndim]
+        self.floats = [i for i, a in first if type(a) is float]
         self.compiled: Callable | None = None
         self.__name__, self.__doc__ = plain.__name__, plain.__doc__
         KERNELS.append(self)
@@ -39,6 +41,8 @@ class Kernel:
         for i, dtype in self.dtypes:
             if args[i].dtype is not dtype and args[i].dtype != dtype:
                 return self.plain(*args)
+        for i in self.floats:  # of an int, numba would compile the loop once more
+            args = (*args[:i], float(args[i]), *args[i + 1:])
         return self.compiled(*args)
 
     @property
