@@ -544,7 +544,7 @@ class TRPO(StableBaselines):
         inputs, count = policy.sample_inputs(obs, state, mask)
         weights = np.full(count, 1 / self.comm.sum(count))
         product = fisher_operator(policy, params, inputs, weights, self.comm, damping)
-        out = damping * v
+        out = v.dtype.type(damping) * v
         out[:params.flat.size] = product(v[:params.flat.size])
         if not np.isfinite(out).all():
             raise ValueError(f"(F + damping) v is not finite in {v.dtype}: v holds numbers up to "
