@@ -230,7 +230,7 @@ def _take_along_axis(x, index, axis=-1):
 
 def _take_along_axis_x(y, x, index, axis=-1):
     places = np.ogrid[tuple(slice(n) for n in y.shape)]
-    grid = [np.minimum(place, n - 1) for place, n in zip(places, x.shape)]  # of an axis of 1, always the first
+    grid = [np.minimum(place, n - 1) for place, n in zip(places, x.shape)]  # of an axis of 1 the first
     grid[axis] = index
 
     def pull(g):
