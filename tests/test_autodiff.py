@@ -117,6 +117,26 @@ def test_products_stay_valid_and_leave_their_arguments_alone():
     assert (g == 1).all() and (v == 1).all() and (params.flat == before).all()
 
 
+def test_products_take_lists_of_numbers():
+    params, x = network(), np.arange(3.0)
+    _, J = linearize(lambda v: v * 2, x)
+    for product in J:
+        np.testing.assert_array_equal(product([1, 2, 3]), [2, 4, 6])
+    assert linearize(lambda v: ops.sum(v * v), x)[1].pull(1.0).tolist() == [0, 2, 4]
+    _, J = linearize(apply, params)
+    v, g = rng.standard_normal(11), rng.standard_normal((4, 2))
+    np.testing.assert_array_equal(J.push(v.tolist()), J.push(v))
+    np.testing.assert_array_equal(J.pull(g.tolist()), J.pull(g))
+    with pytest.raises(ValueError, match="a vector of 11 parameters is needed, not one of shape"):
+        J.push(params)
+
+
+def test_the_cotangent_of_parameters_is_an_array_of_its_own():
+    params = network()
+    g = linearize(lambda p: ops.reshape(p["b"], (2,)), params)[1].pull(np.ones(2))
+    assert g.flags.writeable and g.flags.owndata
+
+
 def test_deep_chains_need_no_recursion():
     def fun(x):
         for i in range(5000):

@@ -397,6 +397,16 @@ def test_one_row_without_a_batch(name):
                                linearize(dist.entropy, params[0])[1].push(v), rtol=1e-10)
 
 
+@pytest.mark.parametrize("dist", [Categorical(3), WideCategorical(3), Bernoulli(()), DiagGaussian(())])
+def test_one_number_without_a_batch(dist):
+    params = parameters(dist)
+    action = dist.sample(params, dist.noise(np.random.default_rng(0)))
+    assert np.shape(action) == np.shape(dist.mode(params)) == () == np.shape(dist.logp(params, action))
+    for part in dist.summary(params) if isinstance(dist, DiagGaussian) else []:
+        assert np.shape(part) == ()
+    assert not isinstance(dist, Bernoulli) or np.shape(dist.summary(params)) == ()
+
+
 # --- from a network's outputs to a draw ---------------------------------------------------------------------
 
 def outputs_and_own(dist, n=50):

@@ -304,6 +304,14 @@ def test_fisher_vector_product_of_a_model(model):
             model.fisher_vector_product(np.zeros(size), obs)
 
 
+def test_a_product_has_the_models_type_whatever_that_of_the_damping():
+    model = TRPO("MlpPolicy", "CartPole-v1", seed=0)
+    v, obs = np.ones(model.policy.params.flat.size), np.ones((4, 4), np.float32)
+    products = [model.fisher_vector_product(v, obs, damping=kind(1)) for kind in (float, int, np.float64)]
+    assert all(product.dtype == np.float32 for product in products)
+    np.testing.assert_array_equal(products[0], products[2])
+
+
 def test_a_product_that_overflows_is_told():
     model = TRPO("MlpPolicy", "CartPole-v1", seed=0)
     obs, size = np.ones((4, 4), np.float32), model.policy.policy_params.flat.size

@@ -50,6 +50,18 @@ def test_what_is_missing_is_said():
         record(image_folder="images")
 
 
+def test_arrays_that_do_not_belong_together_are_told():
+    data = record()
+    for name, array in data.items():
+        if name in ("obs", "actions", "episode_starts"):
+            with pytest.raises(ValueError, match=f"hold .*6 {name}.*; as many of each are needed"):
+                ExpertDataset(traj_data=data | {name: array[:6]})
+    nowhere = data | {"episode_starts": np.zeros(7, bool)}
+    with pytest.raises(ValueError, match="in the expert data no episode starts; .* must be True at"):
+        ExpertDataset(traj_data=nowhere, traj_limitation=1)
+    assert ExpertDataset(traj_data=nowhere).num_traj == 0
+
+
 def test_columns_of_discrete_numbers_are_what_stable_baselines_writes():
     model = TRPO("MlpPolicy", "FrozenLake-v1", seed=0)
     obs, actions = np.arange(16) % 16, np.arange(16) % 4

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import warnings
+from functools import partial
 
 import gymnasium
 import numpy as np
@@ -91,11 +92,20 @@ def test_an_lstm_layer_comes_back(rng):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_list_that_changes_later_changes_no_layer():
-    widths = [4]
-    layer = nn.mlp("a", widths, ops.tanh)
-    widths.append(5)
-    assert again(layer).init((3,))[0] == layer.init((3,))[0] == (4,)
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_widths_that_change_later_change_no_layer(kind):
+    widths = kind([4])
+    layers = nn.mlp("a", widths, ops.tanh), nn.mlp("a", widths=widths, activation=ops.tanh)
+    widths[0] = 5
+    for layer in layers:
+        assert again(layer).init((3,))[0] == layer.init((3,))[0] == (4,)
+
+
+@pytest.mark.parametrize("kind", [iter, partial(map, int), lambda widths: dict(enumerate(widths)).values()])
+def test_widths_that_can_be_read_once_or_do_not_pickle_are_kept(kind):
+    for layer in (nn.mlp("a", kind([5, 4]), ops.tanh), nn.mlp("a", widths=kind([5, 4]), activation=ops.tanh)):
+        assert list(again(again(layer)).init((3,))[1]) == list(layer.init((3,))[1]) == [
+            "a0/w", "a0/b", "a1/w", "a1/b"]
 
 
 def test_a_layer_that_was_changed_is_not_taken_for_the_one_that_was_made():

@@ -9,7 +9,7 @@ from toys import Counting, Parts, Planned, Shifted, Vector
 from trpo_np import TRPO, ops
 from trpo_np.autodiff import value_and_grad
 from trpo_np.comm import OneProcess
-from trpo_np.policies import MlpPolicy
+from trpo_np.policies import MlpLstmPolicy, MlpPolicy
 from trpo_np.pretrain import expert_arrays, generate_expert_data, imitate
 
 OBS = gymnasium.spaces.Box(-9, 9, (3,), np.float32)
@@ -285,11 +285,39 @@ def test_a_rank_with_more_data_makes_the_others_go_along():
     assert comm.sums == 3 + 1  # the batches, the held-out rows
 
 
-@pytest.mark.parametrize("n_epochs, learning_rate", [
-    (-1, 1e-3), (1.5, 1e-3), (1, 0.0), (1, np.inf), (1, np.nan)])
-def test_numbers_that_make_no_sense_are_named(n_epochs, learning_rate):
-    with pytest.raises(ValueError, match="n_epochs is .* and learning_rate .*; a number of passes"):
-        run(policy_on(), *demonstrations(4), n_epochs=n_epochs, learning_rate=learning_rate)
+@pytest.mark.parametrize("n_epochs", [-1, 1.5, "5", True, None])
+def test_a_number_of_passes_is_needed(n_epochs):
+    with pytest.raises(ValueError, match="n_epochs is .*; an integer of at least 0 is needed"):
+        imitate(policy_on(), *demonstrations(4), None, n_epochs, 1e-3, None, OneProcess())
+
+
+@pytest.mark.parametrize("learning_rate", [0.0, -1, np.inf, np.nan, "1", True, None])
+def test_a_learning_rate_is_a_positive_number(learning_rate):
+    with pytest.raises(ValueError, match="learning_rate is .*; a positive number is needed"):
+        imitate(policy_on(), *demonstrations(4), None, 1, learning_rate, None, OneProcess())
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("options", [dict(learning_rate=1e30), dict(scale=1e30)])
+def test_a_fit_that_is_not_finite_is_undone(options):
+    obs, actions = demonstrations(10)
+    box = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    policy = policy_on(box, "float32", normalize=True)
+    before = policy.params.flat.copy()
+    actions = actions[:, None].astype("f") * np.float32(options.pop("scale", 1))
+    with pytest.raises(ValueError, match="pretrain was undone: epoch . left numbers that are not finite"):
+        run(policy, obs, actions, n_epochs=3, **options)
+    np.testing.assert_array_equal(policy.params.flat, before)
+    assert policy.normalizer.count == 0 and (policy.normalizer.factor == 1).all()
+
+
+def test_one_episode_for_a_policy_with_memory_changes_nothing():
+    obs, actions = demonstrations(10)
+    policy = MlpLstmPolicy(OBS, ARMS, layers=[4], n_lstm=2, normalize=True).draw(np.random.default_rng(0))
+    for starts, sentence in ((None, "lack the array"), (np.arange(10) == 0, "hold one episode")):
+        with pytest.raises(ValueError, match=sentence):
+            run(policy, obs, actions, starts=starts)
+    assert policy.normalizer.count == 0
 
 
 # --- TRPO.pretrain ------------------------------------------------------------------------------------------
@@ -303,6 +331,12 @@ def test_losses_are_printed_every_so_many_epochs_and_at_the_end(capsys, interval
     lines = [line.split() for line in said.splitlines() if " epoch " in line]
     assert [int(line[3]) for line in lines] == epochs
     assert said.count("negative_log_likelihood") == said.count("held_out") == len(epochs)
+
+
+@pytest.mark.parametrize("wrong", [dict(n_epochs="5"), dict(learning_rate="1"), dict(val_interval="2")])
+def test_what_is_no_number_is_named(wrong):
+    with pytest.raises(ValueError, match=f"{min(wrong)} is '.'; .* is needed"):
+        TRPO("MlpPolicy", Shifted(), seed=0).pretrain((np.zeros((6, 3)), np.zeros((6, 2))), **wrong)
 
 
 def test_same_seed_same_bits():

@@ -223,6 +223,18 @@ def test_learning_from_indices_is_learning_from_one_hot_rows(cls, other, narrow,
     np.testing.assert_array_equal(loaded.distribution(obs)[0], model.policy.distribution(obs)[0])
 
 
+def test_minibatches_of_a_policy_with_memory_may_hold_no_index(narrow):
+    """There are fewer episodes, and fewer pieces of a segment, than batches."""
+    env = gym.vector.SyncVectorEnv([lambda: Draw(gs.Discrete(60), gs.Discrete(3))])
+    model = TRPO("MlpLstmPolicy", env, timesteps_per_batch=63, vf_batch_size=1, seed=0,
+                 policy_kwargs=dict(n_lstm=2, layers=[2]))
+    rows = np.arange(600)
+    data = dict(obs=rows % 60, actions=rows % 3, episode_starts=rows % 200 == 0)
+    before = model.policy.params.flat.copy()
+    assert (model.pretrain(data, n_epochs=1).policy.params.flat != before).any()
+    assert model.learn(63).updates == 1
+
+
 # --- actions ------------------------------------------------------------------------------------------------
 
 def test_only_wide_action_spaces_are_drawn_by_inverse_cdf():

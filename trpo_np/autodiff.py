@@ -148,6 +148,8 @@ def linearize(fun: Callable[..., Any], *xs: Any) -> "tuple[Floats, Linear]":
 
     Each x is an array or a Params. Of a Params, `fun` sees the names, push and pull the flat vector. `push`
     takes one tangent for each x; `pull` returns a tuple of cotangents (or the cotangent, if there is one x).
+    Arrays that they return may be read-only, or share memory with each other and with what came in: copy one
+    before you write to it. The flat vector of a Params is always new.
     """
     tape: list = []
     inputs = [{name: Var(array, tape) for name, array in x.items()} if isinstance(x, Params)
@@ -160,18 +162,20 @@ def linearize(fun: Callable[..., Any], *xs: Any) -> "tuple[Floats, Linear]":
     def push(*dxs):
         tangents: list = [None] * len(tape)
         for x, var, dx in zip(xs, inputs, dxs, strict=True):
+            dx = np.asarray(dx)
             if isinstance(x, Params):
                 for name, dx_name in x.like(dx).items():
                     tangents[var[name].slot] = dx_name
-            elif np.shape(dx) != var.shape:
-                raise ValueError(f"push: a tangent has shape {np.shape(dx)}, its input {var.shape}")
+            elif dx.shape != var.shape:
+                raise ValueError(f"push: a tangent has shape {dx.shape}, its input {var.shape}")
             else:
                 tangents[var.slot] = dx
         return _push_along(tape, tangents, out)
 
     def pull(g):
-        if np.shape(g) != shape:
-            raise ValueError(f"pull: the cotangent has shape {np.shape(g)}, the output {shape}")
+        g = np.asarray(g)
+        if g.shape != shape:
+            raise ValueError(f"pull: the cotangent has shape {g.shape}, the output {shape}")
         cotangents: list = [None] * len(tape)
         cotangents[out] = g
         _pull_along(tape, cotangents, out)
@@ -214,7 +218,10 @@ def _pull_along(tape: list, cotangents: list, out: int) -> None:
 
 
 def value_and_grad(fun: Callable[..., Any], x: Any) -> "tuple[np.floating[Any], Floats]":
-    """Return the value of a scalar function and its gradient, flat if `x` is a Params."""
+    """Return the value of a scalar function and its gradient, flat if `x` is a Params.
+
+    The gradient in an array may be read-only: copy it before you write to it.
+    """
     y: Any
     y, J = linearize(fun, x)
     if np.shape(y) != ():

@@ -228,7 +228,7 @@ class ByUniform(Distribution):
             u = low + (coarse[i] + 2.0**-24 * fine[i]) * (high - low)
             # nextafter: no rounding leads beyond the part's end
             actions[i] = np.searchsorted(total, np.minimum(u, np.nextafter(high, low)), "right")
-        return (actions - (ends - self.sizes)).reshape(*lead, *self.action_shape)
+        return (actions - (ends - self.sizes)).reshape((*lead, *self.action_shape))
 
 
 class WideCategorical(ByUniform, Categorical):
@@ -278,11 +278,11 @@ class Bernoulli(Additive):
         return self.settle(params + noise)
 
     def settle(self, x):
-        return (x > 0).astype(self.action_dtype).reshape(*x.shape[:-1], *self.action_shape)
+        return (x > 0).astype(self.action_dtype).reshape((*x.shape[:-1], *self.action_shape))
 
     def summary(self, params):
         """Probability of a 1 for each bit, (n, *shape)."""
-        return ops.sigmoid(params).reshape(*params.shape[:-1], *self.action_shape)
+        return ops.sigmoid(params).reshape((*params.shape[:-1], *self.action_shape))
 
 
 class DiagGaussian(Additive):
@@ -348,7 +348,7 @@ class DiagGaussian(Additive):
         return params[..., :self.dim]
 
     def settle(self, x):
-        return x if len(self.action_shape) == 1 else x.reshape(*x.shape[:-1], *self.action_shape)
+        return x if len(self.action_shape) == 1 else x.reshape((*x.shape[:-1], *self.action_shape))
 
     def std(self, params):
         """Standard deviations, shaped like the actions."""

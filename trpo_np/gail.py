@@ -29,7 +29,14 @@ class ExpertDataset(dict[str, Array]):
         data = read_expert_data(traj_data if expert_path is None else expert_path)
         if missing := {"obs", "actions", "episode_starts"} - data.keys():
             raise ValueError(f"the expert data lack the array {min(missing)!r}")
+        lengths = {name: len(np.atleast_1d(data[name])) for name in ("obs", "actions", "episode_starts")}
+        if len(set(lengths.values())) > 1:
+            given = ", ".join(f"{n} {name}" for name, n in lengths.items())
+            raise ValueError(f"the expert data hold {given}; as many of each are needed")
         begins, rows = np.flatnonzero(data["episode_starts"]), len(data["episode_starts"])
+        if traj_limitation != -1 and not len(begins):
+            raise ValueError("in the expert data no episode starts; to keep the first ones, episode_starts "
+                             "must be True at each one's first step")
         if 0 <= traj_limitation < len(begins):
             begins, rows = begins[:traj_limitation], begins[traj_limitation]
         super().__init__({name: data[name][:rows] for name in ("obs", "actions", "episode_starts")})

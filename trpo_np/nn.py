@@ -66,13 +66,18 @@ def maker(make: Callable[P, Layer]) -> Callable[P, Layer]:
     """
     @wraps(make)
     def call(*args: P.args, **kwargs: P.kwargs) -> Layer:
-        layer = make(*args, **kwargs)
-        # the caller may change a list
-        fixed: Any = [tuple(arg) if isinstance(arg, list) else arg for arg in args]
-        again = partial(call, *fixed, **kwargs)
+        again: Any = partial(call, *map(_fixed, args), **{name: _fixed(arg) for name, arg in kwargs.items()})
+        layer = make(*again.args, **again.keywords)
         layer.apply.made = layer.init, layer.takes_bytes, again  # type: ignore[attr-defined]
         return layer
     return call
+
+
+def _fixed(arg: Any) -> Any:
+    """Return an argument that the caller can no longer change, as a list, nor use up, as an iterator."""
+    if isinstance(arg, np.ndarray):
+        return arg.copy()
+    return tuple(arg) if isinstance(arg, Iterable) and not isinstance(arg, (str, tuple)) else arg
 
 
 def of_dense(apply: Callable[..., Any], layers: Any) -> Callable[..., Any]:

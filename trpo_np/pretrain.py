@@ -3,6 +3,7 @@
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from numbers import Real
 from typing import Any
 from zipfile import BadZipFile
 
@@ -15,6 +16,7 @@ from .files.archive import npz_path, write_archive
 from .optim import Adam
 from .policies.base import Policy
 from .policies.fast import warm_up
+from .settings import check_count
 from .types import Array, Path
 
 
@@ -113,30 +115,38 @@ def read_expert_data(dataset: Any) -> dict:
 def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: float,
             rng: np.random.Generator, comm, batch_size: int = 128,
             held_out: float = 0.3) -> Iterator[tuple[float, float]]:
-    """Fit the policy by Adam to the negative log-likelihood of an expert's actions.
+    """Fit the policy by Adam to the negative log-likelihood of an expert's actions, as the result is read.
 
-    Yield its mean over the training part and over the held-out part of the data after each epoch.
+    Yield its mean over the training part and over the held-out part of the data after each epoch. A
+    ValueError says what makes no sense, at once, or that the fit is not finite: the policy is then what it
+    was.
     """
+    check_count("n_epochs", n_epochs, 0)
+    number = isinstance(learning_rate, Real) and not isinstance(learning_rate, bool)
+    if not (number and 0 < learning_rate < np.inf):
+        raise ValueError(f"learning_rate is {learning_rate!r}; a positive number is needed")
+    if policy.demonstrations(obs, starts)[0] < 2:
+        raise ValueError("the expert data hold one episode; a policy with memory needs at least two, one of "
+                         "them to be held out")
+    return _epochs(policy, obs, actions, starts, n_epochs, learning_rate, rng, comm, batch_size, held_out)
+
+
+def _epochs(policy, obs, actions, starts, n_epochs, learning_rate, rng, comm, batch_size, held_out):
     comm.first_on_machine(lambda: warm_up(policy.kernel_files))
-    if not (isinstance(n_epochs, (int, np.integer)) and n_epochs >= 0 and 0 < learning_rate < np.inf):
-        raise ValueError(f"n_epochs is {n_epochs!r} and learning_rate {learning_rate!r}; a number of passes "
-                         "and a positive number are needed")
+    params = policy.policy_params
+    before = params.flat.copy(), {name: np.array(array) for name, array in policy.normalizer.arrays().items()}
     if policy.normalizer.count == 0:
         policy.normalizer.merge(obs, comm)
     number, pick = policy.demonstrations(policy.normalizer(obs), starts)
-    if number < 2:
-        raise ValueError("the expert data hold one episode; a policy with memory needs at least two, one of "
-                         "them to be held out")
     order = np.random.default_rng(0).permutation(number)  # on all ranks: none trains on held-out data
     test, train = np.split(order, [max(1, int(held_out * len(order)))])
-    params = policy.policy_params
     adam = Adam(params.flat.size, policy.dtype)
     batches = max(comm.gather(-(-len(pick(train)[1]) // batch_size)))  # the same number on all ranks
 
     def loss(p, inputs, rows):
         return -ops.sum(policy.dist.logp(policy.pi(p, inputs), actions[rows]))
 
-    for _ in range(n_epochs):
+    for epoch in range(1, n_epochs + 1):
         total = np.zeros(2)
         for chosen in np.array_split(rng.permutation(train), batches):
             inputs, rows = pick(chosen)
@@ -149,5 +159,12 @@ def imitate(policy: Policy, obs, actions, starts, n_epochs: int, learning_rate: 
             total += nll_and_count
         comm.align(params.flat)
         inputs, rows = pick(test)
-        held = comm.sum(np.array([loss(params, inputs, rows), len(rows)]))
+        lost = not all(np.isfinite(array).all() for array in (params.flat, adam.m, adam.v))
+        held = comm.sum(np.array([loss(params, inputs, rows), len(rows), lost]))
+        if held[2]:
+            params.flat[:] = before[0]
+            policy.normalizer.restore(before[1])
+            raise ValueError(f"pretrain was undone: epoch {epoch} left numbers that are not finite; a "
+                             f"learning_rate below {learning_rate:g} is needed, or an expert's actions and "
+                             "observations that are smaller")
         yield float(total[0] / total[1]), float(held[0] / held[1])

@@ -35,7 +35,7 @@ from .policies.base import Policy
 from .policies.fast import warm_up
 from .pretrain import expert_arrays, imitate
 from .rollout import Runner, Segment
-from .settings import FIELDS, FIXED, Scheduled, Settings, checked_seed
+from .settings import FIELDS, FIXED, Scheduled, Settings, check_count, checked_seed
 from .snapshot import Snapshot, all_or_nothing, state_of, take_up
 from .trust_region import fisher_operator
 from .types import Actions, File, Floats, Path
@@ -448,9 +448,12 @@ class TRPO(StableBaselines):
 
         dataset: a path, a dict with "obs" and "actions", or a pair (obs, actions), as made by
         `pretrain.generate_expert_data`. val_interval: epochs between the printed losses on the held-out 30 %
-        (with verbose=1; by default a tenth of the epochs).
+        (with verbose=1; by default a tenth of the epochs). If the fit is not finite, a ValueError says so,
+        and the model is what it was.
         """
         answer("pretrain", others)
+        if val_interval is not None:
+            check_count("val_interval", val_interval, 0)
         data, rng = expert_arrays(dataset, self.policy), self._rng(SHUFFLE, self.updates)
         losses = imitate(self.policy, *data, n_epochs, learning_rate, rng, self.comm)
         every = val_interval or max(1, n_epochs // 10)
@@ -541,7 +544,7 @@ class TRPO(StableBaselines):
         inputs, count = policy.sample_inputs(obs, state, mask)
         weights = np.full(count, 1 / self.comm.sum(count))
         product = fisher_operator(policy, params, inputs, weights, self.comm, damping)
-        out = damping * v
+        out = v.dtype.type(damping) * v
         out[:params.flat.size] = product(v[:params.flat.size])
         if not np.isfinite(out).all():
             raise ValueError(f"(F + damping) v is not finite in {v.dtype}: v holds numbers up to "

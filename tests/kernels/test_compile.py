@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from kernel_checks import NUMBA
 
-from trpo_np.kernels import act, compile
+from trpo_np.kernels import act, compile, image, scalar
 from trpo_np.policies import MlpLstmPolicy, MlpPolicy
+from trpo_np.policies.frames import Frames
 from trpo_np.spaces import Box, Discrete
 
 needs_numba = pytest.mark.skipif(not NUMBA, reason="numba is not installed")
@@ -56,6 +57,27 @@ def test_arrays_of_another_type_go_to_the_twin(doubled):
         assert doubled(np.ones((2, 3), dtype), 2) == "plain"
     for args in (np.ones((2, 3), "=f4"), 2.0), (np.ones(2, np.float32), np.float64(2)):
         assert doubled(*args) == "compiled"
+
+
+def test_a_number_for_which_a_loop_is_compiled_may_come_as_an_integer(monkeypatch):
+    """Compiled once more, in the middle of training, the loop would take as long as at first."""
+    monkeypatch.setattr(compile, "KERNELS", [])
+    kernel = compile.twin(lambda *_: "loop", lambda: (0, np.zeros((1, 1)), 0.5))(lambda *_: "plain")
+    kernel.compiled = lambda *args: [type(arg) for arg in args]
+    assert kernel(1, np.ones((2, 2)), 1) == kernel(1, np.ones((2, 2)), np.float64(1)) == [
+        int, np.ndarray, float]
+
+
+@needs_numba
+def test_training_compiles_nothing_once_more(rng):
+    """Neither for whole numbers nor for every other stack of frames."""
+    if not scalar.discounted_sum.is_compiled:
+        pytest.skip("nothing is compiled")
+    known = {kernel: len(kernel.compiled.signatures) for kernel in (scalar.discounted_sum, image.interleave)}
+    scalar.discounted_sum(np.ones((3, 2)), np.zeros((3, 2)), 1)
+    frames = Frames(rng.integers(0, 256, (6, 4, 4), dtype=np.uint8), rng.integers(0, 6, (10, 2)))
+    np.testing.assert_array_equal(np.asarray(frames[::2]), np.asarray(frames)[::2])
+    assert {kernel: len(kernel.compiled.signatures) for kernel in known} == known
 
 
 def test_a_kernel_without_a_twin_is_its_loop_until_it_is_compiled(monkeypatch):

@@ -151,6 +151,13 @@ def test_what_does_not_fit_is_named(name):
     shapes = r"inputs of width 3 need wx \(3, 4h\) and wh \(h, 4h\), not \(4, 20\) and \(5, 20\)"
     with pytest.raises(ValueError, match=shapes):
         op(x[..., :3], starts, state, *weights)
+    with pytest.raises(ValueError, match=r"x has shape \(3, 4\); T steps of n sequences, \(T, n, k\), are"):
+        op(x[0], starts, state, *weights)
+    for i, weight in enumerate(weights):
+        if weight.ndim == 1:
+            wrong = [*weights[:i], weight[:1], *weights[i + 1:]]
+            with pytest.raises(ValueError, match=rf"has shape \(1,\); 5 cells need \({len(weight)},\)"):
+                op(x, starts, state, *wrong)
     with pytest.raises(ValueError, match=r"starts has shape \(7, 2\); 7 steps of 3 sequences need \(7, 3\)"):
         op(x, starts[:, :2], state, *weights)
     with pytest.raises(ValueError, match=r"starts has shape \(3, 7\); 7 steps of 3 sequences need \(7, 3\)"):

@@ -49,6 +49,16 @@ def test_fused_in_float32_is_composed_in_float64(widths, rows, in_place, monkeyp
             np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-4 * rows)
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.float64, bool])
+def test_tangents_of_any_type_are_pushed(dtype, rng):
+    x, weights = arrays(rng, 5, (3, 4, 2))
+    weights = [w.astype("f") for w in weights]
+    _, J = linearize(lambda *w: tanh_layers(x.astype("f"), *w), *weights)
+    dws = [rng.integers(2, size=w.shape) for w in weights]
+    want = J.push(*(dw.astype("f") for dw in dws))
+    np.testing.assert_allclose(J.push(*(dw.astype(dtype) for dw in dws)), want, rtol=1e-5, atol=1e-6)
+
+
 def test_it_is_composed_where_not_all_of_it_can_be_fused(monkeypatch, rng):
     """Of observations that are traced, of some weights that are not, of mixed types."""
     class NotToBeCalled:

@@ -210,6 +210,10 @@ def test_a_mask_forgets_for_those_who_start():
     (np.zeros((3, H)), None, r"the state has shape \(3, 5\)"),
     (np.zeros(2 * H), None, r"the state has shape \(10,\)"),
     (np.full((3, 2 * H), np.nan), None, "the state holds numbers that are not finite"),
+    (np.zeros((3, 2 * H), complex), None, "the state has type complex128; real numbers are needed"),
+    (np.full((3, 2 * H), None), None, "the state has type object; real numbers are needed"),
+    (None, ["a", "b", ""], "the mask has type <U1; real numbers are needed"),
+    (None, [np.nan, 0, 1], "the mask holds nan; True where an episode starts, else False, is needed"),
     (None, [True, False], r"the mask has shape \(2,\); one for each observation, \(3,\), is needed"),
     (np.zeros((3, 2 * H)), True, r"the mask has shape \(1,\); one for each observation, \(3,\), is needed"),
 ])
@@ -218,6 +222,12 @@ def test_states_and_masks_that_do_not_fit(state, mask, message):
     for call in (policy.predict, policy.action_probability, policy.sample_inputs):
         with pytest.raises(ValueError, match=message):
             call(obs[0], state, mask)
+
+
+@pytest.mark.parametrize("lead", [(0,), (0, 2), (2, 0)])
+def test_a_batch_of_nothing_is_no_sample(lead):
+    with pytest.raises(ValueError, match="the batch holds no observation; at least one is needed"):
+        make().sample_inputs(np.zeros((*lead, *OBS.shape), np.float32))
 
 
 def test_probabilities_follow_the_state():

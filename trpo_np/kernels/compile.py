@@ -2,8 +2,9 @@
 
 A kernel is called like a function. It runs its NumPy twin until `compile_all` has compiled its loop, and for
 good where numba is not installed or TRPO_NP_NUMBA=0 is set. Arrays of another type than the loop's always go
-to the twin. `TRPO.learn` calls `compile_all`: compiling takes seconds, once on a machine; loading from
-numba's cache takes tenths of a second. At import nothing is compiled, and numba is not loaded.
+to the twin; to a kernel without one, callers give arrays of the loop's types alone. `TRPO.learn` calls
+`compile_all`: compiling takes seconds, once on a machine; loading from numba's cache takes tenths of a
+second. At import nothing is compiled, and numba is not loaded.
 """
 
 import os
@@ -21,12 +22,15 @@ class Kernel:
     """A loop that numba can compile, and its twin: a NumPy function that computes the same.
 
     Each of `examples` returns arguments to compile the loop for. Arrays of other types than those of the
-    first go to the twin.
+    first go to the twin. Where there is none, `plain` is the loop itself: plain Python, but for the helpers
+    that it calls, which once compiled take the loop's types alone.
     """
 
     def __init__(self, loop: Callable, plain: Callable, *examples: Callable):
         self.loop, self.plain, self.examples = loop, plain, examples
-        self.dtypes = [(i, a.dtype) for i, a in enumerate(examples[0]()) if hasattr(a, "dtype") and a.ndim]
+        first = list(enumerate(examples[0]()))
+        self.dtypes = [(i, a.dtype) for i, a in first if hasattr(a, "dtype") and a.ndim]
+        self.floats = [i for i, a in first if type(a) is float]
         self.compiled: Callable | None = None
         self.__name__, self.__doc__ = plain.__name__, plain.__doc__
         KERNELS.append(self)
@@ -37,6 +41,8 @@ class Kernel:
         for i, dtype in self.dtypes:
             if args[i].dtype is not dtype and args[i].dtype != dtype:
                 return self.plain(*args)
+        for i in self.floats:  # of an int, numba would compile the loop once more
+            args = (*args[:i], float(args[i]), *args[i + 1:])
         return self.compiled(*args)
 
     @property
@@ -88,7 +94,8 @@ def available() -> bool:
 
 
 def compile_all(files: Container[str] | None = None) -> bool:
-    """Compile the kernels of these files, by default of all, once in a process; return whether numba is used.
+    """Compile the kernels of these files, by default of all that are imported, once in a process; return
+    whether numba is used.
 
     `files` are names of this wing's files; `Policy.kernel_files` are those that a policy needs. If compiling
     takes long, a line on the terminal says so; loading what another process has compiled is silent.

@@ -198,7 +198,7 @@ def _sum_rows(index, w):
 def _sum_rows_w(y, index, w):
     def pull(g):
         out, g = np.zeros(w.shape, g.dtype), g.reshape(-1, w.shape[1])
-        for places in index.reshape(len(g), -1).T:
+        for places in index.reshape(-1, index.shape[-1]).T:
             order = np.argsort(places, kind="stable")
             named, first = np.unique(places[order], return_index=True)
             out[named] += np.add.reduceat(g[order], first, axis=0) if len(g) else g
@@ -229,7 +229,8 @@ def _take_along_axis(x, index, axis=-1):
 
 
 def _take_along_axis_x(y, x, index, axis=-1):
-    grid = list(np.ogrid[tuple(slice(n) for n in index.shape)])
+    places = np.ogrid[tuple(slice(n) for n in y.shape)]
+    grid = [np.minimum(place, n - 1) for place, n in zip(places, x.shape)]  # of an axis of 1 the first
     grid[axis] = index
 
     def pull(g):

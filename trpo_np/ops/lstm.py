@@ -88,10 +88,16 @@ def lnlstm(x, starts, state, wx, gain_x, bias_x, wh, gain_h, bias_h, b, gain_c, 
 
 def _checked(v, starts, state):
     """Return starts, state and the type of the result; refuse what does not fit."""
+    if v.x.ndim != 3:
+        raise ValueError(f"lstm: x has shape {v.x.shape}; T steps of n sequences, (T, n, k), are needed")
     (steps, n, k), cells = v.x.shape, v.wh.shape[0]
     if v.wx.shape != (k, 4 * cells) or v.wh.shape != (cells, 4 * cells):
         raise ValueError(f"lstm: inputs of width {k} need wx ({k}, 4h) and wh (h, 4h), "
                          f"not {v.wx.shape} and {v.wh.shape}")
+    for name, vector in zip(v._fields, v):
+        size = cells if name.endswith("_c") else 4 * cells
+        if name not in ("x", "wx", "wh") and vector.shape != (size,):
+            raise ValueError(f"lstm: {name} has shape {vector.shape}; {cells} cells need ({size},)")
     if np.shape(starts) != (steps, n):
         raise ValueError(f"lstm: starts has shape {np.shape(starts)}; {steps} steps of {n} sequences need "
                          f"({steps}, {n})")

@@ -53,7 +53,8 @@ def _linear(flat, widths, x, hs, weights) -> Linear:
         nonlocal jac
         if pays and not len(jac):  # the first push of about ten, which conjugate gradient asks for
             jac = mlp.jacobian(flat, widths, x, hs, blas.small())
-        return mlp.push(flat, widths, x, hs, jac, np.concatenate([dw.ravel() for dw in dws]), blas.small())
+        dflat = np.concatenate([dw.ravel() for dw in dws], dtype=np.float32)  # the one type that it takes
+        return mlp.push(flat, widths, x, hs, jac, dflat, blas.small())
 
     def pull(g):
         gflat = mlp.pull(flat, widths, x, hs, jac, np.require(g, np.float32, "CW"), blas.small())

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 LARGEST_BLOCK = 8_000_000  # 64 MB in float64
+NO_OBSERVATION = "the batch holds no observation; at least one is needed"
 
 
 class Values(NamedTuple):
@@ -363,8 +364,16 @@ class Policy:
         return [(inputs[cut], cut) for cut in cuts]
 
     def thin(self, inputs, weights, k: int) -> tuple[Any, np.ndarray]:
-        """Take every k-th sample, for the curvature."""
-        return inputs[::k], weights[::k]
+        """Take one of each k samples, for the curvature: any one, but always the same.
+
+        Every k-th would leave environments out where k and their number have a common divisor.
+        """
+        if k == 1:
+            return inputs, weights
+        n = len(weights)
+        firsts = np.arange(0, n, k)
+        rows = np.minimum(firsts + np.random.default_rng(0).integers(k, size=len(firsts)), n - 1)
+        return inputs[rows], weights[rows]
 
     def segment_values(self, x, seg: Any, last, final) -> Values:
         """Return V of a segment's normalised observations x (T, n, width), of those after it, `last` (n,
@@ -431,7 +440,7 @@ class Policy:
         """Return the input of `pi` for observations that are not from a rollout, and their number."""
         x, _ = self.observe(obs)
         if not len(x):
-            raise ValueError("the batch holds no observation; at least one is needed")
+            raise ValueError(NO_OBSERVATION)
         return x, len(x)
 
     def observe(self, obs: Any) -> tuple[np.ndarray, bool]:

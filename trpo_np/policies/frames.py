@@ -37,7 +37,7 @@ class Frames:
 
     def __array__(self, dtype=None, copy=None):
         m, h, w = self.planes.shape
-        index = self.index.reshape(-1, self.shape[-1])
+        index = np.ascontiguousarray(self.index.reshape(-1, self.shape[-1]))  # as the kernel is compiled for
         images = image.interleave(self.planes.reshape(m, h * w), index).reshape(self.shape)
         return images.astype(dtype or np.uint8, copy=False)
 

@@ -16,7 +16,7 @@ from ..nn import listed, parse_net_arch
 from ..promises import declared
 from ..types import Actions, Floats, Value, Weights
 from . import fast
-from .base import LARGEST_BLOCK, Policy, Values
+from .base import LARGEST_BLOCK, NO_OBSERVATION, Policy, Values
 
 
 class Sequence(NamedTuple):
@@ -315,6 +315,8 @@ class RecurrentPolicy(Policy):
         start.
         """
         lead = leading_axes(self.observation_space, obs)
+        if 0 in lead:
+            raise ValueError(NO_OBSERVATION)
         if len(lead) < 2:
             x, _ = self.observe(obs)
             seq = self._sequence(x[None], state, None if mask is None else np.reshape(mask, (1, -1)))
@@ -338,10 +340,20 @@ class RecurrentPolicy(Policy):
             if steps == 1:
                 needed, given = f"({n},)", f"({starts.size},)"
             raise ValueError(f"the mask has shape {given}; one for each observation, {needed}, is needed")
-        state = np.asarray(state).astype(self.dtype)
+        state = _numbers(state, "state").astype(self.dtype)
         if not np.isfinite(state).all():
             raise ValueError("the state holds numbers that are not finite")
+        if starts.dtype != bool and np.isnan(_numbers(starts, "mask")).any():
+            raise ValueError("the mask holds nan; True where an episode starts, else False, is needed")
         return Sequence(x, starts.astype(bool), state)
+
+
+def _numbers(given: Any, name: str) -> np.ndarray:
+    """Return what is given as an array; raise ValueError unless it holds real numbers."""
+    array = np.asarray(given)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"the {name} has type {array.dtype}; real numbers are needed")
+    return array
 
 
 class MlpLstmPolicy(RecurrentPolicy):
