@@ -28,28 +28,33 @@ _CLASSIC: dict[str, Any] = dict(
     cg_iters=10, cg_damping=1e-3, fvp_subsample=1, linesearch_shrink=0.8,
     vf_stepsize=LinearSchedule(1e-3, 1e-4), vf_iters=20)
 
-# 100,000 steps are few: twice as many updates, each with as many steps of the critic; short steps at the end.
-_SHORT: dict[str, Any] = _CONTROL | dict(timesteps_per_batch=1024, vf_iters=20,
+# 100,000 steps are few: twice as many updates, each with as many steps of the critic and with the samples of
+# the batch before; short steps at the end.
+_SHORT: dict[str, Any] = _CONTROL | dict(timesteps_per_batch=1024, vf_iters=20, sample_reuse=2,
                                          max_kl=LinearSchedule(0.04, 0.001))
 
 # The settings of single environments, by their names without a version. An arm that reaches for a point looks
 # a second ahead; Hopper and Humanoid, in whole episodes, learn from each batch alike, Humanoid, which falls
 # within seconds, by long steps and a slow critic; Swimmer needs a long horizon, and a first policy that tries
-# more, as does a flag on a mountain that only few episodes see.
+# more, as does a flag on a mountain that only few episodes see. Landers have few steps, and Swimmer decides
+# on its gait early: their samples count twice.
 _TUNED: dict[str, dict[str, Any]] = {
     "Acrobot": _SHORT,
     "CartPole": _CLASSIC,
     "Hopper": _CONTROL | dict(lam=0.95, max_kl=LinearSchedule(0.02, 0.01), scale_steps=False, restarts=0.0),
     "Humanoid": _CONTROL | dict(gamma=0.99, lam=0.85, max_kl=LinearSchedule(0.1, 0.05), scale_steps=False,
                                 restarts=0.0, vf_stepsize=1e-4),
-    "LunarLanderContinuous": _CONTROL | dict(gamma=0.99, lam=0.95, max_kl=LinearSchedule(0.02, 0.002),
-                                             vf_iters=20, restarts=0.0, policy_kwargs=dict(log_std_init=0.0)),
+    "LunarLander": _CONTROL | dict(timesteps_per_batch=1024, max_kl=LinearSchedule(0.03, 0.007),
+                                   sample_reuse=2),
+    "LunarLanderContinuous": _CONTROL | dict(
+        gamma=0.99, lam=0.95, max_kl=LinearSchedule(0.02, 0.001), vf_iters=20, sample_reuse=2, restarts=0.0,
+        policy_kwargs=dict(log_std_init=0.0)),
     "MountainCar": _SHORT | dict(restarts=0.0),
     "MountainCarContinuous": _CONTROL | dict(restarts=0.0, policy_kwargs=dict(log_std_init=0.5)),
     "Pendulum": _SHORT,
     "Reacher": _CONTROL | dict(gamma=0.95, lam=0.95, max_kl=LinearSchedule(0.03, 0.001), restarts=0.0),
     "Swimmer": _CONTROL | dict(gamma=0.9999, lam=0.99, max_kl=0.01, cg_iters=25, vf_iters=20, restarts=0.0,
-                               policy_kwargs=dict(log_std_init=0.0)),
+                               sample_reuse=2, fvp_subsample=2, policy_kwargs=dict(log_std_init=0.0)),
 }
 
 _BASELINES: dict[str, Any] = dict(
