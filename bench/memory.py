@@ -98,10 +98,11 @@ TASKS = {
                       normalize_observations=True, policy_kwargs=dict(n_lstm=64, layers=[64]))),
     "pendulum": (lambda: Hidden("Pendulum-v1", [0, 1]), 100_000, -200, 4,
                  dict(max_kl=[0.05, 0.002], cg_damping=0.01, gamma=0.95, lam=0.9, vf_stepsize=[3e-3, 3e-4],
-                      vf_iters=20, vf_batch_size=64, normalize_rewards=True,
+                      vf_iters=20, vf_batch_size=64, sample_reuse=2, normalize_rewards=True,
                       policy_kwargs=dict(n_lstm=64, layers=[64], log_std_init=1.0))),
     "tmaze 10": (lambda: TMaze(10), 50_000, 1.0, 8, MAZE),
-    "tmaze 20": (lambda: TMaze(20), 100_000, 1.0, 8, MAZE | EXPLORE | dict(entcoeff=[0.02, 0])),
+    "tmaze 20": (lambda: TMaze(20), 100_000, 1.0, 8,
+                 MAZE | EXPLORE | dict(entcoeff=[0.02, 0], sample_reuse=2)),
     # the KL is a mean over all steps, but only one step in 51 decides: its own KL could be 51 times as large
     "tmaze 50": (lambda: TMaze(50), 500_000, 1.0, 8,
                  MAZE | EXPLORE | dict(policy="MlpLnLstmPolicy", max_kl=[0.005, 0.001], entcoeff=[0.01, 0])),
