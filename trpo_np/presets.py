@@ -36,8 +36,8 @@ _SHORT: dict[str, Any] = _CONTROL | dict(timesteps_per_batch=1024, vf_iters=20, 
 # The settings of single environments, by their names without a version. An arm that reaches for a point looks
 # a second ahead; Hopper and Humanoid, in whole episodes, learn from each batch alike, Humanoid, which falls
 # within seconds, by long steps and a slow critic; Swimmer needs a long horizon, and a first policy that tries
-# more, as does a flag on a mountain that only few episodes see. Where steps are few, or a fall costs much,
-# samples count twice.
+# more, as does a flag on a mountain that only few episodes see. Where steps are few, where a fall costs much
+# and where two gaits must be told apart, samples count twice.
 _TUNED: dict[str, dict[str, Any]] = {
     "Acrobot": _SHORT,
     "CartPole": _CLASSIC,
@@ -53,8 +53,9 @@ _TUNED: dict[str, dict[str, Any]] = {
     "MountainCarContinuous": _CONTROL | dict(restarts=0.0, policy_kwargs=dict(log_std_init=0.5)),
     "Pendulum": _SHORT,
     "Reacher": _CONTROL | dict(gamma=0.95, lam=0.95, max_kl=LinearSchedule(0.03, 0.001), restarts=0.0),
-    "Swimmer": _CONTROL | dict(gamma=0.9999, lam=0.99, max_kl=0.01, cg_iters=25, vf_iters=20, restarts=0.0,
-                               policy_kwargs=dict(log_std_init=0.0)),
+    "Swimmer": _CONTROL | dict(
+        timesteps_per_batch=4096, gamma=0.9999, lam=0.99, max_kl=0.01, cg_iters=25, vf_iters=20,
+        sample_reuse=2, restarts=0.0, policy_kwargs=dict(log_std_init=0.0)),
     "Walker2d": _CONTROL | dict(sample_reuse=2),
 }
 
