@@ -101,8 +101,7 @@ TASKS = {
                       vf_iters=20, vf_batch_size=64, sample_reuse=2, normalize_rewards=True,
                       policy_kwargs=dict(n_lstm=64, layers=[64], log_std_init=1.0))),
     "tmaze 10": (lambda: TMaze(10), 50_000, 1.0, 8, MAZE),
-    "tmaze 20": (lambda: TMaze(20), 100_000, 1.0, 8,
-                 MAZE | EXPLORE | dict(entcoeff=[0.02, 0], sample_reuse=2)),
+    "tmaze 20": (lambda: TMaze(20), 100_000, 1.0, 8, MAZE | EXPLORE | dict(entcoeff=[0.02, 0])),
     # the KL is a mean over all steps, but only one step in 51 decides: its own KL could be 51 times as large
     "tmaze 50": (lambda: TMaze(50), 500_000, 1.0, 8,
                  MAZE | EXPLORE | dict(policy="MlpLnLstmPolicy", max_kl=[0.005, 0.001], entcoeff=[0.01, 0])),

@@ -19,6 +19,7 @@ from trpo_np.files.archive import FileError
 from trpo_np.normalize import RewardNormalizer, UsualSpread
 from trpo_np.policies.frames import Recorder, side_by_side
 from trpo_np.rollout import Runner, advantages
+from trpo_np.snapshot import end_what_no_file_holds
 
 SETTINGS = replace(SETTINGS, fvp_subsample=1, cg_iters=3)  # more would multiply the rounding
 TWICE = replace(SETTINGS, sample_reuse=2)
@@ -156,16 +157,30 @@ def test_steps_scale_with_the_spread_of_new_advantages(policy, normalize):
 def test_only_new_rewards_count_in_the_statistics(policy):
     new, old = make_segment(policy), make_segment(policy, 1)
     old.rewards *= 100
-    alone, both = RewardNormalizer(True), RewardNormalizer(True)
-    results = []
+    alone, both, seen = RewardNormalizer(True), RewardNormalizer(True), []
+    spy = pytest.MonkeyPatch()
+    spy.setattr(update, "advantages", lambda *args: seen.append(args[0]) or advantages(*args))
     for normalizer, seg in ((alone, new), (both, reuse.beside(new, [old]))):
         normalizer.restart(ENVS)
+        values = policy.segment_values(update.observe(policy, seg).x, seg, *update.observe(policy, seg)[1:])
         for _ in range(2):
-            results.append(normalizer(seg.rewards, seg.terminated | seg.truncated, seg.valid, 0.9, ONE))
+            update.advantage(seg, values, SETTINGS, normalizer, ONE)
+    spy.undo()
     assert alone.moments.m2.tobytes() == both.moments.m2.tobytes()
     assert alone.sums.tobytes() == both.sums.tobytes()
-    np.testing.assert_array_equal(results[3][:, :ENVS], results[1])
-    np.testing.assert_allclose(results[3][:, ENVS:], np.clip(old.rewards / both.moments.unit[0], -10, 10))
+    np.testing.assert_array_equal(seen[3][:, :ENVS], seen[1])
+    np.testing.assert_allclose(seen[3][:, ENVS:], np.clip(old.rewards / both.moments.unit[0], -10, 10))
+
+
+def test_the_explained_variance_is_that_of_new_targets(policy):
+    new, old = make_segment(policy), make_segment(policy, 1)
+    reuse.importance(policy, old, [])
+    later = moved(policy, size=0.1)
+    seen = update.observe(later, new)
+    values = later.segment_values(seen.x, new, seen.last, seen.final)
+    alone = update.advantage(new, values, TWICE, no_scaling(), ONE, np.ones((STEPS, ENVS)))
+    stats = improve(later, new, TWICE, [old])
+    assert stats["explained_variance"] == pytest.approx(alone.explained_variance)
 
 
 # --- updates ------------------------------------------------------------------------------------------------
@@ -243,6 +258,7 @@ def test_a_model_keeps_as_many_batches_as_it_needs():
     assert [len(seg.obs) for seg in model.runner.earlier] == [8]
     model.sample_reuse = 1
     assert np.isfinite(model.learn(8, reset_num_timesteps=False).policy.params.flat).all()
+    assert not model.runner.earlier
     model.sample_reuse = 2
     model.learn(8)  # new episodes: what came before is forgotten
     assert [len(seg.obs) for seg in model.runner.earlier] == [8]
@@ -297,8 +313,11 @@ def test_a_file_with_strange_samples_says_so(tmp_path):
                    logp=good["logp"] * np.nan, valid=good["valid"] * 1, memory={"pi": 1},
                    final=[(99, 0, np.zeros(4))])
     cases = [good | {name: value} for name, value in changes.items()]
-    for bad in [*cases, [1], good | {"final": [3]}, dict(list(good.items())[1:])]:
-        model.runner.state = lambda bad=bad: Runner.state(model.runner) | {"earlier": [bad]}
+    row = np.zeros(4, np.float32)
+    cases += [good | {"final": final} for final in (5, [3], [(1.0, 0, row)], [(0, 0, row * np.nan)])]
+    cases += [good | {"actions": good["actions"] + 99}, [1], dict(list(good.items())[1:])]
+    for bad in [*([case] for case in cases), 5, None]:
+        model.runner.state = lambda bad=bad: Runner.state(model.runner) | {"earlier": bad}
         path = model.save(tmp_path / "bad")
         with pytest.raises(FileError, match="training/running"):
             TRPO.load(path, cartpoles())
@@ -310,3 +329,11 @@ def test_a_file_with_strange_samples_says_so(tmp_path):
 def test_how_often_a_sample_counts_is_an_integer_of_at_least_one(value):
     with pytest.raises(ValueError, match="sample_reuse is .*; an integer of at least 1 is needed"):
         TRPO("MlpPolicy", Toy(), sample_reuse=value)
+
+
+def test_samples_too_large_for_a_file_are_named(tmp_path):
+    """The episodes then end at checkpoints; the environment is not to blame."""
+    model = TRPO("MlpPolicy", Toy(), timesteps_per_batch=16, sample_reuse=2, seed=0).learn(32)
+    model.runner.earlier[0].obs = np.zeros((1, 3, 2**22), np.float32)
+    with pytest.warns(UserWarning, match="samples that count again .* hold something that takes more"):
+        end_what_no_file_holds(model, 16)

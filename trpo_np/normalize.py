@@ -214,15 +214,20 @@ class RewardNormalizer:
         """Take a segment's rewards (T, n) into the statistics and return them scaled.
 
         Sums are discounted by `gamma` and begin anew after an episode's end; rows that are not `valid` do not
-        count. To the right of the n environments may stand earlier segments: their rewards are only scaled.
+        count.
         """
         if not self.enabled:
             return rewards
-        n = len(self.sums)
-        sums = np.empty((len(rewards), n))
+        sums = np.empty_like(rewards)
         for t in range(len(rewards)):
-            self.sums = rewards[t, :n] + gamma * self.sums
+            self.sums = rewards[t] + gamma * self.sums
             sums[t] = self.sums
-            self.sums = np.where(done[t, :n] | ~valid[t, :n], 0.0, self.sums)
-        self.moments.merge(sums[valid[:, :n]][:, None], comm)
+            self.sums = np.where(done[t] | ~valid[t], 0.0, self.sums)
+        self.moments.merge(sums[valid][:, None], comm)
+        return self.scaled(rewards)
+
+    def scaled(self, rewards: np.ndarray) -> np.ndarray:
+        """Return rewards as they are scaled now."""
+        if not self.enabled:
+            return rewards
         return np.clip(rewards / self.moments.unit[0], -self.clip, self.clip)

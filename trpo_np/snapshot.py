@@ -83,10 +83,21 @@ def episodes_of(model: Any) -> bytes | None:
         return model.held
     if model.comm.size > 1:
         raise NoState("there are several ranks, and only one of them saves")
+    state = {**model.runner.state(), "sums": np.array(model.reward_normalizer.sums)}
     try:
-        return pack({**model.runner.state(), "sums": np.array(model.reward_normalizer.sums)})
+        return pack(state)
     except NotPlain as error:
+        if "earlier" in state and _is_plain({name: state[name] for name in state if name != "earlier"}):
+            raise NoState(f"the samples that count again (sample_reuse) hold {error}") from None
         raise NoState(f"there is {error} in what it says of its state") from None
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        pack(value)
+    except NotPlain:
+        return False
+    return True
 
 
 def take_up(model: Any, held: bytes) -> None:

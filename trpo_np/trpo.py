@@ -81,8 +81,8 @@ class TRPO(StableBaselines):
     scale_steps: shorten the step where a batch's advantages spread less than usual. Else each step is as long
         as max_kl allows, also after a batch in which nothing went wrong, and that one follows noise.
     sample_reuse: in how many updates a sample counts: 2 takes the batch before in again, weighted by how
-        likely its actions are now. It pays where steps are few, with batches of half the size; an update
-        takes as many times as long.
+        likely its actions are now. It pays where steps are few; an update takes as many times as long. New
+        episodes (a new `learn`, a checkpoint that ends episodes) begin without earlier samples.
     bootstrap_truncated: value the state in which a time limit cut an episode; False treats it as an end, as
         stable-baselines does.
     policy_kwargs: arguments of the policy class, such as net_arch; see trpo_np.policies.Policy.
@@ -426,15 +426,15 @@ class TRPO(StableBaselines):
         remaining: the progress that schedules see, 1 at the start of training, 0 at its end. All ranks call
         this, each with its own segment.
         """
-        again = self.settings.sample_reuse - 1
-        earlier = [old for old in self.runner.earlier[:again] if len(old.obs) == len(segment.obs)
-                   ] if again else []
+        again, runner = self.settings.sample_reuse - 1, vars(self).get("runner")
+        known = runner.earlier[:again] if runner else []
+        earlier = [old for old in known if len(old.obs) == len(segment.obs)]
         stats, memory = improve(
             self.policy, self.adam, self.reward_normalizer, self.usual_spread, segment,
             self.settings.for_rank(self.comm.size), remaining, self._rng(SHUFFLE, self.updates + 1),
             self.comm, earlier)
-        if again:
-            self.runner.earlier = [segment, *earlier][:again]
+        if runner:
+            runner.earlier = [segment, *earlier][:again]
         self.updates, self.failures = self.updates + 1, 0
         if "no_update" not in stats:
             self.skipped_updates += not stats["step_fraction"]

@@ -37,7 +37,7 @@ class Goals(NamedTuple):
     weights: np.ndarray         # (T, n), of the policy's samples
     spread: float               # of new samples' advantages, before they are normalised
     samples: float              # the weights' sum over all ranks
-    explained_variance: float   # of the targets, by the critic before it is fitted: 1 is perfect, 0 useless
+    explained_variance: float   # of new targets, by the critic before it is fitted: 1 is perfect, 0 useless
 
 
 def improve(policy: Policy, adam: Adam, reward_normalizer: RewardNormalizer, usual: UsualSpread,
@@ -103,12 +103,15 @@ def advantage(seg: Segment, values: Values, settings: Settings, reward_normalize
     s, valid = settings, seg.valid
     weights = valid if ratio is None else valid * ratio
     rewards = np.clip(seg.rewards, -1, 1) if s.clip_rewards else seg.rewards
-    rewards = reward_normalizer(rewards, seg.terminated | seg.truncated, valid, s.gamma, comm)
+    done, new = seg.terminated | seg.truncated, slice(seg.new)
+    scaled = reward_normalizer(rewards[:, new], done[:, new], valid[:, new], s.gamma, comm)
+    if seg.new:  # the others are in the statistics already
+        scaled = np.concatenate([scaled, reward_normalizer.scaled(rewards[:, seg.new:])], axis=1)
     final = np.zeros(valid.shape)
     if seg.final and s.bootstrap_truncated:
         t, i, _ = zip(*seg.final)
         final[t, i] = values.final
-    adv, targets = advantages(rewards, values.steps, values.last, final, seg.terminated, seg.truncated,
+    adv, targets = advantages(scaled, values.steps, values.last, final, seg.terminated, seg.truncated,
                               s.gamma, s.lam, ratio)
     count, *sums = comm.sum(np.array([weights.sum(), (weights * adv)[valid].sum(),
                                       (weights * targets)[valid].sum()]))
@@ -121,9 +124,9 @@ def advantage(seg: Segment, values: Values, settings: Settings, reward_normalize
         # advantages that are equal but for the rounding of values are no reason to move
         rounding = 4 * np.finfo(values.steps.dtype).eps * (np.abs(sums).sum() / count + target_spread)
         adv = np.zeros_like(adv) if adv_spread <= rounding else centred[0] / adv_spread
+    if ratio is not None:  # of new ones alone: the critic has been fitted to the others
+        adv_spread, target_spread = (spread(array[:, new][valid[:, new]], comm) for array in centred)
     explained = 1 - float((adv_spread / target_spread) ** 2) if target_spread > 0 else math.nan
-    if ratio is not None:  # the critic has been fitted to the earlier ones
-        adv_spread = spread(centred[0][:, :seg.new][valid[:, :seg.new]], comm)
     return Goals(adv, targets, weights, float(adv_spread), count, explained)
 
 

@@ -142,7 +142,8 @@ def _check_running(held: bytes, policy: Any) -> None:
     needed = {"obs": (n, *policy.observation_space.rows), **dict.fromkeys(alike, (n,))}
     kinds = {"starts": "b", "whole": "b", "lengths": "i"}
     _check_arrays(state, needed, kinds, n, policy)
-    for samples in state.get("earlier", []):
+    earlier = state.get("earlier", [])
+    for samples in earlier if isinstance(earlier, list) else [earlier]:
         _check_samples(samples, n, policy)
 
 
@@ -170,10 +171,17 @@ def _check_samples(samples: Any, n: int, policy: Any) -> None:
     needed |= {"obs": (steps, n, *rows), "last_obs": (n, *rows),
                "actions": (steps, n, *policy.dist.action_shape)}
     _check_arrays(samples, needed, dict.fromkeys(switches, "b"), n, policy)
-    for item in samples["final"]:
-        t, i, row = item if isinstance(item, tuple) and len(item) == 3 else (-1, -1, None)
-        if not (t in range(steps) and i in range(n) and isinstance(row, np.ndarray) and row.shape == rows):
+    final = samples["final"] if isinstance(samples["final"], list) else [None]
+    for item in final:
+        t, i, row = item if isinstance(item, tuple) and len(item) == 3 else (None, None, None)
+        fits = type(t) is type(i) is int and t in range(steps) and i in range(n)
+        if not (fits and isinstance(row, np.ndarray) and row.shape == rows and row.dtype.kind in "fiu"
+                and np.isfinite(row).all()):
             raise FileError("training/running: samples' last observations do not fit")
+    try:  # an action that there is none has no probability
+        policy.dist.logp(np.zeros((steps, n, policy.dist.size)), samples["actions"])
+    except (IndexError, ValueError, TypeError):
+        raise FileError("training/running: samples' actions do not fit") from None
 
 
 def _is_episode(item: Any) -> bool:
