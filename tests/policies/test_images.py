@@ -406,15 +406,6 @@ def test_frames_keep_the_axes_of_an_image(rng):
         frames.reshape(3, 2, 2, 8, 2)
 
 
-def test_some_frames_are_taken_for_the_curvature(rng):
-    policy = centred_policy(rng)[0]
-    frames = Frames(rng.integers(0, 256, (6, 4, 4), dtype=np.uint8), rng.integers(0, 6, (10, 2)))
-    rows, _ = policy.thin(np.arange(10), np.arange(10), 3)
-    some, weights = policy.thin(frames, np.arange(10), 3)
-    np.testing.assert_array_equal(np.asarray(some), np.asarray(frames)[rows])
-    np.testing.assert_array_equal(weights, rows)
-
-
 @pytest.mark.parametrize("shape", [(9, 8, 3), (9, 8), (3, 9, 8)])
 def test_single_frames_are_stored_as_they_are(shape, rng):
     policy = CnnPolicy(box(*shape), FOUR, cnn_extractor=nn.conv("c", 2, 4, 4)).draw(rng)

@@ -315,23 +315,6 @@ def test_the_actor_of_a_rollout_draws_what_the_policy_would(name):
                 np.testing.assert_allclose(actions, expected, rtol=1e-4, atol=1e-5)
 
 
-# --- a part of the samples ----------------------------------------------------------------------------------
-
-@pytest.mark.parametrize("k, n", [(2, 2), (2, 4), (4, 6), (5, 1), (5, 5), (5, 10), (5, 25), (10, 20), (3, 7)])
-def test_curvature_is_of_all_environments_evenly(k, n):
-    steps = 40 * k
-    rows, weights = make().thin(np.arange(steps * n), np.arange(steps * n) / 2, k)
-    assert (rows // k).tolist() == list(range(steps * n // k))  # one of each k, in order
-    np.testing.assert_array_equal(weights, rows / 2)
-    assert np.bincount(rows % n, minlength=n).min() >= 20  # of 40
-
-
-@pytest.mark.parametrize("n, k, left", [(0, 3, 0), (1, 3, 1), (2, 3, 1), (3, 3, 1), (4, 3, 2), (5, 1, 5)])
-def test_curvature_is_of_one_sample_at_least(n, k, left):
-    inputs, weights = make().thin(X[:n], np.ones(n), k)
-    assert len(inputs) == len(weights) == left
-
-
 # --- action_probability -------------------------------------------------------------------------------------
 
 def rows(policy):
