@@ -145,7 +145,7 @@ class Settings:
     vf_batch_size: int = _whole(
         128, help="samples per minibatch of the critic")
     fvp_subsample: int = _whole(
-        5, help="curvature from one of k samples; of a recurrent policy, from every k-th environment")
+        5, help="curvature from every k-th sample; of a recurrent policy, from every k-th environment")
     linesearch_steps: int = _whole(
         10, help="how many ever shorter steps to try")
     linesearch_shrink: float = _number(
