@@ -63,6 +63,7 @@ class TRPO(StableBaselines):
     kl_tolerance: a step is accepted up to this multiple of max_kl.
     cg_iters, cg_damping: conjugate gradient; a damping of 0.1 suits control tasks.
     fvp_subsample: curvature from every k-th sample, or, for a recurrent policy, from every k-th environment.
+        Samples of n environments come in turn: where k divides n, only every k-th environment is in it.
     linesearch_steps, linesearch_shrink: how many steps to try, each this times the one before.
     entcoeff: weight of an entropy bonus. Where rewards are rare, 0.01 with normalize_advantage=False: while
         there is nothing to learn from, the bonus then outweighs the noise.
