@@ -294,9 +294,14 @@ class Screen(Toy):
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_all_kinds_of_actions(action):
+def test_all_kinds_of_actions(action, tmp_path):
     model = TRPO("MlpPolicy", Toy(ACTIONS[action]), timesteps_per_batch=16, sample_reuse=2, seed=0).learn(64)
     assert np.isfinite(model.policy.params.flat).all() and model.updates == 4 and not model.skipped_updates
+    copy = TRPO.load(model.save(tmp_path / "model"), Toy(ACTIONS[action]))
+    for each in (model, copy):
+        each.learn(16, reset_num_timesteps=False)
+    assert len(copy.runner.earlier) == 1
+    assert copy.policy.params.flat.tobytes() == model.policy.params.flat.tobytes()
 
 
 @pytest.mark.parametrize("policy", ["CnnPolicy", "CnnLstmPolicy"])
@@ -315,7 +320,9 @@ def test_a_file_with_strange_samples_says_so(tmp_path):
     cases = [good | {name: value} for name, value in changes.items()]
     row = np.zeros(4, np.float32)
     cases += [good | {"final": final} for final in (5, [3], [(1.0, 0, row)], [(0, 0, row * np.nan)])]
-    cases += [good | {"actions": good["actions"] + 99}, [1], dict(list(good.items())[1:])]
+    cases += [good | {"actions": good["actions"] + by} for by in (99, -1)]
+    cases += [good | {"rewards": rewards} for rewards in ([[1.0], [1.0, 2.0]], np.float64(1.0))]
+    cases += [[1], dict(list(good.items())[1:])]
     for bad in [*([case] for case in cases), 5, None]:
         model.runner.state = lambda bad=bad: Runner.state(model.runner) | {"earlier": bad}
         path = model.save(tmp_path / "bad")

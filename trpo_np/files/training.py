@@ -164,9 +164,10 @@ def _check_samples(samples: Any, n: int, policy: Any) -> None:
     """Raise a FileError that names what does not fit in samples that count in further updates."""
     rows, switches = policy.observation_space.rows, ["terminated", "truncated", "valid", "over", "starts"]
     names = ["obs", "actions", "rewards", *switches, "last_obs", "logp", "memory", "final"]
-    if not isinstance(samples, dict) or list(samples) != names or not len(np.shape(samples["rewards"])) == 2:
+    if not isinstance(samples, dict) or list(samples) != names:
         raise FileError(f"training/running: samples do not hold {', '.join(names)}")
-    steps = len(samples["rewards"])
+    rewards, actions = samples["rewards"], samples["actions"]
+    steps = len(rewards) if isinstance(rewards, np.ndarray) and rewards.ndim else 0
     needed = dict.fromkeys(["rewards", "logp", *switches], (steps, n))
     needed |= {"obs": (steps, n, *rows), "last_obs": (n, *rows),
                "actions": (steps, n, *policy.dist.action_shape)}
@@ -178,10 +179,13 @@ def _check_samples(samples: Any, n: int, policy: Any) -> None:
         if not (fits and isinstance(row, np.ndarray) and row.shape == rows and row.dtype.kind in "fiu"
                 and np.isfinite(row).all()):
             raise FileError("training/running: samples' last observations do not fit")
-    try:  # an action that there is none has no probability
-        policy.dist.logp(np.zeros((steps, n, policy.dist.size)), samples["actions"])
+    try:  # actions that there are not have no probability; the least and the largest tell of all
+        ends = np.stack([actions.min((0, 1)), actions.max((0, 1))])
+        policy.dist.logp(np.zeros((2, policy.dist.size)), ends)
     except (IndexError, ValueError, TypeError):
         raise FileError("training/running: samples' actions do not fit") from None
+    if actions.dtype.kind in "iu" and ends.min() < 0:
+        raise FileError("training/running: samples' actions do not fit")
 
 
 def _is_episode(item: Any) -> bool:
