@@ -4,10 +4,12 @@
     python bench/curves.py --goal 15 --folders runs/Pong_seed0 runs/Pong_seed1 runs/Pong_seed2
 
 The return is the mean of the last 100 training episodes (whole games, unclipped rewards, actions drawn); the
-curve begins with the 100th. `passes` is the number of steps after which the return first reached --goal.
+curve begins with the 100th. `passes` is the number of steps after which the return first reached --goal,
+`score` the mean return of the evaluation at the end.
 """
 
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -22,10 +24,14 @@ def summary(folder, goal):
     full = [table for table in tables if table.get("rollout/episodes", 100) >= 100] or tables
     curve = [(table["time/total_timesteps"], round(table["rollout/ep_rew_mean"], 2)) for table in full]
     returns = [float(row.split(",")[0]) for row in rows][-100:]
+    evaluation = folder / "evaluation.json"
+    score = json.loads(evaluation.read_text())["returns"] if evaluation.exists() else []
+    seed = re.search(r"seed(\d+)", folder.name)
     last = tables[-1]
     return {"env": json.loads(about[1:])["env_id"], "run": folder.name, "steps": last["time/total_timesteps"],
             "seconds": round(last["time/time_elapsed"]), "final": round(sum(returns) / len(returns), 2),
-            "episodes": len(rows), "best": max(r for _, r in curve),
+            "seed": int(seed[1]) if seed else None, "episodes": len(rows), "best": max(r for _, r in curve),
+            "score": round(sum(score) / len(score), 2) if score else None,
             "passes": next((t for t, r in curve if goal is not None and r >= goal), None),
             "curve": curve[:: max(1, len(curve) // 100)]}
 
@@ -47,7 +53,8 @@ def main():
         runs = [summary(folder, args.goal) for folder in args.folders]
     for run in runs:
         print(f"{run['env']:<28}{run['run']:<18}{run['steps']:>11,} steps {run['seconds']:>7,} s  "
-              f"return {run['final']:8.2f}  best {run['best']:8.2f}  passes {run['passes']}", flush=True)
+              f"return {run['final']:8.2f}  best {run['best']:8.2f}  passes {run['passes']}  "
+              f"score {run['score']}", flush=True)
     finals = [run["final"] for run in runs]
     print(f"mean over seeds {sum(finals) / len(finals):.2f}, from {min(finals):.2f} to {max(finals):.2f}")
     _timing.save(args, {"env": runs[0]["env"], "runs": runs})

@@ -588,20 +588,28 @@ def pictures_of_learning(lines: list[dict]) -> None:
     for line in (line for line in lines if line["stem"] == "learn"):
         learned[_learned.kind([line["seed"]])].append(line)
     if shown := learned[REPORTED] or learned[_learned.KINDS[2]]:
+        shown.sort(key=lambda line: line["setting"] != "tuned")  # the same colours in each task
         _learned.picture(shown, str(_timing.RESULTS / "curves_MuJoCo.png"))
 
 
 def write_reported(lines: list[dict]) -> None:
-    """Write the returns of reported seeds into the package, for jobs to print (presets.reported)."""
-    found: dict[str, dict] = {}
+    """Write the returns of reported seeds into the package, for jobs to print (presets.reported).
+
+    Of an environment those after the most steps count.
+    """
     learned = [line for line in lines if line["stem"] == "learn" and line["setting"] == "tuned"]
+    learned += [{**run, "budget": run["steps"]} for line in lines if line["stem"] == "curves"
+                for run in line["runs"] if run.get("score") is not None]  # of whole jobs: Atari games
+    found: dict[str, list] = {}
     for line in sorted(learned, key=lambda line: line["seed"]):
         if _learned.kind([line["seed"]]) == REPORTED:
-            record = found.setdefault(line["env"], {"steps": line["budget"], "seeds": [], "returns": []})
-            record["seeds"].append(line["seed"])
-            record["returns"].append(round(line["score"], 2))
-    rows = [f"{json.dumps(env_id)}: {json.dumps(record | {'seeds': ranges(record['seeds'])})}"
-            for env_id, record in sorted(found.items())]
+            found.setdefault(line["env"], []).append(line)
+    rows = []
+    for env_id, runs in sorted(found.items()):
+        steps = max(run["budget"] for run in runs)
+        scores = {run["seed"]: round(run["score"], 2) for run in runs if run["budget"] == steps}
+        record = {"steps": steps, "seeds": ranges(list(scores)), "returns": list(scores.values())}
+        rows.append(f"{json.dumps(env_id)}: {json.dumps(record)}")
     text = "{\n" + ",\n".join(rows) + "\n}\n" if rows else "{}\n"
     (HERE.parent / "trpo_np" / "reported.json").write_text(text)
 

@@ -1,5 +1,6 @@
 """The real emulator: every setting is in force, lives are not games, and the network sees the game."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -314,6 +315,22 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setitem(presets._ATARI, "tuned", (presets._ATARI["tuned"][0] | dict(
         timesteps_per_batch=64, policy_kwargs=dict(cnn_extractor="trpo_cnn")), SMALL | dict(max_frames=200)))
     return tmp_path
+
+
+def test_a_job_ends_with_what_is_recorded_of_its_settings(folder, capsys, monkeypatch):
+    recorded = {"BreakoutNoFrameskip-v4": {"steps": 3_000_000, "seeds": "1000", "returns": [12.5]}}
+    (folder / "reported.json").write_text(json.dumps(recorded))
+    monkeypatch.setattr(presets, "__file__", str(folder / "presets.py"))
+    options = ["--env", "breakout", "--num-envs", "2", "--num-timesteps", "128", "--eval-episodes", "1"]
+    assert run_atari.work(options) == 0
+    *_, score, line = capsys.readouterr().out.splitlines()
+    assert score.startswith("stochastic return of 1 episode")
+    assert line == ("recorded of these settings, 3,000,000 steps, seed 1000, which did not choose them: "
+                    "12.50")
+    for others in (["--preset", "baselines"], ["--env-kwargs", "noop_max=3"], ["--network", "cnn_small"],
+                   ["--load", "trpo_BreakoutNoFrameskip-v4_seed0.npz"]):  # other settings
+        assert run_atari.work([*options, *others]) == 0
+        assert "recorded of" not in capsys.readouterr().out
 
 
 def test_a_job_trains_saves_loads_and_shows_its_score(folder, capsys):

@@ -39,6 +39,13 @@ def test_what_the_package_says_it_reaches_is_what_the_raw_lines_say(monkeypatch,
     assert json.loads((tmp_path / "trpo_np" / "reported.json").read_text()) == {
         "Hopper-v4": {"steps": 1000, "seeds": "1000 to 1002", "returns": [500, 500.5, 501]}}
 
+    game = {"env": "Pong", "steps": 2000, "score": 3.5}
+    runs = [game | {"seed": 1000}, game | {"seed": 0}, game | {"seed": 1001, "score": None},
+            game | {"seed": 1000, "steps": 1000}]  # the longer run counts
+    report.write_reported([{"stem": "curves", "runs": runs}])
+    assert json.loads((tmp_path / "trpo_np" / "reported.json").read_text()) == {
+        "Pong": {"steps": 2000, "seeds": "1000", "returns": [3.5]}}
+
 
 @pytest.mark.parametrize("k, decks, first_asked", [(4, 1, 4), (32, 2, 32), (None, 1, 1)])
 def test_who_remembers_all_cards_scores_one(monkeypatch, k, decks, first_asked):

@@ -72,18 +72,19 @@ def tuned(env_id: str) -> dict[str, Any]:
 
 
 def reported(env_id: str) -> str:
-    """Return a line about what `tuned` reaches on an environment, "" if that is not recorded.
+    """Return a line about what the preset `tuned` reaches on an environment, "" if that is not recorded.
 
     reported.json holds the returns of final policies on seeds that chose no setting; bench/report.py writes
-    it from the results of bench/learn.py.
+    it from the results of bench/learn.py, and of bench/curves.py for Atari games.
     """
     record = json.loads((Path(__file__).parent / "reported.json").read_text(encoding="utf-8"))
     if (found := record.get(re.split("[:/]", env_id)[-1])) is None:
         return ""
     returns = found["returns"]
-    return (f"recorded of these settings, {found['steps']:,} steps, seeds {found['seeds']}, which did not "
-            f"choose them: mean {sum(returns) / len(returns):.2f} (lowest {min(returns):.2f}, highest "
-            f"{max(returns):.2f})")
+    mean, many = f"{sum(returns) / len(returns):.2f}", len(returns) > 1
+    return (f"recorded of these settings, {found['steps']:,} steps, seed{'s' * many} {found['seeds']}, which "
+            f"did not choose them: "
+            + (f"mean {mean} (lowest {min(returns):.2f}, highest {max(returns):.2f})" if many else mean))
 
 
 def baselines(env_id: str) -> dict[str, Any]:

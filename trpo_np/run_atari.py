@@ -62,8 +62,13 @@ def train(args: argparse.Namespace) -> int:
     every = atari.options(args.env, **changes)
     args.env_kwargs = list(every.items())
     table = "environment: " + ", ".join(f"{name} {value}" for name, value in every.items())
-    return jobs.run(args, atari.maker(args.env, **changes), policy, options.replace(preset, args),
-                    lambda n: atari.make_atari(args.env, n, **changes), table, deterministic=False)
+    preset = options.replace(preset, args)
+    tuned, usual = presets.atari("tuned")
+    as_recorded = not args.load and (
+        (policy, every, preset) == ("CnnPolicy", atari.options(args.env, **usual), tuned))
+    return jobs.run(args, atari.maker(args.env, **changes), policy, preset,
+                    lambda n: atari.make_atari(args.env, n, **changes), table, deterministic=False,
+                    beside=presets.reported(atari.find_game(args.env).id) if as_recorded else "")
 
 
 if __name__ == "__main__":
