@@ -94,8 +94,9 @@ EXPLORE = dict(max_kl=[0.02, 0.002], cg_damping=1e-3, normalize_advantage=False)
 # environment, steps, goal, number of environments, settings; a list is a linear schedule
 TASKS = {
     "cartpole": (lambda: Hidden("CartPole-v1", [0, 2]), 100_000, 500, 8,
-                 dict(max_kl=[0.05, 0.002], cg_damping=0.1, lam=0.98, vf_stepsize=[3e-3, 3e-4],
-                      normalize_observations=True, policy_kwargs=dict(n_lstm=64, layers=[64]))),
+                 dict(max_kl=[0.05, 0.001], cg_damping=0.1, gamma=0.995, lam=0.98, vf_stepsize=[3e-3, 3e-4],
+                      restarts=0.005, normalize_observations=True,
+                      policy_kwargs=dict(n_lstm=64, layers=[64]))),
     "pendulum": (lambda: Hidden("Pendulum-v1", [0, 1]), 100_000, -200, 4,
                  dict(max_kl=[0.05, 0.002], cg_damping=0.01, gamma=0.95, lam=0.9, vf_stepsize=[3e-3, 3e-4],
                       vf_iters=20, vf_batch_size=64, sample_reuse=2, normalize_rewards=True,
