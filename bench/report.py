@@ -574,7 +574,8 @@ def pictures_of_learning(lines: list[dict]) -> None:
     """Draw the recorded learning curves: one picture a game, one of all tasks of learn.py (of reported seeds,
     if there are any)."""
     from trpo_np.app import plots
-    names = {"Pong": "CnnPolicy, four stacked frames", "PongLstm": "CnnLstmPolicy, single frames"}
+    names = {"Pong": "CnnPolicy, four stacked frames", "PongLstm": "CnnLstmPolicy, single frames",
+             "PongSchedule": "CnnPolicy, max_kl from 0.01 to 0.002"}
     games: dict[str, dict] = {}
     for run in (run for line in lines if line["stem"] == "curves" for run in line["runs"]):
         groups = games.setdefault(run["env"], {})
