@@ -160,7 +160,7 @@ def picture(runs: list[dict], path: str) -> None:
             tasks.setdefault(run["env"], {}).setdefault(run["setting"], []).append(tuple(line))
     across = min(3, len(tasks))
     down = -(-len(tasks) // across)
-    figure = Figure(figsize=(4.5 * across + 0.5, 3.2 * down + 0.4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(4.5 * across + 0.5, 3.2 * down + 0.4), dpi=72, layout="constrained")
     drawn: list = []
     for ax, (env_id, settings) in zip(figure.subplots(down, across, squeeze=False).flat, tasks.items()):
         curves = [plots.Curve(name, *plots.average(lines), len(lines)) for name, lines in settings.items()]
